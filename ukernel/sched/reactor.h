@@ -1,0 +1,87 @@
+// The reactor: the one host thread that runs the whole kernel. One loop, one screenful (reactor.cc): run ready fibers,
+// expire timers, collect guest traps, submit to the ring, drain completions, sleep only if all of that is empty.
+// It uses no CPU when idle. One place sleeps: Ring::wait.
+//
+// Ownership: the Kernel owns the reactor; the reactor owns its fibers. Ring, Clock and sources are borrowed.
+#pragma once
+
+#include <signal.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/list.h"
+#include "base/ref.h"
+#include "ukernel/sched/clock.h"
+#include "ukernel/sched/fiber.h"
+#include "ukernel/sched/timer.h"
+
+namespace uk {
+
+namespace hostio {
+class Ring;
+}
+
+// Something besides the ring from which events come (a platform's traps).
+class EventSource : public ListNode<> {
+ public:
+  virtual ~EventSource() = default;
+  // Takes, without blocking, what has happened, and wakes the fibers concerned. True if anything was taken.
+  virtual bool collect() = 0;
+  // True while an event may come that the ring will not report; then the loop lets the signals of wake_signals()
+  // interrupt its sleep.
+  virtual bool pending() const { return false; }
+  // Signals (blocked on the reactor thread otherwise) that announce an event, e.g. SIGCHLD.
+  virtual void wake_signals(sigset_t&) const {}
+  // Asked before sleeping: spin on collect() for up to this many ns first. 0: do not.
+  virtual uint64_t spin_ns() const { return 0; }
+};
+
+class Reactor {
+ public:
+  Reactor(hostio::Ring& ring, Clock& clock);
+  ~Reactor();
+
+  // Starts a fiber; it first runs at the next turn of the loop.
+  Ref<Fiber> spawn(std::string name, Fiber::Main main);
+  // Runs until stop(). Returns with fibers possibly still suspended; destroying the reactor unwinds none of them
+  // (their stacks are freed), so end tasks first.
+  void run();
+  void stop() { stopping_ = true; }
+  // One turn of the loop; sleeps only if may_sleep and nothing is ready. For tests and run(). True if work was done.
+  bool turn(bool may_sleep);
+
+  // Runs `work` on a worker thread (it must touch no kernel state) and suspends the fiber until it is done.
+  // For host calls that may block and have no ring form.
+  void offload(Park& park, const std::function<void()>& work);
+
+  void add_source(EventSource& s) { sources_.push_back(s); }
+  TimerQueue& timers() { return timers_; }
+  Clock& clock() { return clock_; }
+  hostio::Ring& ring() { return ring_; }
+  uint64_t now_ns() { return clock_.monotonic_ns(); }
+  // The fiber that runs now, or null between fibers.
+  Fiber* current() const { return current_; }
+  // For dumps: calls f for each live fiber.
+  void each_fiber(const std::function<void(Fiber&)>& f);
+
+ private:
+  friend class Fiber;
+  friend class Park;
+  struct Impl;  // stacks, worker pool
+  void make_ready(Fiber& f);
+  void run_fiber(Fiber& f);
+  bool sleep();
+
+  hostio::Ring& ring_;
+  Clock& clock_;
+  TimerQueue timers_;
+  List<Fiber> ready_;
+  List<EventSource> sources_;
+  Fiber* current_ = nullptr;
+  bool stopping_ = false;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace uk
