@@ -1,0 +1,48 @@
+# Sourced by ./run, ./test and tools/dev: the Debian packages the project needs, and their installation.
+
+# What building and running needs.
+RUN_PACKAGES=(bazel-bootstrap bazel-platforms bazel-rules-java bazel-rules-proto bazel-skylib
+  g++ python3 libabsl-dev libboost-context-dev liburing-dev libseccomp-dev busybox-static)
+# What the tests and checks need besides.
+TEST_PACKAGES=("${RUN_PACKAGES[@]}" libgtest-dev libgmock-dev clang-format procps strace)
+
+# missing_packages PACKAGE...: prints those that are not installed.
+missing_packages() {
+  local state
+  state=$(dpkg-query -W -f '${Package}=${db:Status-Status}\n' "$@" 2>/dev/null || true)
+  local package
+  for package in "$@"; do
+    [[ $'\n'$state$'\n' == *$'\n'"$package=installed"$'\n'* ]] || echo "$package"
+  done
+}
+
+# install_packages PACKAGE...: installs what is missing, saying what; silent when nothing is.
+install_packages() {
+  if ! command -v dpkg-query >/dev/null; then
+    echo "ukernel: packages cannot be installed: this is not Debian; see tools/packages.sh for the list" >&2
+    return 1
+  fi
+  local missing
+  mapfile -t missing < <(missing_packages "$@")
+  [ ${#missing[@]} -gt 0 ] || return 0
+  local as_root=()
+  if [ "$(id -u)" != 0 ]; then
+    as_root=(sudo)
+    if ! command -v sudo >/dev/null; then
+      echo "ukernel: ${missing[*]}: not installed; as root, run: apt-get install ${missing[*]}" >&2
+      return 1
+    fi
+  fi
+  echo "ukernel: installing ${missing[*]}" >&2
+  local log status=0
+  log=$(mktemp)
+  local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=600)
+  # The package lists of a fresh machine are empty, those of an old one name versions that are gone.
+  "${apt[@]}" install --no-install-recommends "${missing[@]}" </dev/null >"$log" 2>&1 ||
+    { "${apt[@]}" update </dev/null >>"$log" 2>&1 &&
+      "${apt[@]}" install --no-install-recommends "${missing[@]}" </dev/null >>"$log" 2>&1; } ||
+    status=$?
+  [ $status = 0 ] || { tail -n 30 "$log" >&2; echo "ukernel: packages cannot be installed: apt-get failed; see above" >&2; }
+  rm -f "$log"
+  return $status
+}
