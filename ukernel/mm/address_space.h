@@ -1,0 +1,160 @@
+// A guest address space: its VMAs, its software page table, and the host stub that mirrors it. System calls of the mmap
+// family, page faults, and every access of the kernel to guest memory go through here.
+//
+// Ownership: shared by the tasks of a CLONE_VM group (Ref). Owns its GuestSpace. All addresses and lengths given by
+// callers are guest input and are validated here. Functions with Park& may suspend (file pages, stub flush); the VMA set
+// may have changed after they return.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/ref.h"
+#include "base/result.h"
+#include "ukernel/mm/io.h"
+#include "ukernel/mm/memory_object.h"
+#include "ukernel/mm/phys.h"
+#include "ukernel/platform/platform.h"
+#include "ukernel/sched/wait_queue.h"
+
+namespace uk {
+
+// Limits of the caller that apply to a change (getrlimit(2)); UINT64_MAX is no limit.
+struct MmLimits {
+  uint64_t as = UINT64_MAX;       // RLIMIT_AS
+  uint64_t data = UINT64_MAX;     // RLIMIT_DATA
+  uint64_t stack = 8 << 20;       // RLIMIT_STACK
+  uint64_t memlock = UINT64_MAX;  // RLIMIT_MEMLOCK (UINT64_MAX with CAP_IPC_LOCK)
+};
+
+struct MmapRequest {
+  uint64_t addr = 0;   // hint, or the place with fixed
+  uint64_t len = 0;
+  Prot prot = Prot::kNone;
+  bool shared = false;
+  bool fixed = false;
+  bool fixed_noreplace = false;
+  bool grows_down = false;
+  bool populate = false;
+  bool noreserve = false;
+  bool locked = false;
+  Ref<MemoryObject> object;  // null: anonymous (shared anonymous makes an object of its own)
+  uint64_t offset = 0;       // bytes into the object, page-aligned
+  bool may_write = true;     // VM_MAYWRITE: false for a shared mapping of a file opened read-only
+  bool may_exec = true;      // false on noexec mounts
+  std::string name;          // path for /proc/PID/maps, or "[stack]", "[heap]", "[vdso]"
+};
+
+// One VMA as seen from outside (/proc/PID/maps, smaps).
+struct VmaInfo {
+  uint64_t start, end;
+  Prot prot;
+  bool shared, grows_down, locked, may_read, may_write, may_exec;
+  uint64_t offset, dev, ino;
+  std::string name;
+  uint64_t rss_pages, private_dirty_pages, shared_pages, swap_pages;
+};
+
+struct MmStats {
+  uint64_t total_pages, rss_pages, rss_file_pages, rss_shmem_pages, data_pages, stack_pages, exec_pages, locked_pages, peak_rss_pages, peak_pages;
+};
+
+// Why an access failed: what the signal of a fault says.
+struct FaultError {
+  int signo;  // SIGSEGV or SIGBUS; 0: the task was OOM-killed or is dying: just go back to the run loop
+  int code;   // SEGV_MAPERR, SEGV_ACCERR, BUS_ADRERR
+};
+
+class AddressSpace : public RefCounted {
+ public:
+  // A fresh, empty space with a stub of its own. Errors: kNOMEM, kAGAIN (host refuses processes).
+  static Result<Ref<AddressSpace>> create(Park& park, PhysMemory& mem, Platform& platform);
+
+  // ---- mmap family: mmap(2), munmap(2), mprotect(2), mremap(2), madvise(2), msync(2), mincore(2), mlock(2), brk(2).
+  Result<uint64_t> mmap(Park& park, const MmapRequest& request, const MmLimits& limits);
+  Result<> munmap(Park& park, uint64_t addr, uint64_t len);
+  Result<> mprotect(Park& park, uint64_t addr, uint64_t len, Prot prot, bool grows_down = false);
+  Result<uint64_t> mremap(Park& park, uint64_t old_addr, uint64_t old_len, uint64_t new_len, int flags,
+                          uint64_t new_addr, const MmLimits& limits);
+  Result<> madvise(Park& park, uint64_t addr, uint64_t len, int advice);
+  Result<> msync(Park& park, uint64_t addr, uint64_t len, int flags);
+  Result<std::vector<uint8_t>> mincore(Park& park, uint64_t addr, uint64_t len);
+  Result<> mlock(Park& park, uint64_t addr, uint64_t len, bool lock, const MmLimits& limits);
+  Result<> mlockall(Park& park, int flags, const MmLimits& limits);
+  // Returns the new break, or the old one when the request cannot be met (never an error: brk(2)'s raw form).
+  uint64_t brk(Park& park, uint64_t addr, const MmLimits& limits);
+  void set_brk_start(uint64_t addr);
+  uint64_t brk_start() const;
+
+  // ---- faults. Called by the run loop with a kPageFault trap. kOk: run the guest again.
+  std::expected<void, FaultError> fault(Park& park, uint64_t addr, Access access, uint64_t sp);
+
+  // ---- the kernel's access to guest memory; partial progress is the return value, kFAULT if nothing could be moved.
+  Result<size_t> copy_in(Park& park, std::span<std::byte> to, uint64_t from);
+  Result<size_t> copy_out(Park& park, uint64_t to, std::span<const std::byte> from);
+  Result<size_t> zero_out(Park& park, uint64_t to, size_t n);
+  // A NUL-terminated string of at most max bytes without the NUL. kFAULT, kNAMETOOLONG.
+  Result<std::string> copy_in_string(Park& park, uint64_t from, size_t max);
+  // As ptrace(2) and exec do it: ignoring write protection of private mappings (copy-on-write breaks).
+  Result<size_t> force_copy_out(Park& park, uint64_t to, std::span<const std::byte> from);
+  // Atomic operations of futex(2) on a 4-byte-aligned word that the guest may change at the same time: the host address of
+  // the word (valid until the next suspension), after faulting the page in for write. kFAULT.
+  Result<uint32_t*> atomic_word(Park& park, uint64_t addr, bool for_write);
+  // Identity of a shared futex (inode or anonymous object, offset), or this space and address for a private mapping.
+  struct FutexKey {
+    const void* object;
+    uint64_t offset;
+    bool operator==(const FutexKey&) const = default;
+    template <class H>
+    friend H AbslHashValue(H h, const FutexKey& k) {
+      return H::combine(std::move(h), k.object, k.offset);
+    }
+  };
+  Result<FutexKey> futex_key(Park& park, uint64_t addr, bool process_private);
+
+  // ---- life
+  // A copy-on-write copy for fork(2); the parent's writable private pages become write-protected.
+  Result<Ref<AddressSpace>> fork(Park& park, const MmLimits& limits);
+  // Drops every mapping (last task gone, or exec before the new image is mapped).
+  void clear(Park& park);
+  // Makes queued changes of the stub real (before handing freed pages on). The run loop needs not call it.
+  Result<> flush(Park& park);
+
+  GuestSpace& guest() { return *guest_; }
+  PhysMemory& mem() { return mem_; }
+  uint64_t user_limit() const { return user_limit_; }
+
+  // ---- facts for procfs and exec
+  void each_vma(const std::function<void(const VmaInfo&)>& f) const;
+  MmStats stats() const;
+  // Free gap of len bytes, searched top down from the mmap base as Linux does; nullopt if there is none.
+  std::optional<uint64_t> find_gap(uint64_t len) const;
+  void set_mmap_base(uint64_t base);
+  // Places of the image for /proc/PID/cmdline, environ, auxv, stat (prctl PR_SET_MM may change them).
+  struct Image {
+    uint64_t start_code = 0, end_code = 0, start_data = 0, end_data = 0, start_stack = 0;
+    uint64_t arg_start = 0, arg_end = 0, env_start = 0, env_end = 0;
+    std::vector<uint64_t> auxv;
+    uint64_t vdso = 0;
+  };
+  Image image;
+  bool dumpable = true;
+
+  ~AddressSpace() override;
+
+ private:
+  friend class AddressSpaceTestPeer;
+  AddressSpace(PhysMemory& mem, std::unique_ptr<GuestSpace> guest, uint64_t user_limit);
+  struct Impl;
+  PhysMemory& mem_;
+  std::unique_ptr<GuestSpace> guest_;
+  uint64_t user_limit_;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace uk

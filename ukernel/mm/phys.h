@@ -1,0 +1,98 @@
+// Guest physical memory: one memfd, mapped whole in the kernel, allocated in pages and contiguous extents. Page tables,
+// the page cache, shared memory and tmpfs all hold references to its frames. The size is the hard limit of --mem.
+//
+// Ownership: the Kernel owns PhysMemory. A frame lives while its reference count is not zero; PageRef is one reference.
+// Nothing here suspends. Contents are guest data: untrusted.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+
+namespace uk {
+
+constexpr uint64_t kPageSize = 4096;
+constexpr uint64_t kPageMask = kPageSize - 1;
+constexpr uint64_t page_floor(uint64_t v) { return v & ~kPageMask; }
+constexpr uint64_t page_ceil(uint64_t v) { return (v + kPageMask) & ~kPageMask; }
+
+using Pfn = uint32_t;  // frame number: byte offset in the memfd / 4096
+constexpr Pfn kNoPfn = ~Pfn{0};
+
+class PhysMemory {
+ public:
+  // `bytes` is rounded down to pages. Errors: the host's (kNOMEM, kMFILE).
+  static Result<std::unique_ptr<PhysMemory>> create(uint64_t bytes);
+  ~PhysMemory();
+
+  int fd() const;
+  std::byte* ptr(Pfn pfn) const;  // kPageSize bytes; extents are contiguous here and in the memfd
+  uint64_t host_offset(Pfn pfn) const { return uint64_t{pfn} * kPageSize; }
+
+  // One zeroed frame (or n contiguous ones), each with one reference. kNOMEM when the limit is reached and reclaim
+  // found nothing. alloc_extent may return fewer: `got` frames, at least 1.
+  Result<Pfn> alloc(bool zero = true);
+  struct Extent {
+    Pfn first;
+    uint32_t got;
+  };
+  Result<Extent> alloc_extent(uint32_t n, bool zero = true);
+  void ref(Pfn pfn);
+  void unref(Pfn pfn);
+  uint32_t ref_count(Pfn pfn) const;
+
+  uint64_t total_pages() const;
+  uint64_t free_pages() const;
+  // Asked for at least n pages when memory runs out; returns how many it freed. Must not suspend.
+  using Reclaim = std::function<uint64_t(uint64_t n)>;
+  void add_reclaim(Reclaim r);
+  // Statistics kept by users of frames (for /proc/meminfo).
+  uint64_t cached_pages = 0;
+  uint64_t anon_pages = 0;
+  uint64_t shmem_pages = 0;
+
+ private:
+  PhysMemory() = default;
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// One reference to a frame.
+class PageRef {
+ public:
+  PageRef() = default;
+  static PageRef adopt(PhysMemory& mem, Pfn pfn) { return PageRef(&mem, pfn); }
+  static PageRef share(PhysMemory& mem, Pfn pfn) {
+    mem.ref(pfn);
+    return PageRef(&mem, pfn);
+  }
+  PageRef(const PageRef& o) : mem_(o.mem_), pfn_(o.pfn_) {
+    if (*this) mem_->ref(pfn_);
+  }
+  PageRef(PageRef&& o) noexcept : mem_(o.mem_), pfn_(std::exchange(o.pfn_, kNoPfn)) {}
+  PageRef& operator=(PageRef o) noexcept {
+    std::swap(mem_, o.mem_);
+    std::swap(pfn_, o.pfn_);
+    return *this;
+  }
+  ~PageRef() {
+    if (*this) mem_->unref(pfn_);
+  }
+  explicit operator bool() const { return pfn_ != kNoPfn; }
+  Pfn pfn() const { return pfn_; }
+  std::byte* data() const { return mem_->ptr(pfn_); }
+  Pfn release() { return std::exchange(pfn_, kNoPfn); }
+
+ private:
+  PageRef(PhysMemory* mem, Pfn pfn) : mem_(mem), pfn_(pfn) {}
+  PhysMemory* mem_ = nullptr;
+  Pfn pfn_ = kNoPfn;
+};
+
+}  // namespace uk
