@@ -1,5 +1,6 @@
-// CHECK asserts our own invariants, in release builds too; guest input never reaches one. On failure the
-// registered dump hook (the kernel's: task, fiber backtrace, last events) runs once, then the process aborts.
+// CHECK asserts our own invariants, in release builds too; guest input never reaches one. On
+// failure the registered dump hook (the kernel's: task, fiber backtrace, last events) runs once,
+// then the process aborts.
 #pragma once
 
 #include <string>
@@ -7,12 +8,13 @@
 
 namespace uk {
 
-// Called once on the first failed CHECK, before abort. The hook must not CHECK. Process-wide by nature:
-// it serves the one abort a process can have, and holds no state of an instance.
+// Called once on the first failed CHECK, before abort. The hook must not CHECK. Process-wide by
+// nature: it serves the one abort a process can have, and holds no state of an instance.
 using CheckHook = void (*)(void* arg);
 void set_check_hook(CheckHook hook, void* arg);
 
-[[noreturn]] void check_failed(const char* file, int line, const char* what, std::string_view detail = {});
+[[noreturn]] void check_failed(const char* file, int line, const char* what,
+                               std::string_view detail = {});
 
 }  // namespace uk
 
@@ -22,12 +24,13 @@ void set_check_hook(CheckHook hook, void* arg);
       ::uk::check_failed(__FILE__, __LINE__, "CHECK(" #cond ")"); \
   } while (0)
 
-#define CHECK_OK(...)                                                                              \
-  ({                                                                                               \
-    auto check_result_ = (__VA_ARGS__);                                                            \
-    if (!check_result_) [[unlikely]]                                                               \
-      ::uk::check_failed(__FILE__, __LINE__, #__VA_ARGS__, ::uk::errno_name(check_result_.error())); \
-    ::uk::internal::take(std::move(check_result_));                                                \
+#define CHECK_OK(...)                                              \
+  ({                                                               \
+    auto check_result_ = (__VA_ARGS__);                            \
+    if (!check_result_) [[unlikely]]                               \
+      ::uk::check_failed(__FILE__, __LINE__, #__VA_ARGS__,         \
+                         ::uk::errno_name(check_result_.error())); \
+    ::uk::internal::take(std::move(check_result_));                \
   })
 
 #define UNREACHABLE() ::uk::check_failed(__FILE__, __LINE__, "unreachable")

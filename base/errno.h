@@ -1,6 +1,6 @@
-// Errno: the one error vocabulary of the project. Values are Linux's (x86-64), so that a guest-visible
-// error is its number. The k*Restart* values never reach a guest: the run loop turns them into a restart
-// of the call or into EINTR (as Linux does; see signal(7)).
+// Errno: the one error vocabulary of the project. Values are Linux's (x86-64), so that a
+// guest-visible error is its number. The k*Restart* values never reach a guest: the run loop turns
+// them into a restart of the call or into EINTR (as Linux does; see signal(7)).
 #pragma once
 
 #include <string_view>
@@ -142,10 +142,10 @@ enum class Errno : int {
   kRFKILL = 132,
   kHWPOISON = 133,
   // Internal: decided by the run loop when a signal ends a wait.
-  kRestartSys = 512,          // restart when the handler has SA_RESTART, else EINTR
-  kRestartNoIntr = 513,       // always restart
-  kRestartNoHand = 514,       // restart only if no handler runs
-  kRestartBlock = 516,        // restart through restart_syscall(2)
+  kRestartSys = 512,     // restart when the handler has SA_RESTART, else EINTR
+  kRestartNoIntr = 513,  // always restart
+  kRestartNoHand = 514,  // restart only if no handler runs
+  kRestartBlock = 516,   // restart through restart_syscall(2)
 };
 
 // "ENOENT" for Errno::kNOENT; "E?" for a number that has no name.

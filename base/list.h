@@ -1,5 +1,6 @@
-// List<T, Tag>: an intrusive doubly linked list. Nodes unlink themselves on destruction, so a list never holds
-// a dangling element. The list does not own its elements. Not thread-safe: reactor-owned.
+// List<T, Tag>: an intrusive doubly linked list. Nodes unlink themselves on destruction, so a list
+// never holds a dangling element. The list does not own its elements. Not thread-safe:
+// reactor-owned.
 #pragma once
 
 #include <cstddef>
@@ -64,7 +65,8 @@ class List {
     while (T* t = other.pop_front()) push_back(*t);
   }
 
-  // Iteration; the current element may be unlinked by the loop's body only if it then leaves the loop.
+  // Iteration; the current element may be unlinked by the loop's body only if it then leaves the
+  // loop.
   class Iterator {
    public:
     explicit Iterator(Node* n) : n_(n) {}

@@ -1,5 +1,6 @@
-// The kernel log: a bounded ring of lines (what --dmesg prints and syslog(2) reads). One object per instance.
-// Lines carry a monotonic time given by the owner's clock. Nothing here does I/O except through the sink the owner sets.
+// The kernel log: a bounded ring of lines (what --dmesg prints and syslog(2) reads). One object per
+// instance. Lines carry a monotonic time given by the owner's clock. Nothing here does I/O except
+// through the sink the owner sets.
 #pragma once
 
 #include <cstdint>

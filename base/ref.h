@@ -1,5 +1,5 @@
-// Ref<T>: intrusive reference counting for kernel objects. The count is not atomic: objects are reactor-owned
-// (one thread). The last Ref destroys the object; a destructor must not suspend.
+// Ref<T>: intrusive reference counting for kernel objects. The count is not atomic: objects are
+// reactor-owned (one thread). The last Ref destroys the object; a destructor must not suspend.
 #pragma once
 
 #include <concepts>
@@ -26,7 +26,8 @@ class RefCounted {
 
  protected:
   virtual ~RefCounted() = default;
-  // Called when the count falls to zero; by default destroys the object. A cache may override it and keep it.
+  // Called when the count falls to zero; by default destroys the object. A cache may override it
+  // and keep it.
   virtual void on_last_unref() const { delete this; }
 
  private:
@@ -44,11 +45,10 @@ class Ref {
   Ref(const Ref& o) : Ref(o.p_) {}
   Ref(Ref&& o) noexcept : p_(std::exchange(o.p_, nullptr)) {}
   template <class U>
-    requires std::convertible_to<U*, T*>
-  Ref(const Ref<U>& o) : Ref(o.get()) {}  // NOLINT
+  requires std::convertible_to<U*, T*> Ref(const Ref<U>& o) : Ref(o.get()) {}  // NOLINT
   template <class U>
-    requires std::convertible_to<U*, T*>
-  Ref(Ref<U>&& o) noexcept : p_(o.release()) {}  // NOLINT
+  requires std::convertible_to<U*, T*> Ref(Ref<U>&& o)
+  noexcept : p_(o.release()) {}  // NOLINT
   ~Ref() {
     if (p_ != nullptr) p_->unref();
   }

@@ -1,5 +1,5 @@
-// Result<T> and TRY: how functions of this project fail. A Result is a value or an Errno; TRY takes the
-// value out or returns the error to the caller. No exceptions are thrown by our own code.
+// Result<T> and TRY: how functions of this project fail. A Result is a value or an Errno; TRY takes
+// the value out or returns the error to the caller. No exceptions are thrown by our own code.
 #pragma once
 
 #include <expected>
@@ -27,10 +27,10 @@ inline void take(std::expected<void, Errno>&&) {}
 }  // namespace uk
 
 // The value of a Result, or return its error from the enclosing function.
-#define TRY(...)                                                   \
-  ({                                                               \
-    auto try_result_ = (__VA_ARGS__);                              \
-    if (!try_result_) [[unlikely]]                                 \
-      return ::uk::Err(try_result_.error());                       \
-    ::uk::internal::take(std::move(try_result_));                  \
+#define TRY(...)                                  \
+  ({                                              \
+    auto try_result_ = (__VA_ARGS__);             \
+    if (!try_result_) [[unlikely]]                \
+      return ::uk::Err(try_result_.error());      \
+    ::uk::internal::take(std::move(try_result_)); \
   })

@@ -70,8 +70,6 @@ TEST(Smoke, Seccomp) {
   seccomp_release(filter);
 }
 
-TEST(Smoke, Gmock) {
-  EXPECT_THAT(std::string("a matcher works"), testing::HasSubstr("matcher"));
-}
+TEST(Smoke, Gmock) { EXPECT_THAT(std::string("a matcher works"), testing::HasSubstr("matcher")); }
 
 }  // namespace

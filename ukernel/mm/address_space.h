@@ -1,9 +1,10 @@
-// A guest address space: its VMAs, its software page table, and the host stub that mirrors it. System calls of the mmap
-// family, page faults, and every access of the kernel to guest memory go through here.
+// A guest address space: its VMAs, its software page table, and the host stub that mirrors it.
+// System calls of the mmap family, page faults, and every access of the kernel to guest memory go
+// through here.
 //
-// Ownership: shared by the tasks of a CLONE_VM group (Ref). Owns its GuestSpace. All addresses and lengths given by
-// callers are guest input and are validated here. Functions with Park& may suspend (file pages, stub flush); the VMA set
-// may have changed after they return.
+// Ownership: shared by the tasks of a CLONE_VM group (Ref). Owns its GuestSpace. All addresses and
+// lengths given by callers are guest input and are validated here. Functions with Park& may suspend
+// (file pages, stub flush); the VMA set may have changed after they return.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +34,7 @@ struct MmLimits {
 };
 
 struct MmapRequest {
-  uint64_t addr = 0;   // hint, or the place with fixed
+  uint64_t addr = 0;  // hint, or the place with fixed
   uint64_t len = 0;
   Prot prot = Prot::kNone;
   bool shared = false;
@@ -61,12 +62,14 @@ struct VmaInfo {
 };
 
 struct MmStats {
-  uint64_t total_pages, rss_pages, rss_file_pages, rss_shmem_pages, data_pages, stack_pages, exec_pages, locked_pages, peak_rss_pages, peak_pages;
+  uint64_t total_pages, rss_pages, rss_file_pages, rss_shmem_pages, data_pages, stack_pages,
+      exec_pages, locked_pages, peak_rss_pages, peak_pages;
 };
 
 // Why an access failed: what the signal of a fault says.
 struct FaultError {
-  int signo;  // SIGSEGV or SIGBUS; 0: the task was OOM-killed or is dying: just go back to the run loop
+  int signo;  // SIGSEGV or SIGBUS; 0: the task was OOM-killed or is dying: just go back to the run
+              // loop
   int code;   // SEGV_MAPERR, SEGV_ACCERR, BUS_ADRERR
 };
 
@@ -75,18 +78,20 @@ class AddressSpace : public RefCounted {
   // A fresh, empty space with a stub of its own. Errors: kNOMEM, kAGAIN (host refuses processes).
   static Result<Ref<AddressSpace>> create(Park& park, PhysMemory& mem, Platform& platform);
 
-  // ---- mmap family: mmap(2), munmap(2), mprotect(2), mremap(2), madvise(2), msync(2), mincore(2), mlock(2), brk(2).
+  // ---- mmap family: mmap(2), munmap(2), mprotect(2), mremap(2), madvise(2), msync(2), mincore(2),
+  // mlock(2), brk(2).
   Result<uint64_t> mmap(Park& park, const MmapRequest& request, const MmLimits& limits);
   Result<> munmap(Park& park, uint64_t addr, uint64_t len);
   Result<> mprotect(Park& park, uint64_t addr, uint64_t len, Prot prot, bool grows_down = false);
-  Result<uint64_t> mremap(Park& park, uint64_t old_addr, uint64_t old_len, uint64_t new_len, int flags,
-                          uint64_t new_addr, const MmLimits& limits);
+  Result<uint64_t> mremap(Park& park, uint64_t old_addr, uint64_t old_len, uint64_t new_len,
+                          int flags, uint64_t new_addr, const MmLimits& limits);
   Result<> madvise(Park& park, uint64_t addr, uint64_t len, int advice);
   Result<> msync(Park& park, uint64_t addr, uint64_t len, int flags);
   Result<std::vector<uint8_t>> mincore(Park& park, uint64_t addr, uint64_t len);
   Result<> mlock(Park& park, uint64_t addr, uint64_t len, bool lock, const MmLimits& limits);
   Result<> mlockall(Park& park, int flags, const MmLimits& limits);
-  // Returns the new break, or the old one when the request cannot be met (never an error: brk(2)'s raw form).
+  // Returns the new break, or the old one when the request cannot be met (never an error: brk(2)'s
+  // raw form).
   uint64_t brk(Park& park, uint64_t addr, const MmLimits& limits);
   void set_brk_start(uint64_t addr);
   uint64_t brk_start() const;
@@ -94,18 +99,22 @@ class AddressSpace : public RefCounted {
   // ---- faults. Called by the run loop with a kPageFault trap. kOk: run the guest again.
   std::expected<void, FaultError> fault(Park& park, uint64_t addr, Access access, uint64_t sp);
 
-  // ---- the kernel's access to guest memory; partial progress is the return value, kFAULT if nothing could be moved.
+  // ---- the kernel's access to guest memory; partial progress is the return value, kFAULT if
+  // nothing could be moved.
   Result<size_t> copy_in(Park& park, std::span<std::byte> to, uint64_t from);
   Result<size_t> copy_out(Park& park, uint64_t to, std::span<const std::byte> from);
   Result<size_t> zero_out(Park& park, uint64_t to, size_t n);
   // A NUL-terminated string of at most max bytes without the NUL. kFAULT, kNAMETOOLONG.
   Result<std::string> copy_in_string(Park& park, uint64_t from, size_t max);
-  // As ptrace(2) and exec do it: ignoring write protection of private mappings (copy-on-write breaks).
+  // As ptrace(2) and exec do it: ignoring write protection of private mappings (copy-on-write
+  // breaks).
   Result<size_t> force_copy_out(Park& park, uint64_t to, std::span<const std::byte> from);
-  // Atomic operations of futex(2) on a 4-byte-aligned word that the guest may change at the same time: the host address of
-  // the word (valid until the next suspension), after faulting the page in for write. kFAULT.
+  // Atomic operations of futex(2) on a 4-byte-aligned word that the guest may change at the same
+  // time: the host address of the word (valid until the next suspension), after faulting the page
+  // in for write. kFAULT.
   Result<uint32_t*> atomic_word(Park& park, uint64_t addr, bool for_write);
-  // Identity of a shared futex (inode or anonymous object, offset), or this space and address for a private mapping.
+  // Identity of a shared futex (inode or anonymous object, offset), or this space and address for a
+  // private mapping.
   struct FutexKey {
     const void* object;
     uint64_t offset;
@@ -122,7 +131,8 @@ class AddressSpace : public RefCounted {
   Result<Ref<AddressSpace>> fork(Park& park, const MmLimits& limits);
   // Drops every mapping (last task gone, or exec before the new image is mapped).
   void clear(Park& park);
-  // Makes queued changes of the stub real (before handing freed pages on). The run loop needs not call it.
+  // Makes queued changes of the stub real (before handing freed pages on). The run loop needs not
+  // call it.
   Result<> flush(Park& park);
 
   GuestSpace& guest() { return *guest_; }
@@ -132,10 +142,12 @@ class AddressSpace : public RefCounted {
   // ---- facts for procfs and exec
   void each_vma(const std::function<void(const VmaInfo&)>& f) const;
   MmStats stats() const;
-  // Free gap of len bytes, searched top down from the mmap base as Linux does; nullopt if there is none.
+  // Free gap of len bytes, searched top down from the mmap base as Linux does; nullopt if there is
+  // none.
   std::optional<uint64_t> find_gap(uint64_t len) const;
   void set_mmap_base(uint64_t base);
-  // Places of the image for /proc/PID/cmdline, environ, auxv, stat (prctl PR_SET_MM may change them).
+  // Places of the image for /proc/PID/cmdline, environ, auxv, stat (prctl PR_SET_MM may change
+  // them).
   struct Image {
     uint64_t start_code = 0, end_code = 0, start_data = 0, end_data = 0, start_stack = 0;
     uint64_t arg_start = 0, arg_end = 0, env_start = 0, env_end = 0;

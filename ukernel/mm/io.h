@@ -1,6 +1,7 @@
-// Where the bytes of a read go and those of a write come from: guest memory (an iovec) or a kernel buffer. A file's read
-// puts bytes into a sink piece by piece; a fault in guest memory shows as a short count, or kFAULT if nothing moved.
-// Both may suspend (guest pages may have to be faulted in). Borrowed for the length of a call.
+// Where the bytes of a read go and those of a write come from: guest memory (an iovec) or a kernel
+// buffer. A file's read puts bytes into a sink piece by piece; a fault in guest memory shows as a
+// short count, or kFAULT if nothing moved. Both may suspend (guest pages may have to be faulted
+// in). Borrowed for the length of a call.
 #pragma once
 
 #include <algorithm>
@@ -17,7 +18,8 @@ class IoSink {
  public:
   virtual ~IoSink() = default;
   virtual size_t remaining() const = 0;
-  // Appends up to remaining() bytes. Returns how many went (short only on a fault; kFAULT if none could).
+  // Appends up to remaining() bytes. Returns how many went (short only on a fault; kFAULT if none
+  // could).
   virtual Result<size_t> put(Park& park, std::span<const std::byte> from) = 0;
   // Appends n zero bytes (bounded by remaining()).
   Result<size_t> put_zeros(Park& park, size_t n);
@@ -27,7 +29,8 @@ class IoSource {
  public:
   virtual ~IoSource() = default;
   virtual size_t remaining() const = 0;
-  // Takes up to to.size() bytes. Returns how many came (short at the end or on a fault; kFAULT if none could).
+  // Takes up to to.size() bytes. Returns how many came (short at the end or on a fault; kFAULT if
+  // none could).
   virtual Result<size_t> get(Park& park, std::span<std::byte> to) = 0;
 };
 

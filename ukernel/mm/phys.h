@@ -1,8 +1,9 @@
-// Guest physical memory: one memfd, mapped whole in the kernel, allocated in pages and contiguous extents. Page tables,
-// the page cache, shared memory and tmpfs all hold references to its frames. The size is the hard limit of --mem.
+// Guest physical memory: one memfd, mapped whole in the kernel, allocated in pages and contiguous
+// extents. Page tables, the page cache, shared memory and tmpfs all hold references to its frames.
+// The size is the hard limit of --mem.
 //
-// Ownership: the Kernel owns PhysMemory. A frame lives while its reference count is not zero; PageRef is one reference.
-// Nothing here suspends. Contents are guest data: untrusted.
+// Ownership: the Kernel owns PhysMemory. A frame lives while its reference count is not zero;
+// PageRef is one reference. Nothing here suspends. Contents are guest data: untrusted.
 #pragma once
 
 #include <cstddef>
@@ -35,8 +36,8 @@ class PhysMemory {
   std::byte* ptr(Pfn pfn) const;  // kPageSize bytes; extents are contiguous here and in the memfd
   uint64_t host_offset(Pfn pfn) const { return uint64_t{pfn} * kPageSize; }
 
-  // One zeroed frame (or n contiguous ones), each with one reference. kNOMEM when the limit is reached and reclaim
-  // found nothing. alloc_extent may return fewer: `got` frames, at least 1.
+  // One zeroed frame (or n contiguous ones), each with one reference. kNOMEM when the limit is
+  // reached and reclaim found nothing. alloc_extent may return fewer: `got` frames, at least 1.
   Result<Pfn> alloc(bool zero = true);
   struct Extent {
     Pfn first;

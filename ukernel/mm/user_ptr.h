@@ -1,5 +1,6 @@
-// Typed pointers into guest memory, with direction. They carry only an address (guest input); every access goes through an
-// AddressSpace, may suspend, and fails with kFAULT. Fetch once, then validate the copy.
+// Typed pointers into guest memory, with direction. They carry only an address (guest input); every
+// access goes through an AddressSpace, may suspend, and fails with kFAULT. Fetch once, then
+// validate the copy.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +28,8 @@ struct UserIn : UserAddr {
   static_assert(std::is_trivially_copyable_v<T>);
   Result<T> get(Park& park, AddressSpace& mm, size_t index = 0) const {
     T value;
-    size_t n = TRY(mm.copy_in(park, std::as_writable_bytes(std::span(&value, 1)), addr + index * sizeof(T)));
+    size_t n = TRY(
+        mm.copy_in(park, std::as_writable_bytes(std::span(&value, 1)), addr + index * sizeof(T)));
     if (n != sizeof(T)) return Err(Errno::kFAULT);
     return value;
   }
@@ -44,7 +46,8 @@ template <class T>
 struct UserOut : UserAddr {
   static_assert(std::is_trivially_copyable_v<T>);
   Result<> put(Park& park, AddressSpace& mm, const T& value, size_t index = 0) const {
-    size_t n = TRY(mm.copy_out(park, addr + index * sizeof(T), std::as_bytes(std::span(&value, 1))));
+    size_t n =
+        TRY(mm.copy_out(park, addr + index * sizeof(T), std::as_bytes(std::span(&value, 1))));
     if (n != sizeof(T)) return Err(Errno::kFAULT);
     return {};
   }
@@ -59,7 +62,9 @@ struct UserOut : UserAddr {
 template <class T>
 struct UserInOut : UserIn<T> {
   UserOut<T> out() const { return UserOut<T>{{this->addr}}; }
-  Result<> put(Park& park, AddressSpace& mm, const T& value) const { return out().put(park, mm, value); }
+  Result<> put(Park& park, AddressSpace& mm, const T& value) const {
+    return out().put(park, mm, value);
+  }
 };
 
 // A NUL-terminated string.
@@ -74,7 +79,8 @@ struct UserIovec {
   uint64_t len;
 };
 
-// An iovec of guest memory as sink or source. The pieces are fetched by the caller (fetch_iovec) and bounded.
+// An iovec of guest memory as sink or source. The pieces are fetched by the caller (fetch_iovec)
+// and bounded.
 class UserSink final : public IoSink {
  public:
   UserSink(AddressSpace& mm, std::vector<UserIovec> iov);
@@ -101,7 +107,9 @@ class UserSource final : public IoSource {
   size_t piece_ = 0, piece_done_ = 0, remaining_ = 0;
 };
 
-// readv(2)'s rules: at most 1024 pieces (kINVAL), no negative length (kINVAL), total cut at 0x7ffff000.
-Result<std::vector<UserIovec>> fetch_iovec(Park& park, AddressSpace& mm, UserAddr iov, uint64_t count);
+// readv(2)'s rules: at most 1024 pieces (kINVAL), no negative length (kINVAL), total cut at
+// 0x7ffff000.
+Result<std::vector<UserIovec>> fetch_iovec(Park& park, AddressSpace& mm, UserAddr iov,
+                                           uint64_t count);
 
 }  // namespace uk

@@ -1,11 +1,13 @@
-// How guest code runs and traps. A Platform makes GuestSpaces (one host process, a "stub", each: an address space without
-// any host system call of its own) and GuestContexts in them (one host thread each). Implementations are siblings: ptrace/,
-// notify/, direct/, fake/; one conformance suite (platform/conformance) runs over all.
+// How guest code runs and traps. A Platform makes GuestSpaces (one host process, a "stub", each: an
+// address space without any host system call of its own) and GuestContexts in them (one host thread
+// each). Implementations are siblings: ptrace/, notify/, direct/, fake/; one conformance suite
+// (platform/conformance) runs over all.
 //
-// Ownership: mm's AddressSpace owns its GuestSpace; a task owns its GuestContext, which must die before its space. The
-// kernel owns the Platform, which outlives all. Everything runs on the reactor thread; run() and flush() may suspend.
-// Untrusted: the guest controls every register and may write any stub memory that is writable in the guest: whatever is
-// read from a stub is validated here; callers get clean values of hostile content.
+// Ownership: mm's AddressSpace owns its GuestSpace; a task owns its GuestContext, which must die
+// before its space. The kernel owns the Platform, which outlives all. Everything runs on the
+// reactor thread; run() and flush() may suspend. Untrusted: the guest controls every register and
+// may write any stub memory that is writable in the guest: whatever is read from a stub is
+// validated here; callers get clean values of hostile content.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +26,8 @@ enum class Prot : uint8_t { kNone = 0, kRead = 1, kWrite = 2, kExec = 4 };
 UK_BITMASK(Prot);
 
 enum class Access : uint8_t {
-  kUnknown = 0,  // the platform cannot tell (ptrace gives no error code); mm finds out from its own tables
+  kUnknown =
+      0,  // the platform cannot tell (ptrace gives no error code); mm finds out from its own tables
   kRead = 1,
   kWrite = 2,
   kExec = 4,
@@ -34,12 +37,14 @@ struct Trap {
   enum class Kind : uint8_t {
     kSyscall,    // nr, args, ip are set; the guest waits for set_syscall_result() or set_regs()
     kPageFault,  // addr, access: for mm; the guest retries the instruction when run again
-    kException,  // signo, code, addr, trapno: becomes a signal (SIGILL, SIGFPE, SIGTRAP, SIGSEGV by #GP, SIGBUS by #AC)
+    kException,  // signo, code, addr, trapno: becomes a signal (SIGILL, SIGFPE, SIGTRAP, SIGSEGV by
+                 // #GP, SIGBUS by #AC)
     kKicked,     // kick() brought it back; nothing happened
     kGone,       // the host thread or stub died (it may not, by itself): the task must be killed
   };
   Kind kind = Kind::kKicked;
-  // kSyscall. `compat`: it came through int 0x80 or another 32-bit entry (we answer as a kernel without IA32 emulation).
+  // kSyscall. `compat`: it came through int 0x80 or another 32-bit entry (we answer as a kernel
+  // without IA32 emulation).
   uint64_t nr = 0;
   uint64_t args[6] = {};
   uint64_t ip = 0;  // after the syscall instruction
@@ -57,43 +62,49 @@ class GuestContext {
  public:
   virtual ~GuestContext() = default;
 
-  // Flushes the space's queued changes, resumes the guest with the state set before, and suspends until it traps.
-  // Always returns after a kick().
+  // Flushes the space's queued changes, resumes the guest with the state set before, and suspends
+  // until it traps. Always returns after a kick().
   virtual Trap run(Park& park) = 0;
-  // Brings the guest back soon: a run() in progress (or else the next one) returns kKicked, unless another trap is
-  // first. Does not suspend; callable any time.
+  // Brings the guest back soon: a run() in progress (or else the next one) returns kKicked, unless
+  // another trap is first. Does not suspend; callable any time.
   virtual void kick() = 0;
 
-  // After a kSyscall trap: the cheap way to answer. The call returns `rax` and the guest goes on behind it.
+  // After a kSyscall trap: the cheap way to answer. The call returns `rax` and the guest goes on
+  // behind it.
   virtual void set_syscall_result(uint64_t rax) = 0;
 
-  // The full register state as of the last trap; after kSyscall as Linux shows it: rax = -ENOSYS, orig_rax = nr, rip
-  // behind the instruction. May cost round trips with the stub on some platforms (hence Park). After any other trap
-  // orig_rax = -1. Error: kSRCH when the host thread is gone.
+  // The full register state as of the last trap; after kSyscall as Linux shows it: rax = -ENOSYS,
+  // orig_rax = nr, rip behind the instruction. May cost round trips with the stub on some platforms
+  // (hence Park). After any other trap orig_rax = -1. Error: kSRCH when the host thread is gone.
   virtual Result<arch::UserRegs> get_regs(Park& park) = 0;
   // Replaces it (eflags, segments and bases are made safe here). Overrides set_syscall_result().
   virtual Result<> set_regs(Park& park, const arch::UserRegs& regs) = 0;
   virtual Result<arch::FpState> get_fp(Park& park) = 0;
-  virtual Result<> set_fp(Park& park, const arch::FpState& fp) = 0;  // an empty state resets to the initial one
-  // Single-step: the next run() returns a SIGTRAP exception after one instruction. Sticky until set false.
+  virtual Result<> set_fp(Park& park,
+                          const arch::FpState& fp) = 0;  // an empty state resets to the initial one
+  // Single-step: the next run() returns a SIGTRAP exception after one instruction. Sticky until set
+  // false.
   virtual void set_single_step(bool on) = 0;
   // The host thread id, for diagnostics only; 0 if there is none.
   virtual int host_tid() const = 0;
 };
 
-// The host side of one guest address space. Changes are queued and reach the stub in one batch: at flush(), or before
-// any context of the space runs again. A range that was never mapped faults.
+// The host side of one guest address space. Changes are queued and reach the stub in one batch: at
+// flush(), or before any context of the space runs again. A range that was never mapped faults.
 class GuestSpace {
  public:
   virtual ~GuestSpace() = default;
 
-  // Maps [addr, addr+len) to `fd` at `offset`, shared, replacing what is there. Page-aligned, inside the user range
-  // (CHECKed: these are our own decisions). `fd` must stay open until the next flush. populate: fill host page tables now.
-  virtual void map(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset, bool populate) = 0;
+  // Maps [addr, addr+len) to `fd` at `offset`, shared, replacing what is there. Page-aligned,
+  // inside the user range (CHECKed: these are our own decisions). `fd` must stay open until the
+  // next flush. populate: fill host page tables now.
+  virtual void map(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset,
+                   bool populate) = 0;
   virtual void unmap(uint64_t addr, uint64_t len) = 0;
   virtual void protect(uint64_t addr, uint64_t len, Prot prot) = 0;
-  // All queued changes are in force when it returns, for every thread of the space. Before a page that was mapped may be
-  // given to somebody else, its unmap must be flushed. Error: kSRCH when the stub is gone; kNOMEM when the host refuses.
+  // All queued changes are in force when it returns, for every thread of the space. Before a page
+  // that was mapped may be given to somebody else, its unmap must be flushed. Error: kSRCH when the
+  // stub is gone; kNOMEM when the host refuses.
   virtual Result<> flush(Park& park) = 0;
   virtual bool dirty() const = 0;  // changes are queued
   // Creates a thread with the given state, not yet running.

@@ -1,4 +1,5 @@
-// The platforms by name, registered openly from boot/ (register_ptrace(registry), ...), and `auto`: the best one the host allows.
+// The platforms by name, registered openly from boot/ (register_ptrace(registry), ...), and `auto`:
+// the best one the host allows.
 #pragma once
 
 #include <functional>
@@ -19,8 +20,8 @@ struct PlatformFactory {
   int preference;  // auto takes the allowed one with the highest
   // Cheap test that the host allows it; else the reason in a sentence.
   std::function<Result<>(std::string* why_not)> probe;
-  // Called early at boot on the reactor thread, before other threads exist and while the process is small: the platform
-  // makes its first stub by fork.
+  // Called early at boot on the reactor thread, before other threads exist and while the process is
+  // small: the platform makes its first stub by fork.
   std::function<Result<std::unique_ptr<Platform>>(Reactor& reactor, Log& log)> create;
 };
 

@@ -1,5 +1,6 @@
-// Time as the kernel sees it. No kernel code reads a host clock except through this object, so that a test (or a
-// replay) can own time. All times are nanoseconds. Owned by whoever builds the instance.
+// Time as the kernel sees it. No kernel code reads a host clock except through this object, so that
+// a test (or a replay) can own time. All times are nanoseconds. Owned by whoever builds the
+// instance.
 #pragma once
 
 #include <cstdint>

@@ -1,9 +1,11 @@
-// Fibers: one stackful flow of control for each guest task and each kernel daemon, all run by the one reactor thread.
-// Between two suspension points nothing else runs. Park is the proof that a function runs on a fiber and may suspend:
-// only functions that take Park& may. fiber.cc is the only user of Boost.Context.
+// Fibers: one stackful flow of control for each guest task and each kernel daemon, all run by the
+// one reactor thread. Between two suspension points nothing else runs. Park is the proof that a
+// function runs on a fiber and may suspend: only functions that take Park& may. fiber.cc is the
+// only user of Boost.Context.
 //
-// Ownership: the Reactor owns fibers; a fiber ends when its function returns. Stacks are pooled, guard-paged,
-// kFiberStackBytes each. A fiber is never destroyed while suspended, except by the Reactor at shutdown.
+// Ownership: the Reactor owns fibers; a fiber ends when its function returns. Stacks are pooled,
+// guard-paged, kFiberStackBytes each. A fiber is never destroyed while suspended, except by the
+// Reactor at shutdown.
 #pragma once
 
 #include <cstdint>
@@ -41,8 +43,9 @@ class Park {
   Fiber& fiber() const { return fiber_; }
   Reactor& reactor() const { return reactor_; }
 
-  // Suspends until Fiber::wake() or the deadline, whichever is first. May also return for no reason: callers loop over
-  // a predicate (use WaitQueue::wait). Returns at once if a wake came since the last suspend.
+  // Suspends until Fiber::wake() or the deadline, whichever is first. May also return for no
+  // reason: callers loop over a predicate (use WaitQueue::wait). Returns at once if a wake came
+  // since the last suspend.
   void suspend(Deadline deadline = kNever);
   // Lets every other ready fiber run once.
   void yield();
@@ -62,7 +65,8 @@ class Fiber : public RefCounted, public ListNode<> {
   const std::string& name() const { return name_; }
   void set_name(std::string name) { name_ = std::move(name); }
   bool done() const { return done_; }
-  // Makes the fiber ready (now or, if it runs, at its next suspend). Callable from any code on the reactor thread.
+  // Makes the fiber ready (now or, if it runs, at its next suspend). Callable from any code on the
+  // reactor thread.
   void wake();
   // Not owned; null for daemons, which are never interrupted.
   void set_interruptor(const Interruptor* i) { interruptor_ = i; }

@@ -1,8 +1,10 @@
-// The reactor: the one host thread that runs the whole kernel. One loop, one screenful (reactor.cc): run ready fibers,
-// expire timers, collect guest traps, submit to the ring, drain completions, sleep only if all of that is empty.
-// It uses no CPU when idle. One place sleeps: Ring::wait.
+// The reactor: the one host thread that runs the whole kernel. One loop, one screenful
+// (reactor.cc): run ready fibers, expire timers, collect guest traps, submit to the ring, drain
+// completions, sleep only if all of that is empty. It uses no CPU when idle. One place sleeps:
+// Ring::wait.
 //
-// Ownership: the Kernel owns the reactor; the reactor owns its fibers. Ring, Clock and sources are borrowed.
+// Ownership: the Kernel owns the reactor; the reactor owns its fibers. Ring, Clock and sources are
+// borrowed.
 #pragma once
 
 #include <signal.h>
@@ -27,10 +29,11 @@ class Ring;
 class EventSource : public ListNode<> {
  public:
   virtual ~EventSource() = default;
-  // Takes, without blocking, what has happened, and wakes the fibers concerned. True if anything was taken.
+  // Takes, without blocking, what has happened, and wakes the fibers concerned. True if anything
+  // was taken.
   virtual bool collect() = 0;
-  // True while an event may come that the ring will not report; then the loop lets the signals of wake_signals()
-  // interrupt its sleep.
+  // True while an event may come that the ring will not report; then the loop lets the signals of
+  // wake_signals() interrupt its sleep.
   virtual bool pending() const { return false; }
   // Signals (blocked on the reactor thread otherwise) that announce an event, e.g. SIGCHLD.
   virtual void wake_signals(sigset_t&) const {}
@@ -45,15 +48,16 @@ class Reactor {
 
   // Starts a fiber; it first runs at the next turn of the loop.
   Ref<Fiber> spawn(std::string name, Fiber::Main main);
-  // Runs until stop(). Returns with fibers possibly still suspended; destroying the reactor unwinds none of them
-  // (their stacks are freed), so end tasks first.
+  // Runs until stop(). Returns with fibers possibly still suspended; destroying the reactor unwinds
+  // none of them (their stacks are freed), so end tasks first.
   void run();
   void stop() { stopping_ = true; }
-  // One turn of the loop; sleeps only if may_sleep and nothing is ready. For tests and run(). True if work was done.
+  // One turn of the loop; sleeps only if may_sleep and nothing is ready. For tests and run(). True
+  // if work was done.
   bool turn(bool may_sleep);
 
-  // Runs `work` on a worker thread (it must touch no kernel state) and suspends the fiber until it is done.
-  // For host calls that may block and have no ring form.
+  // Runs `work` on a worker thread (it must touch no kernel state) and suspends the fiber until it
+  // is done. For host calls that may block and have no ring form.
   void offload(Park& park, const std::function<void()>& work);
 
   void add_source(EventSource& s) { sources_.push_back(s); }

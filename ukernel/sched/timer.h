@@ -1,5 +1,6 @@
-// Timers on the monotonic clock. A Timer is caller-owned and re-armable; its callback runs from the reactor loop, never
-// from inside arm() or cancel(). Destroying an armed timer cancels it. Resolution is the host's (hrtimers).
+// Timers on the monotonic clock. A Timer is caller-owned and re-armable; its callback runs from the
+// reactor loop, never from inside arm() or cancel(). Destroying an armed timer cancels it.
+// Resolution is the host's (hrtimers).
 #pragma once
 
 #include <cstdint>

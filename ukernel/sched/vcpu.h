@@ -1,6 +1,7 @@
-// Virtual CPUs: who may run guest code now. A task holds a vCPU only while in user mode. Each vCPU takes the entity with
-// the least weighted run time (fair classes, nice) or the highest real-time priority; an entity that runs over its slice
-// while another waits is preempted through its kick. Affinity is a mask over vCPUs.
+// Virtual CPUs: who may run guest code now. A task holds a vCPU only while in user mode. Each vCPU
+// takes the entity with the least weighted run time (fair classes, nice) or the highest real-time
+// priority; an entity that runs over its slice while another waits is preempted through its kick.
+// Affinity is a mask over vCPUs.
 //
 // Ownership: the Kernel owns the VcpuSet; entities are owned by their tasks. enter() may suspend.
 #pragma once
@@ -17,22 +18,28 @@
 
 namespace uk {
 
-enum class SchedClass : uint8_t { kOther = 0, kFifo = 1, kRr = 2, kBatch = 3, kIdle = 5 };  // sched(7) numbers
+enum class SchedClass : uint8_t {
+  kOther = 0,
+  kFifo = 1,
+  kRr = 2,
+  kBatch = 3,
+  kIdle = 5
+};  // sched(7) numbers
 
 class SchedEntity : public ListNode<> {
  public:
   explicit SchedEntity(std::function<void()> kick) : kick_(std::move(kick)) {}
   ~SchedEntity();
 
-  int nice = 0;                                  // -20..19
+  int nice = 0;  // -20..19
   SchedClass sched_class = SchedClass::kOther;
-  int rt_priority = 0;                           // 1..99 for kFifo, kRr
-  uint64_t affinity = ~0ull;                     // bit per vCPU
-  uint64_t run_ns = 0;                           // time in user mode, total
-  uint64_t vruntime = 0;                         // weighted; internal
+  int rt_priority = 0;        // 1..99 for kFifo, kRr
+  uint64_t affinity = ~0ull;  // bit per vCPU
+  uint64_t run_ns = 0;        // time in user mode, total
+  uint64_t vruntime = 0;      // weighted; internal
   uint64_t voluntary_switches = 0;
   uint64_t involuntary_switches = 0;
-  int cpu = 0;                                   // vCPU it is on, or was last on
+  int cpu = 0;  // vCPU it is on, or was last on
   bool on_cpu = false;
 
  private:
@@ -53,7 +60,8 @@ class VcpuSet {
   Result<> enter(Park& park, SchedEntity& e);
   // Gives it back and accounts the time.
   void leave(SchedEntity& e);
-  // True if another entity waits that should run before `e` (then the run loop leaves and enters again).
+  // True if another entity waits that should run before `e` (then the run loop leaves and enters
+  // again).
   bool should_yield(const SchedEntity& e) const;
   int count() const { return static_cast<int>(cpus_.size()); }
   // Entities on or waiting for a vCPU (load average, /proc/stat).

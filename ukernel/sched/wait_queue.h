@@ -1,8 +1,9 @@
-// Wait queues: where fibers wait for a condition, and where poll and epoll listen. Waiting is by predicate, so a wake
-// may be spurious and is never lost: the predicate is tested after the waiter is queued. Interruption is a value
-// (kRestartSys), as is the end of time (kTIMEDOUT).
+// Wait queues: where fibers wait for a condition, and where poll and epoll listen. Waiting is by
+// predicate, so a wake may be spurious and is never lost: the predicate is tested after the waiter
+// is queued. Interruption is a value (kRestartSys), as is the end of time (kTIMEDOUT).
 //
-// Ownership: the object waited on owns the queue; it must outlive its waiters (take a Ref before waiting).
+// Ownership: the object waited on owns the queue; it must outlive its waiters (take a Ref before
+// waiting).
 #pragma once
 
 #include <cstdint>
@@ -13,8 +14,8 @@
 
 namespace uk {
 
-// Listens on a WaitQueue. on_wake runs on the reactor thread, inside the waker: it must not suspend and must not
-// destroy the queue. It may remove itself.
+// Listens on a WaitQueue. on_wake runs on the reactor thread, inside the waker: it must not suspend
+// and must not destroy the queue. It may remove itself.
 class Waiter : public ListNode<> {
  public:
   // `events`: poll(2) bits that may now be true (all ones when the waker does not say).
@@ -45,7 +46,8 @@ class WaitQueue {
   WaitQueue& operator=(const WaitQueue&) = delete;
 
   // Suspends until pred() is true. Errors: kRestartSys (interrupted, see WaitMode), kTIMEDOUT.
-  // pred() is tested before interruption and before the deadline, so that a true predicate always wins.
+  // pred() is tested before interruption and before the deadline, so that a true predicate always
+  // wins.
   template <class Pred>
   Result<> wait(Park& park, Pred&& pred, WaitMode mode = WaitMode::kInterruptible,
                 Deadline deadline = kNever, const char* why = "wait") {
@@ -73,7 +75,8 @@ class WaitQueue {
   List<Waiter> waiters_;
 };
 
-// A sleeping lock for state that is held across suspension points (file position, directory changes).
+// A sleeping lock for state that is held across suspension points (file position, directory
+// changes).
 class Mutex {
  public:
   void lock(Park& park);

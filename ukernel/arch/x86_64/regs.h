@@ -8,8 +8,8 @@
 
 namespace uk::arch {
 
-// General registers. The order and size are Linux's struct user_regs_struct (ptrace(2)), so that it can be handed to a
-// guest's PTRACE_GETREGS as it is.
+// General registers. The order and size are Linux's struct user_regs_struct (ptrace(2)), so that it
+// can be handed to a guest's PTRACE_GETREGS as it is.
 struct UserRegs {
   uint64_t r15 = 0, r14 = 0, r13 = 0, r12 = 0, rbp = 0, rbx = 0, r11 = 0, r10 = 0, r9 = 0, r8 = 0;
   uint64_t rax = 0, rcx = 0, rdx = 0, rsi = 0, rdi = 0;
@@ -22,7 +22,8 @@ struct UserRegs {
 };
 static_assert(sizeof(UserRegs) == 27 * 8);
 
-// Extended state in the XSAVE standard (non-compacted) format, xsave_bytes() long; empty means the initial state.
+// Extended state in the XSAVE standard (non-compacted) format, xsave_bytes() long; empty means the
+// initial state.
 using FpState = std::vector<std::byte>;
 
 // Size of the XSAVE area for the features the host enabled (CPUID.0DH).
@@ -31,7 +32,8 @@ size_t xsave_bytes();
 uint64_t xfeatures();
 // A valid initial FpState (FCW 0x37f, MXCSR 0x1f80).
 FpState initial_fp_state();
-// Makes a guest-written area loadable by XRSTOR: reserved bits, unknown features and MXCSR bits are cleared.
+// Makes a guest-written area loadable by XRSTOR: reserved bits, unknown features and MXCSR bits are
+// cleared.
 void sanitize_fp_state(FpState& fp);
 // Keeps only the flags a guest may set itself (CF PF AF ZF SF TF DF OF RF NT AC ID).
 uint64_t sanitize_eflags(uint64_t eflags);
