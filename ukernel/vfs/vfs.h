@@ -1,0 +1,197 @@
+// The vfs core: path walks and the operations of system calls on names. It is handed a FsContext
+// (root, working directory, umask, credentials) for each call and knows no tasks.
+//
+// Ownership: the Kernel owns the Vfs; a Vfs owns the filesystem registry and hands out st_dev
+// numbers and mount ids. Everything with Park& may suspend. Path strings are guest input.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/log.h"
+#include "ukernel/mm/phys.h"
+#include "ukernel/sched/clock.h"
+#include "ukernel/vfs/file.h"
+#include "ukernel/vfs/path.h"
+
+namespace uk {
+
+class MountNamespace;
+
+// MS_* bits kept by a mount.
+enum MountFlags : uint32_t {
+  kMntRdonly = 1,
+  kMntNosuid = 2,
+  kMntNodev = 4,
+  kMntNoexec = 8,
+  kMntNoatime = 1024,
+  kMntRelatime = 1 << 21
+};
+
+class Mount final : public RefCounted {
+ public:
+  Ref<SuperBlock> sb;
+  Ref<Dentry> root;   // of this mount (a subtree for bind mounts)
+  Ref<Mount> parent;  // null for the namespace's root
+  Ref<Dentry> mountpoint;
+  uint32_t flags = 0;
+  uint64_t id = 0;
+  std::string source;  // first field of /proc/mounts
+  MountNamespace* ns = nullptr;
+  bool read_only() const { return (flags & kMntRdonly) != 0 || sb->read_only; }
+};
+
+class MountNamespace final : public RefCounted {
+ public:
+  Ref<Mount> root;
+  std::vector<Ref<Mount>> mounts;  // in mount order
+  WaitQueue changed;               // /proc/mounts is pollable
+};
+
+// Who asks, from where. Borrowed for the length of a call.
+struct FsContext {
+  Path root;
+  Path cwd;
+  const Cred* cred;
+  uint32_t umask = 022;
+  MountNamespace* ns;
+};
+
+// Where a walk starts when the path is relative: cwd (AT_FDCWD), or the path of a descriptor.
+struct WalkFrom {
+  const Path* base = nullptr;  // null: ctx.cwd
+};
+
+enum WalkFlags : uint32_t {
+  kWalkFollow = 1,     // follow a symlink in the last component
+  kWalkDirectory = 2,  // the result must be a directory
+  kWalkEmptyOk = 4,    // "" names the base itself (AT_EMPTY_PATH)
+  // openat2(2) RESOLVE_*
+  kWalkNoXdev = 0x100,
+  kWalkNoMagiclinks = 0x200,
+  kWalkNoSymlinks = 0x400,
+  kWalkBeneath = 0x800,
+  kWalkInRoot = 0x1000,
+};
+
+struct OpenRequest {
+  int flags = 0;      // O_*
+  uint32_t mode = 0;  // for O_CREAT, before umask
+  uint32_t walk = 0;  // extra WalkFlags (RESOLVE_*)
+};
+
+// A filesystem type: `mount -t NAME`.
+struct FsType {
+  std::string name;
+  bool needs_device = false;  // for /proc/filesystems ("nodev" otherwise)
+  std::function<Result<Ref<SuperBlock>>(Park&, class Vfs&, const std::string& source,
+                                        const std::string& options, Ref<Inode>* root)>
+      mount;
+};
+
+// Character and block devices by number: what opening a device inode does.
+struct DeviceOpener {
+  std::function<Result<Ref<File>>(Park&, const Path&, int flags, const Cred&, uint64_t rdev)> open;
+};
+
+class Vfs {
+ public:
+  Vfs(PhysMemory& mem, Clock& clock, Log& log);
+  ~Vfs();
+
+  // ---- registries (open, filled from boot)
+  void register_fs(FsType type);
+  const std::vector<FsType>& fs_types() const;
+  // major/minor ranges [minor, minor+count); block selects the block table.
+  void register_device(bool block, uint32_t major, uint32_t minor, uint32_t count, std::string name,
+                       DeviceOpener opener);
+  Result<Ref<File>> open_device(Park& park, const Path& path, int flags, const Cred& cred,
+                                bool block, uint64_t rdev);
+
+  // ---- walks
+  Result<Path> walk(Park& park, const FsContext& ctx, WalkFrom from, std::string_view path,
+                    uint32_t flags);
+  // The directory and last name, for creation and removal. The last component is not followed.
+  // `trailing_slash` tells.
+  struct Parent {
+    Path dir;
+    std::string name;
+    bool trailing_slash;
+    enum class Last : uint8_t { kName, kDot, kDotDot, kRoot } last;
+  };
+  Result<Parent> walk_parent(Park& park, const FsContext& ctx, WalkFrom from, std::string_view path,
+                             uint32_t flags = 0);
+
+  // ---- operations, named after their calls (errors in the order Linux gives them)
+  Result<Ref<File>> open(Park& park, const FsContext& ctx, WalkFrom from, std::string_view path,
+                         const OpenRequest& req);
+  Result<Ref<File>> open_path(Park& park, const Path& path, int flags,
+                              const Cred& cred);  // no permission check
+  Result<> mkdir(Park& park, const FsContext& ctx, WalkFrom from, std::string_view path,
+                 uint32_t mode);
+  Result<> mknod(Park& park, const FsContext& ctx, WalkFrom from, std::string_view path,
+                 uint32_t mode, uint64_t rdev);
+  Result<> symlink(Park& park, const FsContext& ctx, std::string_view target, WalkFrom from,
+                   std::string_view path);
+  Result<> link(Park& park, const FsContext& ctx, const Path& target, WalkFrom from,
+                std::string_view path);
+  Result<> unlink(Park& park, const FsContext& ctx, WalkFrom from, std::string_view path);
+  Result<> rmdir(Park& park, const FsContext& ctx, WalkFrom from, std::string_view path);
+  Result<> rename(Park& park, const FsContext& ctx, WalkFrom from1, std::string_view path1,
+                  WalkFrom from2, std::string_view path2, uint32_t flags);
+  Result<std::string> readlink(Park& park, const Path& path);
+  // Creates `name` in `dir` as `node`, with the sgid rule and notification; for bind(2) of AF_UNIX
+  // and mkfifo as well.
+  Result<Path> make_node(Park& park, const FsContext& ctx, WalkFrom from, std::string_view path,
+                         MakeNode node);
+  Result<FileAttr> stat(Park& park, const Path& path);
+  Result<> chmod(Park& park, const FsContext& ctx, const Path& path, uint32_t mode);
+  Result<> chown(Park& park, const FsContext& ctx, const Path& path, uint32_t uid,
+                 uint32_t gid);  // ~0u: unchanged
+  Result<> truncate(Park& park, const FsContext& ctx, const Path& path, uint64_t size);
+  // utimensat(2): unset = UTIME_OMIT; `now` members say UTIME_NOW.
+  struct SetTimes {
+    std::optional<FileTime> atime, mtime;
+    bool atime_now = false, mtime_now = false;
+  };
+  Result<> utimens(Park& park, const FsContext& ctx, const Path& path, const SetTimes& times);
+  // access(2) with the given credentials.
+  Result<> access(Park& park, const Path& path, const Cred& cred, uint32_t may);
+  Result<> check_permission(Park& park, Inode& inode, const Cred& cred, uint32_t may);
+
+  // ---- mounts
+  Result<Ref<Mount>> new_root(Park& park, MountNamespace& ns, Ref<SuperBlock> sb, Ref<Inode> root,
+                              std::string source, uint32_t flags);
+  Result<Ref<Mount>> mount(Park& park, const FsContext& ctx, const Path& at, std::string_view type,
+                           const std::string& source, const std::string& options, uint32_t flags);
+  Result<Ref<Mount>> attach(MountNamespace& ns, const Path& at, Ref<SuperBlock> sb,
+                            Ref<Dentry> root, std::string source, uint32_t flags);
+  Result<Ref<Mount>> bind(const FsContext& ctx, const Path& from, const Path& at, bool recursive);
+  Result<> umount(Park& park, const FsContext& ctx, const Path& at, int flags);
+  // Absolute name of `path` as seen from ctx.root; " (deleted)" is appended for unlinked ones;
+  // "(unreachable)" prefix as Linux.
+  std::string path_name(const Path& path, const Path& root) const;
+
+  // ---- notification (inotify); called by the operations above and by the system call layer for
+  // reads and writes.
+  void notify(const Path& path, uint32_t in_mask);
+  void notify_name(const Path& dir, std::string_view name, uint32_t in_mask, uint32_t cookie = 0);
+
+  FileTime now();
+  PhysMemory& mem() { return mem_; }
+  Clock& clock() { return clock_; }
+  Log& log() { return log_; }
+  uint64_t new_anon_dev();
+
+ private:
+  PhysMemory& mem_;
+  Clock& clock_;
+  Log& log_;
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace uk
