@@ -42,7 +42,10 @@ install_packages() {
     { "${apt[@]}" update </dev/null >>"$log" 2>&1 &&
       "${apt[@]}" install --no-install-recommends "${missing[@]}" </dev/null >>"$log" 2>&1; } ||
     status=$?
-  [ $status = 0 ] || { tail -n 30 "$log" >&2; echo "ukernel: packages cannot be installed: apt-get failed; see above" >&2; }
+  if [ $status != 0 ]; then
+    tail -n 30 "$log" >&2
+    echo "ukernel: packages cannot be installed: apt-get failed; see above" >&2
+  fi
   rm -f "$log"
   return $status
 }
