@@ -1,0 +1,89 @@
+// The instance: owns everything of one guest kernel. No globals, so instances nest. Built by boot/,
+// which hands in the pieces that touch the host (ring, clock, platform, console).
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/log.h"
+#include "ukernel/mm/phys.h"
+#include "ukernel/platform/platform.h"
+#include "ukernel/sched/reactor.h"
+#include "ukernel/sched/vcpu.h"
+#include "ukernel/task/pid_table.h"
+#include "ukernel/task/task.h"
+#include "ukernel/vfs/vfs.h"
+
+namespace uk {
+
+class FutexTable;
+class UnixSockets;
+
+// How the kernel answers system calls: implemented by syscalls/, handed in by boot/ (task code may
+// not include upwards).
+class SyscallDispatcher {
+ public:
+  virtual ~SyscallDispatcher() = default;
+  // Runs on the task's fiber. The value is what goes to rax (or an Errno, maybe a restart one).
+  virtual Result<int64_t> dispatch(Task& task, uint64_t nr, const uint64_t (&args)[6]) = 0;
+};
+
+struct KernelOptions {
+  uint64_t mem_bytes = 0;
+  int cpus = 1;
+  std::string hostname = "ukernel";
+};
+
+class Kernel {
+ public:
+  Kernel(Reactor& reactor, Clock& clock, Log& log, std::unique_ptr<PhysMemory> mem,
+         std::unique_ptr<Platform> platform, const KernelOptions& options);
+  ~Kernel();
+
+  Reactor& reactor;
+  Clock& clock;
+  Log& log;
+  const KernelOptions options;
+  std::unique_ptr<PhysMemory> mem;
+  std::unique_ptr<Platform> platform;
+  VcpuSet vcpus;
+  Vfs vfs;
+  PidTable pids;
+  std::unique_ptr<FutexTable> futexes;
+  std::unique_ptr<UnixSockets> unix_sockets;
+  SyscallDispatcher* syscalls = nullptr;
+
+  Ref<UtsInfo> uts;
+  Ref<MountNamespace> mounts;
+  uint64_t boot_ns = 0;  // monotonic time at boot
+  uint64_t forks = 0;    // /proc/stat
+  uint64_t context_switches = 0;
+  // Random bytes for getrandom, AT_RANDOM, ASLR.
+  void random(std::span<std::byte> out);
+  uint64_t uptime_ns() { return clock.monotonic_ns() - boot_ns; }
+  Task* init() const;  // pid 1; its end ends the instance
+
+  // Starts pid 1 with `argv` from `path`; run by boot on a fiber. The exit status arrives in
+  // on_exit.
+  struct InitRequest {
+    std::string path;
+    std::vector<std::string> argv, envp;
+    std::string cwd = "/";
+    Ref<Cred> cred;
+    Ref<File> stdio[3];
+    Ref<File> console;  // controlling terminal of the first session when it is a tty
+  };
+  Result<Ref<Task>> start_init(Park& park, InitRequest request);
+  std::function<void(int wait_status)> on_exit;  // pid 1 ended
+
+  // Memory is gone: picks a guest task by badness and kills it. True if one was killed.
+  bool oom_kill(std::string_view why);
+  // A dump of tasks, fibers and last events to stderr, for bugs and SIGQUIT-like requests.
+  void dump(int fd);
+};
+
+}  // namespace uk

@@ -1,0 +1,87 @@
+// Signals: sets, siginfo, actions, queues (signal(7), sigaction(2)). The rules of delivery are in
+// signal_delivery.cc.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <optional>
+
+#include "base/ref.h"
+#include "base/result.h"
+#include "ukernel/sched/wait_queue.h"
+
+namespace uk {
+
+constexpr int kSignals = 64;
+
+class SigSet {
+ public:
+  constexpr SigSet() = default;
+  constexpr explicit SigSet(uint64_t bits) : bits_(bits) {}
+  constexpr bool has(int signo) const { return (bits_ >> (signo - 1)) & 1; }
+  constexpr void add(int signo) { bits_ |= 1ull << (signo - 1); }
+  constexpr void remove(int signo) { bits_ &= ~(1ull << (signo - 1)); }
+  constexpr uint64_t bits() const { return bits_; }
+  constexpr bool empty() const { return bits_ == 0; }
+  friend constexpr SigSet operator|(SigSet a, SigSet b) { return SigSet(a.bits_ | b.bits_); }
+  friend constexpr SigSet operator&(SigSet a, SigSet b) { return SigSet(a.bits_ & b.bits_); }
+  constexpr SigSet operator~() const { return SigSet(~bits_); }
+  constexpr bool operator==(const SigSet&) const = default;
+
+ private:
+  uint64_t bits_ = 0;
+};
+
+// Guest ABI: siginfo_t, 128 bytes. The union is kept as bytes with typed accessors in
+// abi/siginfo.h.
+struct SigInfo {
+  int32_t signo = 0;
+  int32_t err = 0;
+  int32_t code = 0;
+  int32_t pad = 0;
+  std::array<uint8_t, 112> fields{};
+};
+static_assert(sizeof(SigInfo) == 128);
+
+SigInfo siginfo_user(int signo, int code, int pid, uint32_t uid);  // kill, tkill, sigqueue
+SigInfo siginfo_fault(int signo, int code,
+                      uint64_t addr);  // SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP
+SigInfo siginfo_child(int code, int pid, uint32_t uid, int status, uint64_t utime,
+                      uint64_t stime);  // SIGCHLD
+SigInfo siginfo_timer(int signo, int timer_id, int overrun, uint64_t value);
+SigInfo siginfo_kernel(int signo);  // SI_KERNEL
+
+struct SigAction {       // guest ABI of rt_sigaction
+  uint64_t handler = 0;  // SIG_DFL 0, SIG_IGN 1
+  uint64_t flags = 0;
+  uint64_t restorer = 0;
+  uint64_t mask = 0;
+};
+
+// Actions of a thread group; shared with CLONE_SIGHAND.
+class SigHandlers final : public RefCounted {
+ public:
+  std::array<SigAction, kSignals + 1> actions;
+  Ref<SigHandlers> copy() const;
+  void reset_for_exec();  // handlers to default, ignored ones stay
+};
+
+// Pending signals of a task or a thread group. Standard signals are kept once, real-time ones queue
+// up to a limit.
+class SigQueue {
+ public:
+  // False when the real-time queue is full (kAGAIN for sigqueue).
+  bool add(const SigInfo& info, uint64_t limit);
+  SigSet pending() const { return pending_; }
+  // Takes the next one that is in `wanted`: synchronous faults first, then the lowest number.
+  std::optional<SigInfo> take(SigSet wanted);
+  void remove(SigSet which);
+  void clear() { remove(SigSet(~0ull)); }
+
+ private:
+  SigSet pending_;
+  std::deque<SigInfo> queue_;
+};
+
+}  // namespace uk

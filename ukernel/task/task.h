@@ -1,0 +1,231 @@
+// Tasks and thread groups: what fork, clone and exec make and exit ends. A Task is one guest thread
+// with its kernel fiber; a ThreadGroup is a process. The fiber runs run_loop(): enter user mode,
+// take the trap, dispatch, deliver signals, again.
+//
+// Ownership: the PidTable (Kernel) holds a Ref to each task until it is reaped. A task's own fiber
+// owns its registers and saved mask ("task-fiber-owned"); everything else is reactor-owned and may
+// change across any suspension.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/list.h"
+#include "base/ref.h"
+#include "base/result.h"
+#include "ukernel/arch/x86_64/regs.h"
+#include "ukernel/mm/address_space.h"
+#include "ukernel/mm/user_ptr.h"
+#include "ukernel/platform/platform.h"
+#include "ukernel/sched/fiber.h"
+#include "ukernel/sched/vcpu.h"
+#include "ukernel/sched/wait_queue.h"
+#include "ukernel/task/fd_table.h"
+#include "ukernel/task/signal.h"
+#include "ukernel/vfs/cred.h"
+#include "ukernel/vfs/vfs.h"
+
+namespace uk {
+
+class Kernel;
+class Task;
+class ThreadGroup;
+class Tty;
+
+// Root, working directory, umask; shared with CLONE_FS.
+class FsInfo final : public RefCounted {
+ public:
+  Path root, cwd;
+  uint32_t umask = 022;
+  Ref<FsInfo> copy() const;
+};
+
+// UTS names; one per uts namespace.
+class UtsInfo final : public RefCounted {
+ public:
+  std::string nodename = "ukernel", domainname = "(none)";
+};
+
+struct RLimit {
+  uint64_t cur = UINT64_MAX, max = UINT64_MAX;
+};
+constexpr int kRLimits = 16;
+
+struct Usage {  // getrusage(2)
+  uint64_t utime_ns = 0, stime_ns = 0, min_faults = 0, maj_faults = 0, voluntary = 0,
+           involuntary = 0, max_rss_pages = 0;
+  uint64_t read_bytes = 0, write_bytes = 0, rchar = 0, wchar = 0, syscr = 0, syscw = 0;
+  void add(const Usage& o);
+};
+
+class Session;
+
+class ProcessGroup final : public RefCounted {
+ public:
+  int pgid = 0;
+  Ref<Session> session;
+  std::vector<ThreadGroup*> members;
+};
+
+class Session final : public RefCounted {
+ public:
+  int sid = 0;
+  Tty* tty = nullptr;  // controlling terminal; cleared by the tty when it goes
+};
+
+enum class TaskState : uint8_t { kRunning, kStopped, kTraced, kZombie, kDead };
+
+// A process.
+class ThreadGroup final : public RefCounted {
+ public:
+  explicit ThreadGroup(Kernel& k) : kernel(k) {}
+  Kernel& kernel;
+  int tgid = 0;
+  Task* leader = nullptr;
+  std::vector<Task*> threads;  // live and zombie-leader tasks of the group
+  ThreadGroup* parent = nullptr;
+  std::vector<ThreadGroup*> children;
+  Ref<ProcessGroup> group;
+  Ref<SigHandlers> handlers;
+  SigQueue pending;
+  std::array<RLimit, kRLimits> rlimits;
+  Usage dead_threads;    // of exited threads
+  Usage dead_children;   // of waited-for children
+  int exit_signal = 0;   // sent to the parent at the end; -1 none
+  int exit_code = 0;     // wait(2) status of the group once dying
+  bool exiting = false;  // exit_group or a fatal signal
+  bool zombie = false;
+  bool exec_in_progress = false;
+  bool did_exec = false;  // setpgid after exec is EACCES
+  bool child_subreaper = false, has_subreaper = false;
+  int stop_signal = 0;  // job control: stopped by this signal, 0 not stopped
+  bool stop_reported = false, continue_pending = false;
+  int oom_score_adj = 0;
+  WaitQueue child_events;  // wait(2) of its threads
+  WaitQueue exit_queue;    // pidfd poll
+  // ITIMER_REAL/VIRTUAL/PROF and POSIX timers (task/timers.h).
+  struct Timers;
+  std::unique_ptr<Timers> timers;
+  uint64_t start_ns = 0;  // since boot
+  ~ThreadGroup() override;
+};
+
+class Task final : public RefCounted, public Interruptor {
+ public:
+  Task(Kernel& kernel, Ref<ThreadGroup> group, int tid);
+  ~Task() override;
+
+  Kernel& kernel;
+  const Ref<ThreadGroup> group;
+  int tid;
+  int tgid() const { return group->tgid; }
+  std::string comm;  // up to 15 bytes
+  std::string exe_name;
+  TaskState state = TaskState::kRunning;
+
+  // The fiber's token; valid on the task's own fiber only.
+  Park& park() const { return *park_; }
+  AddressSpace& mm() const { return *mm_; }
+  Ref<AddressSpace> mm_ref() const { return mm_; }
+  FdTable& fds() const { return *fds_; }
+  FsInfo& fs() const { return *fs_; }
+  const Cred& cred() const { return *cred_; }
+  UtsInfo& uts() const { return *uts_; }
+  MountNamespace& mounts() const { return *mounts_; }
+  void set_cred(Ref<Cred> c);
+  // For vfs calls: borrowed views of this task's fields.
+  FsContext fs_context() const;
+  RLimit& rlimit(int resource) { return group->rlimits[resource]; }
+  MmLimits mm_limits() const;
+
+  Ref<AddressSpace> mm_;
+  Ref<FdTable> fds_;
+  Ref<FsInfo> fs_;
+  Ref<Cred> cred_;
+  Ref<UtsInfo> uts_;
+  Ref<MountNamespace> mounts_;
+  Path exe;
+
+  // ---- signals
+  SigQueue pending;
+  SigSet blocked;
+  std::optional<SigSet>
+      saved_blocked;  // by sigsuspend, ppoll, ...: restored after delivery or at return
+  struct AltStack {
+    uint64_t sp = 0, size = 0;
+    int flags = 2;  // SS_DISABLE
+  } altstack;
+  WaitQueue signal_queue;  // sigtimedwait, signalfd
+  // True if a signal should end a wait of the given mode.
+  bool should_interrupt(WaitMode mode) const override;
+  bool fatal_signal_pending() const;
+
+  // ---- user-mode state (task-fiber-owned)
+  std::unique_ptr<GuestContext> context;
+  SchedEntity sched;
+  uint64_t robust_list = 0, robust_list_len = 0;
+  uint64_t clear_child_tid = 0, set_child_tid = 0;
+  uint64_t rseq_addr = 0;
+  uint32_t rseq_len = 0, rseq_sig = 0;
+  // restart_syscall(2): what a kRestartBlock continues with.
+  std::function<Result<int64_t>(Task&)> restart_block;
+  // The call in progress, for /proc/PID/syscall, --strace and dumps; nr -1 in user mode.
+  int64_t syscall_nr = -1;
+  std::array<uint64_t, 6> syscall_args{};
+  bool regs_replaced =
+      false;  // the handler (execve, rt_sigreturn) set all registers itself: rax is not touched
+  // vfork: who waits for this task to exec or exit.
+  Task* vfork_parent = nullptr;
+  WaitQueue vfork_done;
+
+  // ---- the rest
+  Usage usage;
+  uint64_t start_ns = 0;
+  int exit_code = 0;  // wait status
+  int parent_death_signal = 0;
+  int personality = 0;
+  uint64_t timer_slack_ns = 50000;
+  uint64_t tls = 0;
+  Fiber* fiber = nullptr;
+  Task* tracer = nullptr;
+
+ private:
+  friend class TaskFiber;
+  friend void start_task(Task& task);
+  Park* park_ = nullptr;
+};
+
+// ---- life (fork.cc, exec.cc, exit.cc, wait.cc)
+struct CloneArgs {  // clone3(2)
+  uint64_t flags = 0, pidfd = 0, child_tid = 0, parent_tid = 0, exit_signal = 0, stack = 0,
+           stack_size = 0, tls = 0;
+  std::vector<int> set_tid;
+};
+// Returns the child's tid. The child is running when it returns; with CLONE_VFORK it has exec'ed or
+// exited.
+Result<int> do_clone(Task& parent, const CloneArgs& args);
+// Replaces the image. On success the task's registers are those of the new program (regs_replaced).
+Result<> do_execve(Task& task, WalkFrom from, const std::string& path,
+                   std::vector<std::string> argv, std::vector<std::string> envp, int flags);
+// Starts to end the thread (group): marks it; the run loop does the rest when it sees it. `status`
+// as wait(2).
+void begin_exit_group(ThreadGroup& group, int status);
+// ---- signals (signal_send.cc, signal_delivery.cc)
+// Queues a signal to a thread or a process, as the kernel (no permission check); wakes who must see
+// it.
+Result<> send_signal(Task& to, const SigInfo& info);
+Result<> send_signal_group(ThreadGroup& to, const SigInfo& info);
+int send_signal_pgrp(ProcessGroup& to, const SigInfo& info);  // how many got it
+bool may_signal(const Task& from, const Task& to, int signo);
+// A fault of the guest: forced (blocked or ignored becomes default).
+void force_signal(Task& to, const SigInfo& info);
+// The whole life of a task's fiber.
+void run_loop(Task& task, Park& park);
+
+}  // namespace uk
