@@ -1,0 +1,98 @@
+// Extended attributes: the twelve calls, in the user namespace.
+#include <sys/xattr.h>
+
+#include <set>
+
+#include "tests/syscalls/testing.h"
+
+namespace uk::test {
+namespace {
+
+std::set<std::string> Names(const char* list, long n) {
+  std::set<std::string> out;
+  for (long at = 0; at < n; at += strlen(list + at) + 1) out.insert(list + at);
+  return out;
+}
+
+TEST(setxattr, CreateReplaceAndGet) {
+  COVERS(getxattr, listxattr, removexattr);
+  Scratch dir;
+  std::string path = dir.File("f");
+  const char* f = path.c_str();
+  char value[64] = {};
+  EXPECT_ERRNO(ENODATA, syscall(SYS_getxattr, f, "user.a", value, sizeof value));
+  EXPECT_OK(syscall(SYS_setxattr, f, "user.a", "one", 3l, 0));
+  EXPECT_EQ(syscall(SYS_getxattr, f, "user.a", value, sizeof value), 3);
+  EXPECT_STREQ(value, "one");
+  EXPECT_EQ(syscall(SYS_getxattr, f, "user.a", nullptr, 0), 3) << "size query";
+  EXPECT_ERRNO(ERANGE, syscall(SYS_getxattr, f, "user.a", value, 2));
+  EXPECT_ERRNO(EEXIST, syscall(SYS_setxattr, f, "user.a", "x", 1l, XATTR_CREATE));
+  EXPECT_ERRNO(ENODATA, syscall(SYS_setxattr, f, "user.b", "x", 1l, XATTR_REPLACE));
+  EXPECT_OK(syscall(SYS_setxattr, f, "user.a", "two2", 4l, XATTR_REPLACE));
+  EXPECT_OK(syscall(SYS_setxattr, f, "user.empty", nullptr, 0l, XATTR_CREATE));
+  EXPECT_EQ(syscall(SYS_getxattr, f, "user.empty", value, sizeof value), 0);
+  char list[256];
+  long n = syscall(SYS_listxattr, f, list, sizeof list);
+  std::set<std::string> names = Names(list, n);
+  EXPECT_TRUE(names.count("user.a"));
+  EXPECT_TRUE(names.count("user.empty"));
+  EXPECT_EQ(syscall(SYS_listxattr, f, nullptr, 0), n);
+  EXPECT_ERRNO(ERANGE, syscall(SYS_listxattr, f, list, 3));
+  EXPECT_OK(syscall(SYS_removexattr, f, "user.a"));
+  EXPECT_ERRNO(ENODATA, syscall(SYS_removexattr, f, "user.a"));
+}
+
+TEST(fsetxattr, ThroughADescriptor) {
+  COVERS(fgetxattr, flistxattr, fremovexattr);
+  Scratch dir;
+  Fd fd = dir.Open("f");
+  char value[16] = {};
+  EXPECT_OK(syscall(SYS_fsetxattr, fd.get(), "user.k", "v", 1l, 0));
+  EXPECT_EQ(syscall(SYS_fgetxattr, fd.get(), "user.k", value, sizeof value), 1);
+  char list[256];
+  long n = syscall(SYS_flistxattr, fd.get(), list, sizeof list);
+  EXPECT_TRUE(Names(list, n).count("user.k"));
+  EXPECT_OK(syscall(SYS_fremovexattr, fd.get(), "user.k"));
+  EXPECT_ERRNO(ENODATA, syscall(SYS_fgetxattr, fd.get(), "user.k", value, sizeof value));
+  EXPECT_ERRNO(EBADF, syscall(SYS_fsetxattr, kBadFd, "user.k", "v", 1l, 0));
+  EXPECT_ERRNO(EBADF, syscall(SYS_fgetxattr, kBadFd, "user.k", value, 1));
+  EXPECT_ERRNO(EBADF, syscall(SYS_flistxattr, kBadFd, list, sizeof list));
+  EXPECT_ERRNO(EBADF, syscall(SYS_fremovexattr, kBadFd, "user.k"));
+}
+
+TEST(lsetxattr, SymlinksHaveNoUserAttributes) {
+  COVERS(lgetxattr, llistxattr, lremovexattr);
+  Scratch dir;
+  std::string f = dir.File("f"), l = dir / "l";
+  ASSERT_OK(symlink("f", l.c_str()));
+  char value[16], list[256];
+  EXPECT_ERRNO(EPERM, syscall(SYS_lsetxattr, l.c_str(), "user.k", "v", 1l, 0));
+  EXPECT_OK(syscall(SYS_lsetxattr, f.c_str(), "user.k", "v", 1l, 0));
+  EXPECT_EQ(syscall(SYS_lgetxattr, f.c_str(), "user.k", value, sizeof value), 1);
+  EXPECT_EQ(syscall(SYS_getxattr, l.c_str(), "user.k", value, sizeof value), 1) << "follows";
+  EXPECT_EQ(Names(list, syscall(SYS_llistxattr, l.c_str(), list, sizeof list)).count("user.k"), 0u);
+  EXPECT_OK(syscall(SYS_lremovexattr, f.c_str(), "user.k"));
+}
+
+TEST(setxattr, Errors) {
+  Scratch dir;
+  std::string path = dir.File("f");
+  const char* f = path.c_str();
+  EXPECT_ERRNO(EOPNOTSUPP, syscall(SYS_setxattr, f, "nosuch.ns", "v", 1l, 0));
+  EXPECT_ERRNO(EINVAL, syscall(SYS_setxattr, f, "user.k", "v", 1l, 99));
+  EXPECT_ERRNO(ERANGE, syscall(SYS_setxattr, f, std::string(256, 'n').c_str(), "v", 1l, 0));
+  EXPECT_ERRNO(ERANGE, syscall(SYS_setxattr, f, "", "v", 1l, 0));
+  EXPECT_ERRNO(E2BIG, syscall(SYS_setxattr, f, "user.k", "v", 65537l, 0));
+  EXPECT_ERRNO(EFAULT, syscall(SYS_setxattr, f, "user.k", BadPointer(), 1l, 0));
+  EXPECT_ERRNO(EFAULT, syscall(SYS_setxattr, f, BadPointer(), "v", 1l, 0));
+  EXPECT_ERRNO(ENOENT, syscall(SYS_setxattr, (dir / "no").c_str(), "user.k", "v", 1l, 0));
+  if (!IsRoot()) {
+    EXPECT_ERRNO(EPERM, syscall(SYS_setxattr, f, "trusted.k", "v", 1l, 0));
+    EXPECT_ERRNO(EACCES, syscall(SYS_setxattr, "/etc/passwd", "user.k", "v", 1l, 0));
+  } else {
+    EXPECT_OK(syscall(SYS_setxattr, f, "trusted.k", "v", 1l, 0));
+  }
+}
+
+}  // namespace
+}  // namespace uk::test
