@@ -73,7 +73,7 @@ struct FaultError {
   int code;   // SEGV_MAPERR, SEGV_ACCERR, BUS_ADRERR
 };
 
-class AddressSpace : public RefCounted {
+class AddressSpace : public MappingSpace {
  public:
   // A fresh, empty space with a stub of its own. Errors: kNOMEM, kAGAIN (host refuses processes).
   static Result<Ref<AddressSpace>> create(Park& park, PhysMemory& mem, Platform& platform);
@@ -134,6 +134,7 @@ class AddressSpace : public RefCounted {
   // Makes queued changes of the stub real (before handing freed pages on). The run loop needs not
   // call it.
   Result<> flush(Park& park);
+  void flush_mappings(Park& park) override { (void)flush(park); }
 
   GuestSpace& guest() { return *guest_; }
   PhysMemory& mem() { return mem_; }

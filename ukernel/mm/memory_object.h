@@ -18,12 +18,24 @@
 
 namespace uk {
 
-// Told when pages of an object go away (truncate, hole punch): implemented by VMAs. Must not
-// suspend.
+// The party that maps an object: an address space. Lets the object wait until a change of its pages
+// is in force.
+class MappingSpace : public RefCounted {
+ public:
+  virtual void flush_mappings(Park& park) = 0;
+};
+
+// Told when pages of an object change under their mappings: implemented by VMAs. Must not suspend.
 class MappingObserver : public ListNode<MappingObserver> {
  public:
-  // Pages [first, first+count) of the object are no longer valid: drop every mapping of them.
-  virtual void invalidate(uint64_t first, uint64_t count) = 0;
+  // Pages [first, first+count) of the object are no longer valid: drop every mapping of them. With
+  // `private_copies` (truncation) also the private copies made of them; a punched hole leaves
+  // those.
+  virtual void invalidate(uint64_t first, uint64_t count, bool private_copies) = 0;
+  // Shared mappings of these pages become read-only, so that the next write is noticed (get_page
+  // for_write): writeback.
+  virtual void write_protect(uint64_t first, uint64_t count) = 0;
+  virtual Ref<MappingSpace> space() = 0;
 
  protected:
   ~MappingObserver() = default;
@@ -35,10 +47,14 @@ class MemoryObject : public RefCounted {
   // SIGBUS), kIO, kNOMEM, kNOSPC. `for_write`: the page will be written through a shared mapping
   // (marks it dirty, allocates holes).
   virtual Result<PageRef> get_page(Park& park, uint64_t index, bool for_write) = 0;
+  // The frame of page `index` if it is at hand, filled and inside the object; else kNoPfn. Takes no
+  // reference.
+  virtual Pfn cached_page(uint64_t index) { return (void)index, kNoPfn; }
 
   // If the pages can be mapped read-only straight from a host file (no copy, no frame): the
-  // descriptor (valid while the object lives) and the offset of page `index`. Then get_page serves
-  // only private copies and writes.
+  // descriptor (valid while the object lives) and the offset of page `index`; all pages of one
+  // object follow each other in the host file. Then get_page is not called by mm: private copies
+  // are made with read().
   struct HostRange {
     int fd;
     uint64_t offset;
@@ -53,6 +69,14 @@ class MemoryObject : public RefCounted {
   // MAP_SHARED writes may happen (false: the mapping keeps write permission off, as for sealed or
   // read-only files).
   virtual bool writable() const { return true; }
+  // msync(2) with MS_SYNC: dirty pages [first, first+count) reach storage.
+  virtual Result<> sync(Park& park, uint64_t first, uint64_t count) {
+    return (void)park, (void)first, (void)count, Result<>();
+  }
+  // madvise(2) MADV_REMOVE: free the pages as a hole. kOPNOTSUPP where the object cannot.
+  virtual Result<> punch(Park& park, uint64_t first, uint64_t count) {
+    return (void)park, (void)first, (void)count, Err(Errno::kOPNOTSUPP);
+  }
 
   // For /proc/PID/maps: path as the mapper saw it is kept by the VMA; device and inode come from
   // here.
@@ -60,7 +84,14 @@ class MemoryObject : public RefCounted {
   virtual uint64_t ino() const { return 0; }
 
   List<MappingObserver, MappingObserver>& observers() { return observers_; }
-  void invalidate(uint64_t first, uint64_t count);
+  // To all observers. Other threads may use the old pages until flush_mappings() returns; frames
+  // stay theirs until then.
+  void invalidate(uint64_t first, uint64_t count, bool private_copies = true);
+  void write_protect(uint64_t first, uint64_t count);
+  // Makes queued changes real in every address space that maps the object.
+  void flush_mappings(Park& park);
+  // How many VMAs map it shared with the right to write (F_SEAL_WRITE needs none); kept by mm.
+  uint32_t shared_writable_mappings = 0;
 
  private:
   List<MappingObserver, MappingObserver> observers_;

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/list.h"
 #include "base/result.h"
 
 namespace uk {
@@ -51,8 +52,22 @@ class PhysMemory {
   uint64_t total_pages() const;
   uint64_t free_pages() const;
   // Asked for at least n pages when memory runs out; returns how many it freed. Must not suspend.
-  using Reclaim = std::function<uint64_t(uint64_t n)>;
-  void add_reclaim(Reclaim r);
+  // Leaves the list when it is destroyed.
+  class Reclaimer : public ListNode<Reclaimer> {
+   public:
+    virtual uint64_t reclaim(uint64_t n) = 0;
+
+   protected:
+    ~Reclaimer() = default;
+  };
+  void add_reclaimer(Reclaimer& r);
+  // Set by the kernel: picks a guest task and kills it; true if memory is to be expected from a
+  // dying task. Called (by faults and user copies) when alloc failed after reclaim. Must not
+  // suspend.
+  std::function<bool()> oom_kill;
+  // Frames [first, first+n) will be touched by the kernel soon: makes them present in its mapping
+  // in one step where that is cheaper than faults.
+  void prepare(Pfn first, uint32_t n);
   // Statistics kept by users of frames (for /proc/meminfo).
   uint64_t cached_pages = 0;
   uint64_t anon_pages = 0;

@@ -106,7 +106,9 @@ class GuestSpace {
   // that was mapped may be given to somebody else, its unmap must be flushed. Error: kSRCH when the
   // stub is gone; kNOMEM when the host refuses.
   virtual Result<> flush(Park& park) = 0;
-  virtual bool dirty() const = 0;  // changes are queued
+  // Changes are queued or not yet in force (a flush is on its way). False: everything asked for so
+  // far is in force.
+  virtual bool dirty() const = 0;
   // Creates a thread with the given state, not yet running.
   virtual Result<std::unique_ptr<GuestContext>> new_context(Park& park, const arch::UserRegs& regs,
                                                             const arch::FpState& fp) = 0;
