@@ -1,0 +1,7 @@
+// The declarations of all handlers, one included header a family. See table.cc for which number is
+// whose.
+#pragma once
+
+// Each family header declares `Result<int64_t> sys_NAME(Task& task, ...)` for its calls.
+// IWYU pragma: begin_exports
+// IWYU pragma: end_exports
