@@ -1,0 +1,101 @@
+#include "ukernel/arch/x86_64/regs.h"
+
+#include <cpuid.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace uk::arch {
+namespace {
+
+constexpr size_t kLegacyBytes = 512;
+constexpr size_t kHeaderEnd = 576;
+constexpr size_t kFcwOffset = 0;
+constexpr size_t kMxcsrOffset = 24;
+constexpr size_t kMxcsrMaskOffset = 28;
+constexpr size_t kXstateBvOffset = 512;
+constexpr uint64_t kX87 = 1, kSse = 2;
+// AMX (tile configuration and data) needs a permission Linux grants a process on request; guests have none.
+constexpr uint64_t kAmx = 3ull << 17;
+
+struct Layout {
+  uint64_t features = kX87 | kSse;
+  size_t bytes = kHeaderEnd;
+  uint32_t mxcsr_mask = 0xffbf;
+};
+
+uint64_t xgetbv0() {
+  uint32_t lo, hi;
+  asm volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+  return (static_cast<uint64_t>(hi) << 32) | lo;
+}
+
+Layout probe() {
+  Layout l;
+  alignas(16) std::byte fx[kLegacyBytes] = {};
+  asm volatile("fxsave64 %0" : "=m"(fx));
+  uint32_t mask;
+  std::memcpy(&mask, fx + kMxcsrMaskOffset, sizeof mask);
+  if (mask != 0) l.mxcsr_mask = mask;
+
+  uint32_t a, b, c, d;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || (c & bit_OSXSAVE) == 0) return l;
+  l.features = xgetbv0() & ~kAmx;
+  for (unsigned i = 2; i < 63; ++i) {
+    if (((l.features >> i) & 1) == 0) continue;
+    if (!__get_cpuid_count(0xd, i, &a, &b, &c, &d)) break;
+    l.bytes = std::max<size_t>(l.bytes, static_cast<size_t>(a) + b);  // size + offset, SDM vol. 1, 13.4.3
+  }
+  return l;
+}
+
+// A fact of the machine, the same for all instances.
+const Layout& layout() {
+  static const Layout l = probe();
+  return l;
+}
+
+}  // namespace
+
+size_t xsave_bytes() { return layout().bytes; }
+uint64_t xfeatures() { return layout().features; }
+
+FpState initial_fp_state() {
+  FpState fp(xsave_bytes());
+  const uint16_t fcw = 0x37f;
+  const uint32_t mxcsr = 0x1f80;
+  std::memcpy(fp.data() + kFcwOffset, &fcw, sizeof fcw);
+  std::memcpy(fp.data() + kMxcsrOffset, &mxcsr, sizeof mxcsr);
+  std::memcpy(fp.data() + kMxcsrMaskOffset, &layout().mxcsr_mask, sizeof(uint32_t));
+  const uint64_t bv = kX87 | kSse;
+  std::memcpy(fp.data() + kXstateBvOffset, &bv, sizeof bv);
+  return fp;
+}
+
+void sanitize_fp_state(FpState& fp) {
+  if (fp.empty()) return;
+  if (fp.size() < kHeaderEnd) {
+    fp = initial_fp_state();
+    return;
+  }
+  fp.resize(xsave_bytes());
+  uint32_t mxcsr;
+  std::memcpy(&mxcsr, fp.data() + kMxcsrOffset, sizeof mxcsr);
+  mxcsr &= layout().mxcsr_mask;
+  std::memcpy(fp.data() + kMxcsrOffset, &mxcsr, sizeof mxcsr);
+  std::memcpy(fp.data() + kMxcsrMaskOffset, &layout().mxcsr_mask, sizeof(uint32_t));
+  uint64_t bv;
+  std::memcpy(&bv, fp.data() + kXstateBvOffset, sizeof bv);
+  bv &= xfeatures();
+  // XCOMP_BV and the reserved bytes must be zero in the standard format (SDM vol. 1, 13.4.2, 13.8).
+  std::memset(fp.data() + kXstateBvOffset, 0, kHeaderEnd - kXstateBvOffset);
+  std::memcpy(fp.data() + kXstateBvOffset, &bv, sizeof bv);
+}
+
+uint64_t sanitize_eflags(uint64_t eflags) {
+  // CF PF AF ZF SF TF DF OF NT RF AC ID; IF and the always-one bit are forced.
+  constexpr uint64_t kGuest = 0x1 | 0x4 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 0x800 | 0x4000 | 0x10000 | 0x40000 | 0x200000;
+  return (eflags & kGuest) | 0x202;
+}
+
+}  // namespace uk::arch
