@@ -4,7 +4,7 @@
 RUN_PACKAGES=(bazel-bootstrap bazel-platforms bazel-rules-java bazel-rules-proto bazel-skylib
   g++ python3 libabsl-dev libboost-context-dev liburing-dev libseccomp-dev busybox-static)
 # What the tests and checks need besides.
-TEST_PACKAGES=("${RUN_PACKAGES[@]}" libgtest-dev libgmock-dev clang-format procps strace)
+TEST_PACKAGES=("${RUN_PACKAGES[@]}" libgtest-dev libgmock-dev clang-format procps)
 
 # missing_packages PACKAGE...: prints those that are not installed.
 missing_packages() {
