@@ -1,6 +1,8 @@
 # Sourced by ./run, ./test and tools/dev, in the repository's root: building the kernel only when needed.
 
 # Bazel's settings are .bazelrc's alone: no file of the user's changes what is built.
+# It wants to know whose cache to use, and knows no account without a name.
+export USER=${USER:-$(id -un 2>/dev/null || id -u)} HOME=${HOME:-/tmp}
 bazel() { command bazel --nohome_rc "$@"; }
 
 # quietly COMMAND...: on a terminal as it is; otherwise its output appears only when it fails.
