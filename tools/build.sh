@@ -2,7 +2,7 @@
 
 # Bazel's settings are .bazelrc's alone: no file of the user's changes what is built.
 # It wants to know whose cache to use, and knows no account without a name.
-export USER=${USER:-$(id -un 2>/dev/null || id -u)} HOME=${HOME:-/tmp}
+export USER=${USER:-uid$(id -u)} HOME=${HOME:-/tmp}
 bazel() { command bazel --nohome_rc "$@"; }
 
 # quietly COMMAND...: on a terminal as it is; otherwise its output appears only when it fails.
