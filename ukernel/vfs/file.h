@@ -11,6 +11,7 @@
 #include <functional>
 #include <string_view>
 
+#include "base/list.h"
 #include "base/ref.h"
 #include "base/result.h"
 #include "ukernel/mm/io.h"
@@ -43,6 +44,15 @@ class IoctlUser {
   virtual const Cred& cred() const = 0;
   // The calling task, for drivers that deal with sessions and process groups (tty); opaque to vfs.
   virtual class Task* task() const = 0;
+};
+
+// Told when a file's last reference goes (epoll drops its item then). Must not suspend.
+class FileObserver : public ListNode<FileObserver> {
+ public:
+  virtual void file_gone(File& file) = 0;
+
+ protected:
+  ~FileObserver() = default;
 };
 
 class File : public RefCounted {
@@ -104,6 +114,7 @@ class File : public RefCounted {
   int flags;         // O_* as fcntl(F_GETFL) shows them, without creation flags
   uint64_t pos = 0;  // under pos_lock for seekable files and directories
   Mutex pos_lock;
+  List<FileObserver, FileObserver> observers;  // ~File() calls and empties it
   // F_SETOWN, F_SETSIG.
   int owner_type = 0, owner_id = 0, owner_signal = 0;
 

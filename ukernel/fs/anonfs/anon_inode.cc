@@ -1,0 +1,41 @@
+#include "ukernel/fs/anonfs/anon_inode.h"
+
+#include <string>
+
+#include "absl/strings/str_format.h"
+
+namespace uk {
+namespace {
+
+class AnonSuperBlock final : public SuperBlock {
+ public:
+  AnonSuperBlock() { dev = make_dev(0, 15); }
+  std::string_view fs_type() const override { return "anon_inodefs"; }
+  Result<FsStat> statfs(Park&) override {
+    FsStat s;
+    s.type = 0x09041934;  // ANON_INODE_FS_MAGIC
+    return s;
+  }
+};
+
+class AnonInode final : public Inode {
+ public:
+  AnonInode() : Inode(make_ref<AnonSuperBlock>()) {}
+  uint32_t type() const override { return 0; }
+  Result<FileAttr> getattr(Park&) override {
+    FileAttr a;
+    a.ino = 1;
+    a.dev = sb().dev;
+    a.mode = 0600;  // no type bits, as on Linux
+    return a;
+  }
+};
+
+}  // namespace
+
+Path make_anon_path(std::string_view kind) {
+  return Path(nullptr, make_ref<Dentry>(nullptr, absl::StrFormat("anon_inode:[%s]", kind),
+                                        make_ref<AnonInode>()));
+}
+
+}  // namespace uk
