@@ -4,5 +4,6 @@
 
 // Each family header declares `Result<int64_t> sys_NAME(Task& task, ...)` for its calls.
 // IWYU pragma: begin_exports
+#include "syscalls/pipe.h"
 #include "syscalls/poll.h"
 // IWYU pragma: end_exports

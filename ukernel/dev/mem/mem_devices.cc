@@ -1,0 +1,105 @@
+#include "ukernel/dev/mem/mem_devices.h"
+
+#include <sys/ioctl.h>
+
+#include <array>
+
+namespace uk {
+namespace {
+
+constexpr uint32_t kMemMajor = 1;
+constexpr size_t kChunk = 4096;
+
+// What writing to all of these does: the bytes are taken and forgotten.
+Result<size_t> discard(Park& park, IoSource& from, uint64_t& offset) {
+  std::array<std::byte, kChunk> buf;
+  size_t done = 0;
+  while (from.remaining() > 0) {
+    Result<size_t> n = from.get(park, buf);
+    if (!n || *n == 0) return done > 0 || n ? Result<size_t>(done) : n;
+    done += *n;
+  }
+  offset += done;
+  return done;
+}
+
+class MemDevice : public File {
+ public:
+  using File::File;
+  Result<uint64_t> seek(Park&, int64_t, int) override { return 0; }
+  bool seekable() const override { return true; }
+};
+
+class Null final : public MemDevice {
+ public:
+  using MemDevice::MemDevice;
+  Result<size_t> read(Park&, IoSink&, uint64_t) override { return 0; }
+  // Linux does not even look at the bytes.
+  Result<size_t> write(Park&, IoSource& from, uint64_t&) override { return from.remaining(); }
+};
+
+class Zero : public MemDevice {
+ public:
+  using MemDevice::MemDevice;
+  Result<size_t> read(Park& park, IoSink& to, uint64_t) override {
+    return to.put_zeros(park, to.remaining());
+  }
+  Result<size_t> write(Park&, IoSource& from, uint64_t&) override { return from.remaining(); }
+};
+
+class Full final : public Zero {
+ public:
+  using Zero::Zero;
+  Result<size_t> write(Park&, IoSource&, uint64_t&) override { return Err(Errno::kNOSPC); }
+};
+
+class Random final : public MemDevice {
+ public:
+  Random(Path path, int flags, RandomSource random)
+      : MemDevice(std::move(path), flags), random_(std::move(random)) {}
+  Result<size_t> read(Park& park, IoSink& to, uint64_t) override {
+    std::array<std::byte, kChunk> buf;
+    size_t done = 0;
+    while (to.remaining() > 0) {
+      auto piece = std::span(buf).first(std::min(kChunk, to.remaining()));
+      random_(piece);
+      Result<size_t> n = to.put(park, piece);
+      if (!n) return done > 0 ? Result<size_t>(done) : n;
+      done += *n;
+      if (*n < piece.size() || park.interrupted(WaitMode::kInterruptible)) break;
+    }
+    return done;
+  }
+  Result<size_t> write(Park& park, IoSource& from, uint64_t& offset) override {
+    return discard(park, from, offset);
+  }
+
+ private:
+  RandomSource random_;
+};
+
+template <class Device>
+void add(Vfs& vfs, uint32_t minor, const char* name) {
+  vfs.register_device(
+      false, kMemMajor, minor, 1, name,
+      {[](Park&, const Path& path, int flags, const Cred&, uint64_t) -> Result<Ref<File>> {
+        return Ref<File>(make_ref<Device>(path, flags));
+      }});
+}
+
+}  // namespace
+
+void register_mem_devices(Vfs& vfs, RandomSource random) {
+  add<Null>(vfs, 3, "null");
+  add<Zero>(vfs, 5, "zero");
+  add<Full>(vfs, 7, "full");
+  for (uint32_t minor : {8u, 9u}) {
+    vfs.register_device(
+        false, kMemMajor, minor, 1, minor == 8 ? "random" : "urandom",
+        {[random](Park&, const Path& path, int flags, const Cred&, uint64_t) -> Result<Ref<File>> {
+          return Ref<File>(make_ref<Random>(path, flags, random));
+        }});
+  }
+}
+
+}  // namespace uk
