@@ -55,6 +55,7 @@ class Kernel {
   PidTable pids;
   std::unique_ptr<FutexTable> futexes;
   std::unique_ptr<UnixSockets> unix_sockets;
+  Ref<SuperBlock> pipefs;  // unnamed pipes live here
   SyscallDispatcher* syscalls = nullptr;
 
   Ref<UtsInfo> uts;
