@@ -19,7 +19,46 @@ bool is_regular(int fd) {
   auto st = sys::fstat(fd);
   return st && (S_ISREG(st->st_mode) || S_ISDIR(st->st_mode) || S_ISBLK(st->st_mode));
 }
+class HostSuperBlock final : public SuperBlock {
+ public:
+  std::string_view fs_type() const override { return "hostfd"; }
+  Result<FsStat> statfs(Park&) override { return FsStat{}; }
+};
+
+class HostInode final : public Inode {
+ public:
+  explicit HostInode(int fd) : Inode(make_ref<HostSuperBlock>()), fd_(fd) {
+    auto st = sys::fstat(fd);
+    type_ = st ? st->st_mode & S_IFMT : 0;
+  }
+  uint32_t type() const override { return type_; }
+  Result<FileAttr> getattr(Park&) override {
+    struct stat st = TRY(sys::fstat(fd_));
+    FileAttr a;
+    a.ino = st.st_ino;
+    a.dev = st.st_dev;
+    a.rdev = st.st_rdev;
+    a.mode = st.st_mode;
+    a.nlink = static_cast<uint32_t>(st.st_nlink);
+    a.uid = st.st_uid;
+    a.gid = st.st_gid;
+    a.size = static_cast<uint64_t>(st.st_size);
+    a.blocks = static_cast<uint64_t>(st.st_blocks);
+    a.block_size = static_cast<uint32_t>(st.st_blksize);
+    a.atime = {st.st_atim.tv_sec, static_cast<uint32_t>(st.st_atim.tv_nsec)};
+    a.mtime = {st.st_mtim.tv_sec, static_cast<uint32_t>(st.st_mtim.tv_nsec)};
+    a.ctime = {st.st_ctim.tv_sec, static_cast<uint32_t>(st.st_ctim.tv_nsec)};
+    return a;
+  }
+
+ private:
+  const int fd_;
+  uint32_t type_;
+};
+
 }  // namespace
+
+Ref<Inode> make_stdio_inode(int host_fd) { return make_ref<HostInode>(host_fd); }
 
 // Tells the wait queue when the host descriptor becomes ready; armed only while somebody listens.
 class StdioFile::Watch final : public hostio::Completion {
@@ -91,25 +130,6 @@ Result<int64_t> StdioFile::ioctl(Park& park, IoctlUser& user, uint32_t cmd, uint
   TRY(sys::ioctl(host_fd_, FIONREAD, &n));
   TRY(user.copy_out(park, arg, std::as_bytes(std::span(&n, 1))));
   return 0;
-}
-
-Result<FileAttr> StdioFile::getattr(Park&) {
-  struct stat st = TRY(sys::fstat(host_fd_));
-  FileAttr a;
-  a.ino = st.st_ino;
-  a.dev = st.st_dev;
-  a.rdev = st.st_rdev;
-  a.mode = st.st_mode;
-  a.nlink = static_cast<uint32_t>(st.st_nlink);
-  a.uid = st.st_uid;
-  a.gid = st.st_gid;
-  a.size = static_cast<uint64_t>(st.st_size);
-  a.blocks = static_cast<uint64_t>(st.st_blocks);
-  a.block_size = static_cast<uint32_t>(st.st_blksize);
-  a.atime = {st.st_atim.tv_sec, static_cast<uint32_t>(st.st_atim.tv_nsec)};
-  a.mtime = {st.st_mtim.tv_sec, static_cast<uint32_t>(st.st_mtim.tv_nsec)};
-  a.ctime = {st.st_ctim.tv_sec, static_cast<uint32_t>(st.st_ctim.tv_nsec)};
-  return a;
 }
 
 uint32_t StdioFile::ready() {

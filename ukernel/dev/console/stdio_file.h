@@ -14,6 +14,9 @@
 
 namespace uk {
 
+// The inode behind such a file: attributes are the host's fstat(2).
+Ref<Inode> make_stdio_inode(int host_fd);
+
 class StdioFile final : public File {
  public:
   // `flags`: the access mode as the host's fcntl(F_GETFL) tells it.
@@ -23,7 +26,6 @@ class StdioFile final : public File {
   Result<size_t> read(Park& park, IoSink& to, uint64_t offset) override;
   Result<size_t> write(Park& park, IoSource& from, uint64_t& offset) override;
   Result<int64_t> ioctl(Park& park, IoctlUser& user, uint32_t cmd, uint64_t arg) override;
-  Result<FileAttr> getattr(Park& park) override;
   uint32_t ready() override;
   WaitQueue* poll_queue() override;
 
