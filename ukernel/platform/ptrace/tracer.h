@@ -1,0 +1,87 @@
+// Threads under ptrace(2) and their wait statuses. A Tracer is the reactor's event source for all of them: it collects
+// what waitpid reports and wakes the fiber that waits for the thread.
+//
+// Ownership: the platform owns the Tracer; each Tracee belongs to a space or context. Everything is called on the reactor
+// thread, which is the host's tracer thread. Tracee::wait() suspends. Untrusted: stops come in any order, and threads die
+// at any moment.
+#pragma once
+
+#include <sys/ptrace.h>
+
+#include <cstdint>
+#include <memory>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "base/ref.h"
+#include "base/result.h"
+#include "ukernel/sched/fiber.h"
+#include "ukernel/sched/reactor.h"
+
+namespace uk::ptrace {
+
+class Tracer;
+
+class Tracee {
+ public:
+  Tracee(Tracer& tracer, int tid);
+  ~Tracee();
+  Tracee(const Tracee&) = delete;
+  Tracee& operator=(const Tracee&) = delete;
+
+  int tid() const { return tid_; }
+  bool running() const { return state_ == State::kRunning; }
+  bool dead() const { return state_ == State::kDead; }
+  // Of the last stop, as waitpid gives it; valid when neither running nor dead.
+  int status() const { return status_; }
+  bool at_syscall() const;  // a stop by PTRACE_SYSEMU
+  bool at_event_stop() const;  // new, interrupted or group-stopped
+  int stop_signal() const;
+
+  // Resumes by `request` (PTRACE_CONT, PTRACE_SYSEMU...), discarding any signal. Error: kSRCH: it was killed.
+  Result<> resume(long request);
+  // Makes a running thread stop soon.
+  void interrupt();
+  // Suspends until it is stopped or dead; false when dead.
+  bool wait(Park& park);
+
+  // For a thread whose first stop was awaited by other means.
+  void set_stopped() { state_ = State::kStopped; }
+
+  // Calls on the stopped thread. Error: kSRCH.
+  Result<> call(long request, uint64_t addr, void* data);
+
+ private:
+  friend class Tracer;
+  enum class State { kRunning, kStopped, kDead };
+
+  Tracer& tracer_;
+  int tid_;
+  State state_ = State::kRunning;
+  int status_ = 0;
+  Fiber* waiter_ = nullptr;
+};
+
+class Tracer final : public EventSource {
+ public:
+  Tracer() = default;
+  bool collect() override;
+  bool pending() const override { return true; }  // stubs may die at any time
+  void wake_signals(sigset_t& set) const override { sigaddset(&set, SIGCHLD); }
+
+  // Kills a stub; its threads are reaped as they are collected.
+  void kill_stub(int pid);
+  // Waits (blocking the host thread) until all killed stubs are reaped. For shutdown.
+  void drain();
+
+ private:
+  friend class Tracee;
+  void take(int tid, int status);
+
+  std::unordered_map<int, Tracee*> tracees_;
+  // Stops of threads that are not registered yet: a new thread may stop before its creator has told its number.
+  std::unordered_map<int, int> early_;
+  std::unordered_set<int> killed_;  // stubs, until reaped
+};
+
+}  // namespace uk::ptrace

@@ -1,0 +1,15 @@
+// The seccomp filters of stubs, as BPF programs (seccomp(2)). Pure.
+#pragma once
+
+#include <linux/filter.h>
+
+#include <cstdint>
+#include <vector>
+
+namespace uk::stub {
+
+// Calls the mm thread makes, from stub code only; everything else, whatever its architecture, gets `otherwise`
+// (a SECCOMP_RET_ value). `code` is the page-aligned address of the code page.
+std::vector<sock_filter> stub_filter(uint64_t code, uint32_t otherwise);
+
+}  // namespace uk::stub

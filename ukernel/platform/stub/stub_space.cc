@@ -1,0 +1,71 @@
+#include "ukernel/platform/stub/stub_space.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace uk::stub {
+namespace {
+
+Errno host_error(uint64_t value) { return static_cast<Errno>(-static_cast<int64_t>(value)); }
+
+}  // namespace
+
+Result<uint64_t> MmThread::command(Park& park, CommandPage& page, const Command& c) {
+  MutexLock hold(park, lock_);
+  page.commands[0] = c;
+  page.count = 1;
+  BatchResult r = TRY(run_batch(park));
+  if (r.left != 0) return Err(host_error(r.value));
+  return r.value;
+}
+
+void StubSpace::check_range(uint64_t addr, uint64_t len) const {
+  CHECK((addr | len) % kPage == 0 && len != 0 && addr < user_limit_ && len <= user_limit_ - addr);
+}
+
+void StubSpace::map(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset, bool populate) {
+  check_range(addr, len);
+  queue_.map(addr, len, prot, fd, offset, populate);
+}
+
+void StubSpace::unmap(uint64_t addr, uint64_t len) {
+  check_range(addr, len);
+  queue_.unmap(addr, len);
+}
+
+void StubSpace::protect(uint64_t addr, uint64_t len, Prot prot) {
+  check_range(addr, len);
+  queue_.protect(addr, len, prot);
+}
+
+void StubSpace::unmap_all() {
+  queue_.clear();
+  queue_.unmap(0, user_limit_);
+}
+
+Result<> StubSpace::flush(Park& park) {
+  // Taken even when nothing is queued: another fiber's batch, holding earlier changes of ours, may be on its way.
+  MutexLock hold(park, mm().lock());
+  if (broken_) return Err(Errno::kSRCH);
+  Result<> result;
+  while (!queue_.empty()) {
+    CommandPage& p = page();
+    uint32_t todo = static_cast<uint32_t>(queue_.fill(p));
+    while (todo != 0) {
+      BatchResult r = TRY(mm().run_batch(park));
+      if (r.left == 0) break;
+      if (r.left > todo) return Err(Errno::kSRCH);  // no mm thread of ours
+      // One was refused. The rest must still take effect: unmapped pages are about to get new owners.
+      broken_ = true;
+      if (result) result = Err(host_error(r.value));
+      const uint32_t failed = todo - r.left;
+      std::copy(p.commands + failed + 1, p.commands + todo, p.commands);
+      todo = r.left - 1;
+      p.count = todo;
+    }
+  }
+  return result;
+}
+
+}  // namespace uk::stub
