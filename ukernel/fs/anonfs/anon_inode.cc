@@ -3,6 +3,7 @@
 #include <string>
 
 #include "absl/strings/str_format.h"
+#include "ukernel/vfs/vfs.h"
 
 namespace uk {
 namespace {

@@ -4,6 +4,8 @@
 
 #include <bit>
 
+#include "ukernel/vfs/vfs.h"
+
 namespace uk {
 
 Pipe::~Pipe() {
