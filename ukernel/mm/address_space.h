@@ -88,13 +88,18 @@ class AddressSpace : public MappingSpace {
   Result<> madvise(Park& park, uint64_t addr, uint64_t len, int advice);
   Result<> msync(Park& park, uint64_t addr, uint64_t len, int flags);
   Result<std::vector<uint8_t>> mincore(Park& park, uint64_t addr, uint64_t len);
-  Result<> mlock(Park& park, uint64_t addr, uint64_t len, bool lock, const MmLimits& limits);
+  Result<> mlock(Park& park, uint64_t addr, uint64_t len, bool lock, const MmLimits& limits,
+                 bool on_fault = false);
+  // flags 0 is munlockall(2).
   Result<> mlockall(Park& park, int flags, const MmLimits& limits);
   // Returns the new break, or the old one when the request cannot be met (never an error: brk(2)'s
   // raw form).
   uint64_t brk(Park& park, uint64_t addr, const MmLimits& limits);
   void set_brk_start(uint64_t addr);
   uint64_t brk_start() const;
+  // RLIMIT_STACK for the growth of the stack in faults (exec, setrlimit); other calls bring their
+  // limits.
+  void set_stack_limit(uint64_t bytes);
 
   // ---- faults. Called by the run loop with a kPageFault trap. kOk: run the guest again.
   std::expected<void, FaultError> fault(Park& park, uint64_t addr, Access access, uint64_t sp);
@@ -106,8 +111,9 @@ class AddressSpace : public MappingSpace {
   Result<size_t> zero_out(Park& park, uint64_t to, size_t n);
   // A NUL-terminated string of at most max bytes without the NUL. kFAULT, kNAMETOOLONG.
   Result<std::string> copy_in_string(Park& park, uint64_t from, size_t max);
-  // As ptrace(2) and exec do it: ignoring write protection of private mappings (copy-on-write
-  // breaks).
+  // As ptrace(2) and exec do it: ignoring the protection (in shared mappings it must be writable;
+  // private ones are copied).
+  Result<size_t> force_copy_in(Park& park, std::span<std::byte> to, uint64_t from);
   Result<size_t> force_copy_out(Park& park, uint64_t to, std::span<const std::byte> from);
   // Atomic operations of futex(2) on a 4-byte-aligned word that the guest may change at the same
   // time: the host address of the word (valid until the next suspension), after faulting the page

@@ -69,6 +69,13 @@ class MemoryObject : public RefCounted {
   // MAP_SHARED writes may happen (false: the mapping keeps write permission off, as for sealed or
   // read-only files).
   virtual bool writable() const { return true; }
+  // Whether the first write to a page through a mapping must come to get_page (storage behind it);
+  // if not, shared mappings are made writable at once.
+  virtual bool tracks_writes() const { return true; }
+  // Memory for its own sake (shared anonymous memory): a fault may allocate neighbours too.
+  virtual bool allocate_around() const { return false; }
+  // Counted as RssShmem (else RssFile).
+  virtual bool shmem() const { return false; }
   // msync(2) with MS_SYNC: dirty pages [first, first+count) reach storage.
   virtual Result<> sync(Park& park, uint64_t first, uint64_t count) {
     return (void)park, (void)first, (void)count, Result<>();

@@ -59,6 +59,9 @@ class PageCacheObject : public MemoryObject, private PhysMemory::Reclaimer {
     Backing* backing = nullptr;  // null: memory only; absent pages are zeros
     Ref<PageBudget> budget;      // may be null
     bool shmem = true;           // counted as Shmem in /proc/meminfo (else as Cached)
+    // Shared anonymous memory: faults may allocate neighbours of the page touched (never for files:
+    // st_blocks tells).
+    bool allocate_around = false;
     uint64_t size = 0;
     uint64_t dev = 0, ino = 0;
   };
@@ -73,6 +76,9 @@ class PageCacheObject : public MemoryObject, private PhysMemory::Reclaimer {
   Result<size_t> read(Park& park, uint64_t offset, std::span<std::byte> out) override;
   uint64_t size() override { return size_; }
   bool writable() const override { return !write_sealed_; }
+  bool tracks_writes() const override { return backing_ != nullptr; }
+  bool allocate_around() const override { return allocate_around_; }
+  bool shmem() const override { return shmem_; }
   Result<> sync(Park& park, uint64_t first, uint64_t count) override;
   Result<> punch(Park& park, uint64_t first, uint64_t count) override;
   uint64_t dev() const override { return dev_; }
@@ -105,8 +111,7 @@ class PageCacheObject : public MemoryObject, private PhysMemory::Reclaimer {
 
  private:
   struct Impl;
-  Result<PageRef> absent_page(Park& park, uint64_t index, bool for_write);
-  Result<> insert(uint64_t index, Pfn pfn, bool dirty);
+  Result<PageRef> obtain(Park& park, uint64_t index, bool for_write);
   void drop(uint64_t first, uint64_t end);
   void zero_range(uint64_t offset, uint64_t end);
   uint64_t reclaim(uint64_t n) override;
@@ -118,6 +123,7 @@ class PageCacheObject : public MemoryObject, private PhysMemory::Reclaimer {
   uint64_t size_;
   uint64_t dev_, ino_;
   bool shmem_;
+  bool allocate_around_;
   bool write_sealed_ = false;
   std::unique_ptr<Impl> impl_;
 };

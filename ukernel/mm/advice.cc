@@ -1,0 +1,218 @@
+// madvise(2), msync(2), mincore(2), mlock(2) and mlockall(2).
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "base/check.h"
+#include "ukernel/mm/space.h"
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
+
+namespace uk {
+
+namespace {
+bool private_anonymous(const Vma& v) { return !v.object && !v.shared; }
+
+// What an advice needs of a VMA.
+Result<> may_advise(const Vma& v, int advice) {
+  switch (advice) {
+    case MADV_DONTNEED:
+    case MADV_COLD:
+    case MADV_PAGEOUT:
+      return v.locked ? Err(Errno::kINVAL) : Result<>();
+    case MADV_FREE:
+    case MADV_WIPEONFORK:
+      return private_anonymous(v) ? Result<>() : Err(Errno::kINVAL);
+    case MADV_REMOVE:
+      if (v.locked || !v.object) return Err(Errno::kINVAL);
+      return v.shared && v.may_write ? Result<>() : Err(Errno::kACCES);
+    case MADV_POPULATE_WRITE:
+      return v.has(Prot::kWrite) ? Result<>() : Err(Errno::kINVAL);
+    case MADV_POPULATE_READ:
+      return v.prot != Prot::kNone ? Result<>() : Err(Errno::kINVAL);
+    default:
+      return {};
+  }
+}
+
+bool known_advice(int advice) {
+  return (advice >= MADV_NORMAL && advice <= MADV_DONTNEED) ||
+         (advice >= MADV_FREE && advice <= MADV_DONTNEED_LOCKED);
+}
+}  // namespace
+
+Result<> AddressSpace::madvise(Park& park, uint64_t addr, uint64_t len, int advice) {
+  Impl& im = *impl_;
+  if (!known_advice(advice)) return Err(Errno::kINVAL);
+  TRY(im.check_range(addr, &len));
+  if (len == 0) return {};
+  if (len > user_limit_ || addr > user_limit_ - len) return Err(Errno::kNOMEM);
+  if (!im.may_split(2)) return Err(Errno::kAGAIN);
+  const uint64_t end = addr + len;
+  struct Hole {
+    Ref<MemoryObject> object;
+    uint64_t first, count;
+  };
+  std::vector<Hole> remove;
+  Result<> r = im.each_piece(
+      addr, end,
+      [&](Vma& v) -> Result<> {
+        TRY(may_advise(v, advice));
+        switch (advice) {
+          case MADV_NORMAL:
+          case MADV_SEQUENTIAL:
+            v.random = false;
+            break;
+          case MADV_RANDOM:
+            v.random = true;
+            break;
+          case MADV_FREE:  // DEVIATION: at once, not when memory is short; see docs/CAVEATS.md
+          case MADV_DONTNEED:
+          case MADV_DONTNEED_LOCKED:
+            im.discard(v, v.start, v.end, Impl::Which::kAll);
+            break;
+          case MADV_DONTFORK:
+            v.dont_fork = true;
+            break;
+          case MADV_DOFORK:
+            v.dont_fork = false;
+            break;
+          case MADV_DONTDUMP:
+            v.dont_dump = true;
+            break;
+          case MADV_DODUMP:
+            v.dont_dump = false;
+            break;
+          case MADV_WIPEONFORK:
+            v.wipe_on_fork = true;
+            break;
+          case MADV_KEEPONFORK:
+            v.wipe_on_fork = false;
+            break;
+          case MADV_REMOVE:
+            remove.push_back({v.object, v.index(v.start), v.pages()});
+            break;
+          default:  // hints about huge pages, merging and read-ahead: there is nothing to do
+            break;
+        }
+        return {};
+      },
+      /*pass_holes=*/true);
+  for (const Hole& h : remove) TRY(h.object->punch(park, h.first, h.count));
+  TRY(im.settle_large(park));
+  if (r && advice == MADV_POPULATE_READ) r = im.populate(park, addr, end, Access::kRead);
+  if (r && advice == MADV_POPULATE_WRITE) r = im.populate(park, addr, end, Access::kWrite);
+  return r;
+}
+
+Result<> AddressSpace::msync(Park& park, uint64_t addr, uint64_t len, int flags) {
+  Impl& im = *impl_;
+  if (flags & ~(MS_ASYNC | MS_INVALIDATE | MS_SYNC)) return Err(Errno::kINVAL);
+  if ((flags & MS_ASYNC) && (flags & MS_SYNC)) return Err(Errno::kINVAL);
+  if (addr & kPageMask) return Err(Errno::kINVAL);
+  if (!im.check_range(addr, &len)) return Err(Errno::kNOMEM);
+  struct Piece {
+    Ref<MemoryObject> object;
+    uint64_t first, count;
+  };
+  std::vector<Piece> pieces;
+  Result<> result;
+  uint64_t at = addr;
+  const uint64_t end = addr + len;
+  for (const Vma* v = im.vmas.at_or_above(addr); at < end; v = im.vmas.next(*v)) {
+    if (v == nullptr || v->start > at) result = Err(Errno::kNOMEM);
+    if (v == nullptr || v->start >= end) break;
+    if ((flags & MS_INVALIDATE) && v->locked) return Err(Errno::kBUSY);
+    const uint64_t from = std::max(at, v->start), to = std::min(v->end, end);
+    if (v->shared && v->object && (flags & MS_SYNC)) {
+      pieces.push_back({v->object, v->index(from), (to - from) / kPageSize});
+    }
+    at = v->end;
+  }
+  for (const Piece& p : pieces) TRY(p.object->sync(park, p.first, p.count));
+  return result;
+}
+
+Result<std::vector<uint8_t>> AddressSpace::mincore(Park&, uint64_t addr, uint64_t len) {
+  Impl& im = *impl_;
+  TRY(im.check_range(addr, &len));
+  if (len > user_limit_ || addr > user_limit_ - len) return Err(Errno::kNOMEM);
+  if (!im.covered(addr, addr + len)) return Err(Errno::kNOMEM);
+  std::vector<uint8_t> out(len / kPageSize);
+  for (uint64_t at = addr; at < addr + len;) {
+    const Vma* v = im.vmas.find(at);
+    for (; at < std::min(v->end, addr + len); at += kPageSize) {
+      out[(at - addr) / kPageSize] =
+          im.pt.get(at / kPageSize) ||
+          (v->object && (v->host ? v->index(at) * kPageSize < v->object->size()
+                                 : v->object->cached_page(v->index(at)) != kNoPfn));
+    }
+  }
+  return out;
+}
+
+Result<> AddressSpace::mlock(Park& park, uint64_t addr, uint64_t len, bool lock,
+                             const MmLimits& limits, bool on_fault) {
+  Impl& im = *impl_;
+  len += addr & kPageMask;
+  addr = page_floor(addr);
+  if (!im.check_range(addr, &len)) return Err(Errno::kINVAL);
+  if (len == 0) return {};
+  if (len > user_limit_ || addr > user_limit_ - len) return Err(Errno::kNOMEM);
+  const uint64_t end = addr + len;
+  if (lock && limits.memlock != UINT64_MAX) {
+    if (limits.memlock < kPageSize) return Err(Errno::kPERM);
+    uint64_t pages = im.locked + len / kPageSize;
+    for (const Vma* v = im.vmas.at_or_above(addr); v != nullptr && v->start < end;
+         v = im.vmas.next(*v)) {
+      if (v->locked) pages -= (std::min(v->end, end) - std::max(v->start, addr)) / kPageSize;
+    }
+    if (pages > limits.memlock / kPageSize) return Err(Errno::kNOMEM);
+  }
+  if (!im.may_split(2)) return Err(Errno::kNOMEM);
+  TRY(im.each_piece(addr, end, [&](Vma& v) -> Result<> {
+    v.locked = lock;
+    return {};
+  }));
+  if (!lock || on_fault) return {};
+  if (!im.populate(park, addr, end, Access::kUnknown)) return Err(Errno::kNOMEM);
+  return {};
+}
+
+Result<> AddressSpace::mlockall(Park& park, int flags, const MmLimits& limits) {
+  Impl& im = *impl_;
+  if (flags & ~(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT)) return Err(Errno::kINVAL);
+  if (flags == MCL_ONFAULT) return Err(Errno::kINVAL);
+  const bool current = flags & MCL_CURRENT;
+  if (flags != 0 && limits.memlock != UINT64_MAX) {
+    if (limits.memlock < kPageSize) return Err(Errno::kPERM);
+    if (current && im.total > limits.memlock / kPageSize) return Err(Errno::kNOMEM);
+  }
+  im.lock_future = flags & MCL_FUTURE;
+  if (flags != 0 && !current) return {};
+  if (im.vmas.size() == 0) return {};
+  (void)im.each_piece(
+      0, user_limit_,
+      [&](Vma& v) -> Result<> {
+        v.locked = current;
+        return {};
+      },
+      /*pass_holes=*/true);
+  // What cannot be brought in (beyond the end of a file) is passed over, as on Linux.
+  if (current && !(flags & MCL_ONFAULT)) {
+    std::vector<std::pair<uint64_t, uint64_t>> ranges;
+    for (auto& [start, v] : im.vmas.map()) ranges.emplace_back(v->start, v->end);
+    for (auto [from, to] : ranges) (void)im.populate(park, from, to, Access::kUnknown);
+  }
+  return {};
+}
+
+}  // namespace uk

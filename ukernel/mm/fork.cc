@@ -1,0 +1,74 @@
+// fork(2): a copy of an address space that shares frames until one side writes.
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "ukernel/mm/space.h"
+
+namespace uk {
+
+Result<Ref<AddressSpace>> AddressSpace::fork(Park& park, const MmLimits& limits) {
+  Impl& im = *impl_;
+  im.stack_limit = limits.stack;
+  im.as_limit = limits.as;
+  Ref<AddressSpace> child = TRY(create(park, mem_, im.platform));
+  // From here to the end of the copy nothing suspends: it is one moment of the parent.
+  Impl& ch = *child->impl_;
+  ch.mmap_base = im.mmap_base;
+  ch.brk_start = im.brk_start;
+  ch.brk = im.brk;
+  ch.stack_limit = im.stack_limit;
+  ch.as_limit = im.as_limit;
+  child->image = image;
+  child->dumpable = dumpable;
+  for (auto& [start, v] : im.vmas.map()) {
+    if (v->dont_fork) continue;
+    std::unique_ptr<Vma> copy = v->clone(ch);
+    copy->locked = false;
+    ch.account(*copy, +1);
+    im.fork_pages(*v, ch, ch.vmas.insert(std::move(copy)));
+  }
+  // Other threads of the parent may be running and writing: the copy is of this moment only once
+  // that is forbidden. A parent with one task is not running, and its changes are made before it
+  // does.
+  if (ref_count() > 1) TRY(flush(park));
+  return child;
+}
+
+// Shares v's frames with its copy in the child. Private frames lose their write protection in the
+// parent, by runs.
+void AddressSpace::Impl::fork_pages(Vma& v, Impl& child, Vma& copy) {
+  if (copy.host) child.map_host(copy, copy.start, copy.end);
+  if (v.wipe_on_fork) return;
+  uint64_t run = 0, run_len = 0;
+  auto emit = [&] {
+    if (run_len != 0) {
+      guest.protect(run * kPageSize, run_len * kPageSize, (v.prot | Prot::kRead) & ~Prot::kWrite);
+    }
+    run_len = 0;
+  };
+  // Present pages that are writable in the stub become read-only; runs go on over mapped pages that
+  // are so already.
+  pt.each(v.start / kPageSize, v.end / kPageSize, [&](uint64_t page, Pte pte) {
+    mem.ref(pte.pfn());
+    child.set_pte(copy, page, pte.with_stub(Prot::kNone));
+    if (!pte.anon() || !pte.readable()) return true;
+    if (pte.writable()) {
+      pt.set(page, pte.with_stub(pte.stub() & ~Prot::kWrite));
+      if (run_len != 0 && page == run + run_len) {
+        ++run_len;
+      } else {
+        emit();
+        run = page;
+        run_len = 1;
+      }
+    } else if (run_len != 0 && page == run + run_len) {
+      ++run_len;
+    }
+    return true;
+  });
+  emit();
+  child.map_frames(copy, copy.start, copy.end, /*populate=*/copy.pages() <= kForkPopulate);
+}
+
+}  // namespace uk

@@ -1,0 +1,214 @@
+#include "ukernel/mm/phys.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+#include "hostio/sys/file.h"
+#include "hostio/sys/mem.h"
+#include "ukernel/mm/frame_map.h"
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+namespace uk {
+
+namespace {
+// What we know of a frame's contents and of the kernel's own mapping of it.
+constexpr uint8_t kUsed = 1;     // was given out since the host last zeroed it
+constexpr uint8_t kPresent = 2;  // in the kernel's host page table: touching it costs no fault
+
+// Free frames that hold host memory beyond this many are given back to the host, down to half of
+// it.
+constexpr uint64_t kKeepFrames = (64 << 20) / kPageSize;
+// One fault of the kernel on its own mapping costs as much as making this many frames present.
+constexpr Pfn kPrepare = 16;
+constexpr uint64_t kPunchStep = 2048;
+}  // namespace
+
+struct PhysMemory::Impl {
+  explicit Impl(uint32_t frames) : map(frames), frames(frames) {}
+
+  sys::Fd fd;
+  sys::Mapping memory;      // the whole of fd
+  sys::Mapping ref_space;   // uint32_t per frame, touched lazily
+  sys::Mapping flag_space;  // uint8_t per frame, touched lazily
+  FrameMap map;
+  uint32_t frames;
+  uint64_t free_used = 0;  // free frames with kUsed
+  uint64_t punch_at = kKeepFrames;
+  List<Reclaimer, Reclaimer> reclaimers;
+
+  uint32_t* refs() { return reinterpret_cast<uint32_t*>(ref_space.data()); }
+  uint8_t* flags() { return reinterpret_cast<uint8_t*>(flag_space.data()); }
+  std::byte* at(Pfn pfn) { return memory.data() + uint64_t{pfn} * kPageSize; }
+
+  void prepare(Pfn first, uint32_t n);
+  void zero(Pfn first, uint32_t n);
+  void give_back();
+  bool punch(uint32_t first_word, uint32_t end_word);
+  uint64_t reclaim(uint64_t n);
+};
+
+Result<std::unique_ptr<PhysMemory>> PhysMemory::create(uint64_t bytes) {
+  const uint64_t pages = bytes / kPageSize;
+  if (pages == 0 || pages >= kNoPfn) return Err(Errno::kINVAL);
+  std::unique_ptr<PhysMemory> mem(new PhysMemory);
+  mem->impl_ = std::make_unique<Impl>(static_cast<uint32_t>(pages));
+  Impl& im = *mem->impl_;
+  im.fd = TRY(sys::memfd_create("guest-memory", MFD_ALLOW_SEALING));
+  TRY(sys::ftruncate(im.fd.get(), pages * kPageSize));
+  // The stubs share our descriptors: nobody may cut the file under our mapping.
+  TRY(sys::fcntl(im.fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL));
+  im.memory = TRY(sys::Mapping::shared(im.fd.get(), 0, pages * kPageSize, PROT_READ | PROT_WRITE,
+                                       MAP_NORESERVE));
+  (void)sys::madvise(im.memory.data(), im.memory.size(), MADV_DONTFORK);
+  (void)sys::madvise(im.memory.data(), im.memory.size(), MADV_DONTDUMP);
+  im.ref_space = TRY(sys::Mapping::anonymous(page_ceil(pages * sizeof(uint32_t)),
+                                             PROT_READ | PROT_WRITE, MAP_NORESERVE));
+  im.flag_space =
+      TRY(sys::Mapping::anonymous(page_ceil(pages), PROT_READ | PROT_WRITE, MAP_NORESERVE));
+  return mem;
+}
+
+PhysMemory::~PhysMemory() = default;
+
+int PhysMemory::fd() const { return impl_->fd.get(); }
+
+std::byte* PhysMemory::ptr(Pfn pfn) const {
+  DCHECK(pfn < impl_->frames);
+  return impl_->at(pfn);
+}
+
+void PhysMemory::Impl::prepare(Pfn first, uint32_t n) {
+  uint8_t* f = flags();
+  for (Pfn p = first; p < first + n;) {
+    if (f[p] & kPresent) {
+      ++p;
+      continue;
+    }
+    // Neighbours come along, taken or not: their turn is near, as frames are given out in order.
+    Pfn start = p, end = p;
+    while (start % kPrepare != 0 && (f[start - 1] & kPresent) == 0) f[--start] |= kPresent;
+    while (end < frames && (end < first + n || end % kPrepare != 0) && (f[end] & kPresent) == 0) {
+      f[end++] |= kPresent;
+    }
+    // An error shows again, and matters, when the memory is touched.
+    (void)sys::madvise(at(start), (end - start) * kPageSize, MADV_POPULATE_WRITE);
+    p = end;
+  }
+}
+
+void PhysMemory::prepare(Pfn first, uint32_t n) { impl_->prepare(first, n); }
+
+void PhysMemory::Impl::zero(Pfn first, uint32_t n) {
+  uint8_t* f = flags();
+  for (Pfn p = first; p < first + n;) {
+    if ((f[p] & kUsed) == 0) {
+      ++p;
+      continue;
+    }
+    Pfn end = p;
+    while (end < first + n && (f[end] & kUsed) != 0) ++end;
+    prepare(p, end - p);
+    std::memset(at(p), 0, (end - p) * kPageSize);
+    p = end;
+  }
+}
+
+uint64_t PhysMemory::Impl::reclaim(uint64_t n) {
+  uint64_t got = 0;
+  for (Reclaimer& r : reclaimers) {
+    got += r.reclaim(n - got);
+    if (got >= n) break;
+  }
+  return got;
+}
+
+Result<PhysMemory::Extent> PhysMemory::alloc_extent(uint32_t n, bool zero) {
+  Impl& im = *impl_;
+  DCHECK(n > 0);
+  Pfn first = 0;
+  uint32_t got = im.map.take(n, &first);
+  if (got == 0) {
+    if (im.reclaim(std::max(n, 32u)) == 0) return Err(Errno::kNOMEM);
+    got = im.map.take(n, &first);
+    if (got == 0) return Err(Errno::kNOMEM);
+  }
+  uint8_t* f = im.flags();
+  for (Pfn p = first; p < first + got; ++p) im.free_used -= f[p] & kUsed;
+  if (zero) im.zero(first, got);
+  for (Pfn p = first; p < first + got; ++p) {
+    im.refs()[p] = 1;
+    f[p] |= kUsed;
+  }
+  return Extent{first, got};
+}
+
+Result<Pfn> PhysMemory::alloc(bool zero) { return TRY(alloc_extent(1, zero)).first; }
+
+void PhysMemory::ref(Pfn pfn) {
+  DCHECK(pfn < impl_->frames);
+  uint32_t& r = impl_->refs()[pfn];
+  CHECK(r != 0 && r != UINT32_MAX);
+  ++r;
+}
+
+void PhysMemory::unref(Pfn pfn) {
+  Impl& im = *impl_;
+  DCHECK(pfn < im.frames);
+  uint32_t& r = im.refs()[pfn];
+  CHECK(r != 0);
+  if (--r != 0) return;
+  im.map.give(pfn);
+  if (++im.free_used > im.punch_at) im.give_back();
+}
+
+uint32_t PhysMemory::ref_count(Pfn pfn) const { return impl_->refs()[pfn]; }
+
+bool PhysMemory::Impl::punch(uint32_t first_word, uint32_t end_word) {
+  const Pfn first = first_word * FrameMap::kWordFrames, end = end_word * FrameMap::kWordFrames;
+  if (!sys::fallocate(fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                      uint64_t{first} * kPageSize, uint64_t{end - first} * kPageSize)) {
+    return false;
+  }
+  for (Pfn p = first; p < end; ++p) {
+    free_used -= flags()[p] & kUsed;
+    flags()[p] = 0;
+  }
+  return true;
+}
+
+// Highest frames first, as the lowest are allocated first.
+void PhysMemory::Impl::give_back() {
+  auto has_used = [&](uint32_t word) {
+    const uint8_t* f = flags() + word * FrameMap::kWordFrames;
+    return std::any_of(f, f + FrameMap::kWordFrames, [](uint8_t v) { return (v & kUsed) != 0; });
+  };
+  for (uint32_t end = map.words(); end > 0 && free_used > kKeepFrames / 2;) {
+    if (!map.word_free(end - 1) || !has_used(end - 1)) {
+      --end;
+      continue;
+    }
+    uint32_t first = end - 1;
+    const uint64_t surplus = free_used - kKeepFrames / 2;
+    while (first > 0 && (end - first) * FrameMap::kWordFrames < surplus &&
+           map.word_free(first - 1) && has_used(first - 1)) {
+      --first;
+    }
+    if (!punch(first, end)) break;
+    end = first;
+  }
+  // Fragments may keep us above the mark: do not search again for every single frame.
+  punch_at = std::max(kKeepFrames, free_used + kPunchStep);
+}
+
+uint64_t PhysMemory::total_pages() const { return impl_->frames; }
+uint64_t PhysMemory::free_pages() const { return impl_->map.free_frames(); }
+void PhysMemory::add_reclaimer(Reclaimer& r) { impl_->reclaimers.push_back(r); }
+
+}  // namespace uk

@@ -1,0 +1,65 @@
+// VMAs of an address space: counting, adding and removing ranges.
+
+#include "ukernel/mm/space.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace uk {
+
+AddressSpace::Impl::Impl(AddressSpace& s, PhysMemory& m, Platform& p)
+    : space(s), mem(m), platform(p), guest(*s.guest_) {
+  // A gap for the stack to grow and for its guard: as Linux places things with an 8 MiB stack
+  // (mmap_base(), 128 MiB at least).
+  mmap_base = page_floor(s.user_limit_ - (uint64_t{128} << 20));
+  mem.add_reclaimer(*this);
+}
+
+// The stub is gone by now (AddressSpace's destructor), so nothing maps the frames.
+AddressSpace::Impl::~Impl() {
+  for (auto& [start, v] : vmas.map()) zap(*v, v->start, v->end);
+  vmas.clear();
+  for (const Deferred& d : deferred_) release(d.pfn, d.anon);
+}
+
+void AddressSpace::Impl::account(const Vma& v, int64_t sign) {
+  const int64_t n = static_cast<int64_t>(v.pages()) * sign;
+  total += n;
+  if (v.data()) data += n;
+  if (v.grows_down) stack += n;
+  if (v.has(Prot::kExec)) exec += n;
+  if (v.locked) locked += n;
+  peak_total = std::max(peak_total, total);
+}
+
+Vma& AddressSpace::Impl::add(std::unique_ptr<Vma> v) {
+  account(*v, +1);
+  return vmas.merge(vmas.insert(std::move(v)));
+}
+
+void AddressSpace::Impl::remove_range(uint64_t start, uint64_t end, bool unmap) {
+  vmas.split(start);
+  vmas.split(end);
+  bool any_mapped = false;
+  for (Vma* v; (v = vmas.at_or_above(start)) != nullptr && v->start < end;) {
+    any_mapped = any_mapped || v->host ||
+                 pt.next(v->start / kPageSize, v->end / kPageSize) != v->end / kPageSize;
+    zap(*v, v->start, v->end);
+    account(*v, -1);
+    std::unique_ptr<Vma> gone = vmas.remove(*v);
+    if (gone->object) keep_until_flush(gone->object);
+  }
+  if (unmap && any_mapped) unmap_stub(start, end);
+}
+
+bool AddressSpace::Impl::covered(uint64_t start, uint64_t end) const {
+  while (start < end) {
+    const Vma* v = vmas.find(start);
+    if (v == nullptr) return false;
+    start = v->end;
+  }
+  return true;
+}
+
+}  // namespace uk

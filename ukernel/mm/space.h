@@ -1,0 +1,186 @@
+// AddressSpace::Impl: the workings of an address space, shared by the files of this directory: VMAs
+// (vma.h), software page table (page_table.h), and the mirror of both in the stub. Private to
+// ukernel/mm.
+//
+// The rule of the mirror: a page has in the stub exactly the mapping its entry says (frame and stub
+// protection), or, without an entry in a VMA with `host`, the host file with the VMA's protection
+// less write; nothing else is mapped. Frames leave through defer(): they are given back when the
+// stub's change is in force. Functions with Park& may suspend; then VMAs and entries found before
+// may be gone.
+#pragma once
+
+#include <array>
+#include <expected>
+#include <utility>
+#include <vector>
+
+#include "ukernel/mm/address_space.h"
+#include "ukernel/mm/page_table.h"
+#include "ukernel/mm/vma.h"
+
+namespace uk {
+
+struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer {
+  static constexpr uint64_t kMinAddr = 0x10000;  // vm.mmap_min_addr
+  static constexpr size_t kMaxVmas = 65530;      // vm.max_map_count
+
+  Impl(AddressSpace& space, PhysMemory& mem, Platform& platform);
+  ~Impl();
+
+  AddressSpace& space;
+  PhysMemory& mem;
+  Platform& platform;
+  GuestSpace& guest;
+  PageTable pt;
+  VmaSet vmas;
+
+  uint64_t mmap_base = 0;
+  uint64_t brk_start = 0, brk = 0;
+  uint64_t stack_limit = 8 << 20, as_limit = UINT64_MAX;
+  bool lock_future = false;  // mlockall(MCL_FUTURE)
+  // Pages of VMAs, and of those with a frame, by kind.
+  uint64_t total = 0, data = 0, stack = 0, exec = 0, locked = 0;
+  uint64_t rss_anon = 0, rss_file = 0, rss_shmem = 0;
+  uint64_t peak_rss = 0, peak_total = 0;
+
+  // ---- VMAs (space.cc)
+  void account(const Vma& v, int64_t sign);
+  Vma& add(std::unique_ptr<Vma> v);  // counts it; merges
+  // Takes the pieces of VMAs in [start, end) away with their pages. `unmap`: the stub's mappings
+  // too (false: the caller maps over all of the range at once).
+  void remove_range(uint64_t start, uint64_t end, bool unmap = true);
+  // Calls f for the piece of each VMA in [start, end), split off; f may change its properties. Then
+  // merges what fits. kNOMEM at the first hole (after the pieces before it).
+  template <class F>
+  Result<> each_piece(uint64_t start, uint64_t end, F&& f, bool pass_holes = false);
+  bool covered(uint64_t start, uint64_t end) const;
+  bool may_split(int n) const { return vmas.size() + n <= kMaxVmas; }
+
+  // ---- pages and the mirror (pages.cc)
+  void set_pte(const Vma& v, uint64_t page, Pte pte);
+  // The protection a page of v may have in the stub.
+  Prot stub_prot(const Vma& v, Pte pte) const;
+  // Removes the entries in [start, end) of v; `anon_only`/`object_only` keep the others. Queues no
+  // stub change.
+  enum class Which : uint8_t { kAll, kAnon, kObject };
+  void zap(Vma& v, uint64_t start, uint64_t end, Which which = Which::kAll);
+  void unmap_stub(uint64_t start, uint64_t end);
+  // Maps the host file where pages of [start, end) have no entry.
+  void map_host(Vma& v, uint64_t start, uint64_t end);
+  // (Re)maps the frames in [start, end) with their rightful protection, one command for each
+  // contiguous run.
+  void map_frames(Vma& v, uint64_t start, uint64_t end, bool populate);
+  // Brings the stub's protection in [start, end) in line after v's changed from `old`.
+  void reprotect(Vma& v, uint64_t start, uint64_t end, Prot old);
+  // Drops pages and shows what is below them (host file or nothing): MADV_DONTNEED, truncation.
+  void discard(Vma& v, uint64_t start, uint64_t end, Which which);
+  void defer(Pfn pfn, bool anon);
+  void keep_until_flush(Ref<MemoryObject> o);
+  // Gives deferred frames back if the stub has made the changes.
+  void settle();
+  Result<> settle_large(Park& park);  // flushes first if a lot is waiting
+  void release(Pfn pfn, bool anon);
+
+  // ---- faults (fault.cc, cow.cc)
+  using FaultResult = std::expected<void, FaultError>;
+  enum class Who : uint8_t { kGuest, kKernel, kForce };
+  FaultResult resolve(Park& park, uint64_t addr, Access access, uint64_t sp, Who who);
+  // The steps: true when the page is as wanted, false to look at everything anew (we suspended, or
+  // must).
+  using Step = std::expected<bool, FaultError>;
+  Step touch_anon(Park& park, Vma& v, uint64_t page);
+  Step touch_object(Park& park, Vma& v, uint64_t page, bool write);
+  Step break_cow(Park& park, Vma& v, uint64_t page, Pte pte);
+  Step break_host(Park& park, Vma& v, uint64_t page);
+  Step break_cached(Park& park, Vma& v, uint64_t page);
+  Step write_shared(Park& park, Vma& v, uint64_t page);
+  FaultResult stale(Vma& v, uint64_t page, uint64_t addr, uint64_t sp, bool maybe_violation);
+  Vma* grow_stack(uint64_t addr);
+  bool same_vma(uint64_t page, uint64_t id, Pte pte, Vma** out);
+  Step out_of_memory(Park& park);
+  // Faults pages of [start, end) in, writable where the VMA is; ignores failures (mlock,
+  // MAP_POPULATE).
+  Result<> populate(Park& park, uint64_t start, uint64_t end, Access access);
+
+  // The kernel's view of one page, faulted in: where its bytes are, or the object to read them
+  // from.
+  struct View {
+    std::byte* ptr = nullptr;
+    Ref<MemoryObject> object;  // if ptr is null: read only; `limit` bytes from offset
+    uint64_t offset = 0, limit = 0;
+  };
+  Result<View> view(Park& park, uint64_t addr, bool write, Who who);
+  template <class F>
+  Result<size_t> transfer(Park& park, uint64_t addr, size_t n, bool write, Who who, F&& f);
+
+  void move_vma(Vma& v, uint64_t to, uint64_t new_len, bool keep);
+
+  // ---- fork (fork.cc)
+  static constexpr uint64_t kForkPopulate = 512;
+  void fork_pages(Vma& v, Impl& child, Vma& copy);
+
+  // ---- what the space hears from objects and from PhysMemory
+  void invalidate(Vma& v, uint64_t start, uint64_t end, bool private_copies) override;
+  void write_protect(Vma& v, uint64_t start, uint64_t end) override;
+  Ref<MappingSpace> mapping_space() override { return Ref<MappingSpace>(&space); }
+  uint64_t reclaim(uint64_t n) override;
+
+  // ---- mmap family (mmap.cc, mremap.cc)
+  Result<uint64_t> place(const MmapRequest& r, uint64_t len);
+  Result<> check_limits(const MmapRequest& r, uint64_t addr, uint64_t len, const MmLimits& limits);
+  Result<> check_range(uint64_t addr, uint64_t* len) const;
+
+ private:
+  struct Deferred {
+    Pfn pfn;
+    bool anon;
+  };
+  std::vector<Deferred> deferred_;
+  std::vector<Ref<MemoryObject>> deferred_objects_;
+  // Faults that found nothing to do, lately: two threads faulted at once, or the access is
+  // forbidden (stale()).
+  struct Stale {
+    uint64_t addr = ~0ull, sp = 0;
+    uint32_t count = 0;
+  };
+  std::array<Stale, 16> stale_;
+  size_t next_stale_ = 0;
+
+  friend class AddressSpace;
+};
+
+template <class F>
+Result<> AddressSpace::Impl::each_piece(uint64_t start, uint64_t end, F&& f, bool pass_holes) {
+  vmas.split(start);
+  vmas.split(end);
+  Result<> result;
+  uint64_t at = start;
+  while (at < end) {
+    Vma* v = vmas.at_or_above(at);
+    if (v == nullptr || v->start > at) {
+      result = Err(Errno::kNOMEM);
+      if (!pass_holes || v == nullptr || v->start >= end) break;
+    }
+    at = v->end;
+    account(*v, -1);
+    Result<> r = f(*v);
+    account(*v, +1);
+    if (!r) {
+      result = r;
+      break;
+    }
+  }
+  for (uint64_t b = start;;) {  // merge at every border passed
+    Vma* v = vmas.at_or_above(b == 0 ? 0 : b - 1);
+    if (v == nullptr || v->start > end) break;
+    Vma& joined = vmas.merge(*v);
+    if (joined.end >= end) {
+      vmas.merge(joined);
+      break;
+    }
+    b = joined.end + 1;
+  }
+  return result;
+}
+
+}  // namespace uk
