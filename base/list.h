@@ -62,7 +62,14 @@ class List {
   }
   // Moves all of `other` to the end of this list.
   void splice_back(List& other) {
-    while (T* t = other.pop_front()) push_back(*t);
+    if (other.empty()) return;
+    Node* first = other.head_.next_;
+    Node* last = other.head_.prev_;
+    other.head_.prev_ = other.head_.next_ = &other.head_;
+    first->prev_ = head_.prev_;
+    head_.prev_->next_ = first;
+    last->next_ = &head_;
+    head_.prev_ = last;
   }
 
   // Iteration; the current element may be unlinked by the loop's body only if it then leaves the

@@ -43,6 +43,20 @@ Result<int> ppoll(std::span<struct pollfd> fds, int64_t timeout_ns, const sigset
   return ret<int>(::ppoll(fds.data(), fds.size(), timeout_ns < 0 ? nullptr : &ts, mask));
 }
 
+Result<Fd> epoll_create() { return ret_fd(::epoll_create1(EPOLL_CLOEXEC)); }
+
+Result<> epoll_ctl(int epfd, int operation, int fd, uint32_t events, void* data) {
+  struct epoll_event e = {};
+  e.events = events;
+  e.data.ptr = data;
+  return ret_void(::epoll_ctl(epfd, operation, fd, &e));
+}
+
+Result<size_t> epoll_wait(int epfd, std::span<struct epoll_event> events, int timeout_ms) {
+  return ret<size_t>(
+      ::epoll_wait(epfd, events.data(), static_cast<int>(events.size()), timeout_ms));
+}
+
 Result<> futex_wait(const uint32_t* addr, uint32_t expected, int64_t timeout_ns, bool shared) {
   struct timespec ts = to_timespec(timeout_ns < 0 ? 0 : timeout_ns);
   return ret_void(::syscall(SYS_futex, addr, FUTEX_WAIT | (shared ? 0 : FUTEX_PRIVATE_FLAG),

@@ -5,6 +5,7 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <sys/epoll.h>
 #include <time.h>
 
 #include <cstddef>
@@ -24,6 +25,11 @@ Result<uint64_t> eventfd_take(int fd);
 // timeout_ns < 0: no timeout. mask null: the signal mask stays. Returns the number of ready
 // descriptors.
 Result<int> ppoll(std::span<struct pollfd> fds, int64_t timeout_ns, const sigset_t* mask);
+
+Result<Fd> epoll_create();
+Result<> epoll_ctl(int epfd, int operation, int fd, uint32_t events, void* data);
+// Does not wait when timeout_ms is 0. Returns how many events were stored.
+Result<size_t> epoll_wait(int epfd, std::span<struct epoll_event> events, int timeout_ms);
 
 // `shared`: between processes (no FUTEX_PRIVATE_FLAG). timeout_ns < 0: none. Errors: EAGAIN (value
 // differs), EINTR, ETIMEDOUT.

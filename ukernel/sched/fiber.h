@@ -16,6 +16,7 @@
 #include "base/list.h"
 #include "base/ref.h"
 #include "ukernel/sched/clock.h"
+#include "ukernel/sched/timer.h"
 
 namespace uk {
 
@@ -58,13 +59,13 @@ class Park {
   Reactor& reactor_;
 };
 
-class Fiber : public RefCounted, public ListNode<> {
+class Fiber : public RefCounted, public ListNode<>, public ListNode<struct LiveTag> {
  public:
   using Main = std::function<void(Park&)>;
 
   const std::string& name() const { return name_; }
   void set_name(std::string name) { name_ = std::move(name); }
-  bool done() const { return done_; }
+  bool done() const { return state_ == State::kDone; }
   // Makes the fiber ready (now or, if it runs, at its next suspend). Callable from any code on the
   // reactor thread.
   void wake();
@@ -79,18 +80,25 @@ class Fiber : public RefCounted, public ListNode<> {
   friend class Reactor;
   friend class Park;
   struct Switch;  // Boost.Context state
+  enum class State : uint8_t { kReady, kRunning, kSuspended, kDone };
   Fiber(Reactor& reactor, std::string name, Main main);
   ~Fiber() override;
+  // Switches to the fiber until it suspends or ends; called by the reactor.
+  void resume();
+  // Switches back to the reactor.
+  void switch_out();
+  // Takes what a finished (or abandoned) fiber no longer needs.
+  void release_stack();
 
   Reactor& reactor_;
   std::string name_;
   Main main_;
   std::unique_ptr<Switch> switch_;
+  Timer sleep_timer_;  // the deadline of suspend()
   const Interruptor* interruptor_ = nullptr;
   const char* wait_reason_ = nullptr;
-  bool done_ = false;
-  bool wake_pending_ = false;  // a wake came while not suspended
-  bool suspended_ = false;
+  State state_ = State::kReady;
+  bool wake_pending_ = false;  // a wake came while it ran
 };
 
 }  // namespace uk

@@ -24,21 +24,30 @@ namespace uk {
 namespace hostio {
 class Ring;
 }
+class StackPool;
 
 // Something besides the ring from which events come (a platform's traps).
 class EventSource : public ListNode<> {
  public:
   virtual ~EventSource() = default;
   // Takes, without blocking, what has happened, and wakes the fibers concerned. True if anything
-  // was taken.
+  // was taken. Without wake_signals(): called every turn, so it should see from memory that there
+  // is nothing. With them: called while pending(), after a sleep that a signal ended, and now and
+  // then while the loop has no time to sleep; so it may make a host call and must take all there
+  // is.
   virtual bool collect() = 0;
   // True while an event may come that the ring will not report; then the loop lets the signals of
   // wake_signals() interrupt its sleep.
   virtual bool pending() const { return false; }
-  // Signals (blocked on the reactor thread otherwise) that announce an event, e.g. SIGCHLD.
+  // Signals that announce an event, e.g. SIGCHLD. Asked once. add_source() blocks them on the
+  // reactor thread, but for its sleep, and gives them an empty handler.
   virtual void wake_signals(sigset_t&) const {}
   // Asked before sleeping: spin on collect() for up to this many ns first. 0: do not.
   virtual uint64_t spin_ns() const { return 0; }
+
+ private:
+  friend class Reactor;
+  bool by_signal_ = false;
 };
 
 class Reactor {
@@ -49,7 +58,7 @@ class Reactor {
   // Starts a fiber; it first runs at the next turn of the loop.
   Ref<Fiber> spawn(std::string name, Fiber::Main main);
   // Runs until stop(). Returns with fibers possibly still suspended; destroying the reactor unwinds
-  // none of them (their stacks are freed), so end tasks first.
+  // none of them (their stacks are freed, their host operations cancelled), so end tasks first.
   void run();
   void stop() { stopping_ = true; }
   // One turn of the loop; sleeps only if may_sleep and nothing is ready. For tests and run(). True
@@ -60,7 +69,8 @@ class Reactor {
   // is done. For host calls that may block and have no ring form.
   void offload(Park& park, const std::function<void()>& work);
 
-  void add_source(EventSource& s) { sources_.push_back(s); }
+  // On the reactor thread. The source leaves by its destruction.
+  void add_source(EventSource& s);
   TimerQueue& timers() { return timers_; }
   Clock& clock() { return clock_; }
   hostio::Ring& ring() { return ring_; }
@@ -73,10 +83,14 @@ class Reactor {
  private:
   friend class Fiber;
   friend class Park;
-  struct Impl;  // stacks, worker pool
+  struct Impl;  // stacks, worker pool, signal mask
   void make_ready(Fiber& f);
+  bool run_ready();
   void run_fiber(Fiber& f);
+  bool collect(bool all);
   bool sleep();
+  bool spin(uint64_t for_ns);
+  StackPool& stacks();
 
   hostio::Ring& ring_;
   Clock& clock_;
@@ -85,6 +99,8 @@ class Reactor {
   List<EventSource> sources_;
   Fiber* current_ = nullptr;
   bool stopping_ = false;
+  bool signalled_ = false;  // a signal ended the last sleep
+  int turns_unlooked_ = 0;  // since sources announced by signals were asked
   std::unique_ptr<Impl> impl_;
 };
 

@@ -3,15 +3,21 @@
 // priority; an entity that runs over its slice while another waits is preempted through its kick.
 // Affinity is a mask over vCPUs.
 //
+// A vCPU left for a system call is kept for its last entity until that fiber suspends: coming back
+// within its slice it goes on without queueing, as it would under Linux, where the call runs on the
+// same CPU.
+//
 // Ownership: the Kernel owns the VcpuSet; entities are owned by their tasks. enter() may suspend.
+// No timer is armed while nobody waits. Real-time entities are not throttled: they may starve the
+// others (sched_rt_runtime_us = -1).
 #pragma once
 
 #include <cstdint>
 #include <functional>
-#include <memory>
+#include <map>
 #include <vector>
 
-#include "base/list.h"
+#include "base/check.h"
 #include "base/result.h"
 #include "ukernel/sched/fiber.h"
 #include "ukernel/sched/timer.h"
@@ -26,57 +32,109 @@ enum class SchedClass : uint8_t {
   kIdle = 5
 };  // sched(7) numbers
 
-class SchedEntity : public ListNode<> {
+class SchedEntity {
  public:
   explicit SchedEntity(std::function<void()> kick) : kick_(std::move(kick)) {}
-  ~SchedEntity();
+  ~SchedEntity() { CHECK(!on_cpu && waiting_ == nullptr); }
+  SchedEntity(const SchedEntity&) = delete;
+  SchedEntity& operator=(const SchedEntity&) = delete;
 
+  // Parameters. A change takes effect when the entity next enters; kick it to make that soon.
   int nice = 0;  // -20..19
   SchedClass sched_class = SchedClass::kOther;
   int rt_priority = 0;        // 1..99 for kFifo, kRr
-  uint64_t affinity = ~0ull;  // bit per vCPU
-  uint64_t run_ns = 0;        // time in user mode, total
-  uint64_t vruntime = 0;      // weighted; internal
-  uint64_t voluntary_switches = 0;
-  uint64_t involuntary_switches = 0;
-  int cpu = 0;  // vCPU it is on, or was last on
+  uint64_t affinity = ~0ull;  // bit per vCPU; if it names no vCPU there is, it counts as all
+  // Accounts.
+  uint64_t run_ns = 0;    // time in user mode, total, as of the last leave()
+  uint64_t vruntime = 0;  // weighted; internal
+  uint64_t voluntary_switches =
+      0;  // another ran on the vCPU, or it moved, while this one was away by itself
+  uint64_t involuntary_switches = 0;  // preempted
+  int cpu = 0;                        // vCPU it is on, or was last on
   bool on_cpu = false;
 
  private:
   friend class VcpuSet;
+  // Order among the waiting: class (0 real-time, 1 fair, 2 idle), then priority or vruntime, then
+  // arrival.
+  struct Key {
+    int rank = 0;
+    uint64_t value = 0;
+    uint64_t order = 0;
+    auto operator<=>(const Key&) const = default;
+  };
   std::function<void()> kick_;  // asks the platform to bring the context back; must not suspend
-  class Fiber* waiting_ = nullptr;
+  Fiber* waiting_ = nullptr;    // in the run queue
+  Key key_;                     // its place there
   uint64_t entered_ns_ = 0;
-  class VcpuSet* set_ = nullptr;
+  uint64_t slice_end_ns_ = 0;
+  bool started_ = false;
+  bool resched_ = false;  // preempted: must compete at its next enter()
 };
 
 class VcpuSet {
  public:
+  static constexpr uint64_t kSliceNs = 4'000'000;
+  // A waking entity preempts one whose vruntime is larger by more than this.
+  static constexpr uint64_t kWakeupGranularityNs = 1'000'000;
+  static constexpr int kMaxCpus = 64;
+
   VcpuSet(TimerQueue& timers, Clock& clock, int count);
   ~VcpuSet();
 
   // Takes a vCPU for `e`, waiting for its turn. Not interruptible by signals except fatal ones
   // (kRestartSys): the caller then looks at its signals again.
-  Result<> enter(Park& park, SchedEntity& e);
-  // Gives it back and accounts the time.
+  Result<> enter(Park& park, SchedEntity& e) {
+    if (waiting_.empty() && take_free(e)) [[likely]]
+      return {};
+    return compete(park, e);
+  }
+  // Gives it back and accounts the time. The task may enter again or suspend.
   void leave(SchedEntity& e);
-  // True if another entity waits that should run before `e` (then the run loop leaves and enters
-  // again).
+  // True if another entity waits that should run before `e`, which is on a vCPU, or if it may not
+  // stay there (then the run loop leaves and enters again).
   bool should_yield(const SchedEntity& e) const;
+  // sched_yield(2), called after leave(): at its next enter() others that wait go first.
+  void yield(SchedEntity& e);
   int count() const { return static_cast<int>(cpus_.size()); }
   // Entities on or waiting for a vCPU (load average, /proc/stat).
-  int runnable() const;
+  int runnable() const { return on_cpu_ + static_cast<int>(waiting_.size()); }
+  // Time in user mode on that vCPU.
   uint64_t busy_ns(int cpu) const;
 
+  // Linux's weight of a nice value: 1024 / 1.25^nice, rounded.
+  static uint32_t weight(int nice);
+
  private:
-  struct Cpu;
-  struct Queue;
+  using Key = SchedEntity::Key;
+  struct Cpu {
+    SchedEntity* current = nullptr;     // in user mode on it
+    const SchedEntity* last = nullptr;  // who left it; only compared, it may be gone
+    uint64_t busy_ns = 0;
+  };
+  bool allowed(const SchedEntity& e, int cpu) const;
+  bool take_free(SchedEntity& e);
+  Result<> compete(Park& park, SchedEntity& e);
+  void put_on(SchedEntity& e, int cpu, uint64_t now);
+  void enqueue(SchedEntity& e, Fiber& fiber);
+  void dequeue(SchedEntity& e);
   void dispatch();
+  void preempt_for(const SchedEntity& waiting);
   void arm_slice();
-  TimerQueue& timers_;
+  void on_slice();
+  Key key_of(const SchedEntity& e, uint64_t now) const;
+  void level(uint64_t now);
+  void settle(SchedEntity& e, uint64_t now);
+  void charge(SchedEntity& e, uint64_t ns);
+
   Clock& clock_;
-  std::vector<std::unique_ptr<Cpu>> cpus_;
-  std::unique_ptr<Queue> queue_;
+  std::vector<Cpu> cpus_;
+  std::map<Key, SchedEntity*> waiting_;  // the run queue
+  uint64_t next_order_ = 1ull << 32;     // below: places at the head
+  uint64_t min_vruntime_ = 0;
+  int on_cpu_ = 0;
+  Timer slice_;     // the earliest end of a slice somebody waits for
+  Timer dispatch_;  // "now": gives away what was left by fibers that did not come back
 };
 
 }  // namespace uk

@@ -31,7 +31,11 @@ class FiberWaiter final : public Waiter {
  public:
   explicit FiberWaiter(Park& park, bool exclusive = false)
       : fiber_(park.fiber()), exclusive_(exclusive) {}
-  void on_wake(uint32_t) override { fiber_.wake(); }
+  // Leaves the queue, so that a second wake_one() reaches somebody else.
+  void on_wake(uint32_t) override {
+    unlink();
+    fiber_.wake();
+  }
   bool exclusive() const override { return exclusive_; }
 
  private:
@@ -47,14 +51,16 @@ class WaitQueue {
 
   // Suspends until pred() is true. Errors: kRestartSys (interrupted, see WaitMode), kTIMEDOUT.
   // pred() is tested before interruption and before the deadline, so that a true predicate always
-  // wins.
+  // wins. `exclusive`: see Waiter. An exclusive waiter whose predicate turns out false, or that is
+  // interrupted, must be such that nobody else could have used its wake (or the waker uses
+  // wake_all()).
   template <class Pred>
   Result<> wait(Park& park, Pred&& pred, WaitMode mode = WaitMode::kInterruptible,
-                Deadline deadline = kNever, const char* why = "wait") {
+                Deadline deadline = kNever, const char* why = "wait", bool exclusive = false) {
     while (!pred()) {
       if (park.interrupted(mode)) return Err(Errno::kRestartSys);
       if (expired(park, deadline)) return Err(Errno::kTIMEDOUT);
-      FiberWaiter waiter(park);
+      FiberWaiter waiter(park, exclusive);
       waiters_.push_back(waiter);
       park.fiber().set_wait_reason(why);
       park.suspend(deadline);
@@ -64,14 +70,15 @@ class WaitQueue {
   }
 
   // Wakes every waiter that is queued now.
-  void wake_all(uint32_t events = ~0u);
+  void wake_all(uint32_t events = ~0u) { wake(events, false); }
   // Wakes all non-exclusive waiters and the first exclusive one.
-  void wake_one(uint32_t events = ~0u);
+  void wake_one(uint32_t events = ~0u) { wake(events, true); }
   void add(Waiter& w) { waiters_.push_back(w); }  // Waiter::unlink() removes
   bool empty() const { return const_cast<List<Waiter>&>(waiters_).empty(); }
 
  private:
   static bool expired(Park& park, Deadline deadline);
+  void wake(uint32_t events, bool only_one_exclusive);
   List<Waiter> waiters_;
 };
 
@@ -83,7 +90,7 @@ class Mutex {
   bool try_lock() { return locked_ ? false : (locked_ = true); }
   void unlock() {
     locked_ = false;
-    queue_.wake_all();
+    queue_.wake_one();
   }
   bool locked() const { return locked_; }
 
