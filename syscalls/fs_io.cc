@@ -1,0 +1,411 @@
+#include "syscalls/fs_io.h"
+
+#include <fcntl.h>
+#include <sys/inotify.h>
+#include <sys/uio.h>
+
+#include <array>
+#include <cstring>
+#include <optional>
+
+#include "syscalls/fs_common.h"
+
+namespace uk {
+namespace {
+
+constexpr int64_t kMaxOffset = INT64_MAX;
+
+// At most `limit` bytes of another source: writes that a file size limit cuts short.
+class LimitedSource final : public IoSource {
+ public:
+  LimitedSource(IoSource& from, size_t limit)
+      : from_(from), left_(std::min(limit, from.remaining())) {}
+  size_t remaining() const override { return left_; }
+  Result<size_t> get(Park& park, std::span<std::byte> to) override {
+    size_t n = TRY(from_.get(park, to.first(std::min(to.size(), left_))));
+    left_ -= n;
+    return n;
+  }
+
+ private:
+  IoSource& from_;
+  size_t left_;
+};
+
+bool is_regular(File& file) {
+  return file.inode() != nullptr && is_type(file.inode()->type(), S_IFREG);
+}
+
+// offset unset: the file's position, which moves.
+Result<size_t> read_file(Task& task, File& file, IoSink& to, std::optional<uint64_t> offset) {
+  if (!file.can_read()) return Err(Errno::kBADF);
+  if (file.inode() != nullptr && is_type(file.inode()->type(), S_IFDIR)) return Err(Errno::kISDIR);
+  Park& park = task.park();
+  Result<size_t> n = 0;
+  if (!file.seekable()) {
+    if (offset) return Err(Errno::kSPIPE);
+    n = file.read(park, to, 0);
+  } else if (offset) {
+    n = file.read(park, to, *offset);
+  } else {
+    MutexLock lock(park, file.pos_lock);
+    n = file.read(park, to, file.pos);
+    if (n) file.pos += *n;
+  }
+  ++task.usage.syscr;
+  if (n && *n > 0) {
+    task.usage.rchar += *n;
+    task.kernel.vfs.notify(file.path(), IN_ACCESS);
+  }
+  return n;
+}
+
+// RLIMIT_FSIZE: how much may be written at `at`; kFBIG (with SIGXFSZ) when nothing.
+Result<size_t> size_limit(Task& task, File& file, uint64_t at, size_t count) {
+  uint64_t limit = task.rlimit(RLIMIT_FSIZE).cur;
+  if (limit == UINT64_MAX || !is_regular(file)) return count;
+  if (at >= limit) {
+    (void)send_signal(task, siginfo_user(SIGXFSZ, 0, task.tgid(), task.cred().uid));
+    return Err(Errno::kFBIG);
+  }
+  return std::min<uint64_t>(count, limit - at);
+}
+
+Result<size_t> write_at(Task& task, File& file, IoSource& from, uint64_t& offset) {
+  if (from.remaining() == 0 && is_regular(file)) return 0;
+  uint64_t start = offset;
+  if ((file.flags & O_APPEND) != 0 && is_regular(file)) start = TRY(file.getattr(task.park())).size;
+  LimitedSource limited(from, TRY(size_limit(task, file, start, from.remaining())));
+  return file.write(task.park(), limited, offset);
+}
+
+Result<size_t> write_file(Task& task, File& file, IoSource& from, std::optional<uint64_t> offset) {
+  if (!file.can_write()) return Err(Errno::kBADF);
+  Park& park = task.park();
+  Result<size_t> n = 0;
+  if (!file.seekable()) {
+    if (offset) return Err(Errno::kSPIPE);
+    uint64_t unused = 0;
+    n = file.write(park, from, unused);
+  } else if (offset) {
+    uint64_t at = *offset;
+    n = write_at(task, file, from, at);
+  } else {
+    MutexLock lock(park, file.pos_lock);
+    uint64_t at = file.pos;
+    n = write_at(task, file, from, at);
+    if (n) file.pos = at;
+  }
+  ++task.usage.syscw;
+  if (n && *n > 0) {
+    task.usage.wchar += *n;
+    task.kernel.vfs.notify(file.path(), IN_MODIFY);
+  }
+  return raise_sigpipe(task, n);
+}
+
+Result<int64_t> as_count(Result<size_t> n) {
+  if (!n) return Err(n.error());
+  return static_cast<int64_t>(*n);
+}
+
+Result<std::optional<uint64_t>> checked_offset(int64_t offset) {
+  if (offset < 0) return Err(Errno::kINVAL);
+  return static_cast<uint64_t>(offset);
+}
+
+// A whole buffer that leaves the user range is EFAULT before anything moves (access_ok).
+Result<> check_range(Task& task, uint64_t addr, size_t count) {
+  if (count > task.mm().user_limit() || addr > task.mm().user_limit() - count)
+    return Err(Errno::kFAULT);
+  return {};
+}
+
+Result<int64_t> do_read(Task& task, Fd fd, uint64_t addr, size_t count,
+                        std::optional<uint64_t> offset) {
+  Ref<File> file = TRY(offset ? task.fds().get_io(fd) : task.fds().get_io(fd));
+  if (!file->can_read()) return Err(Errno::kBADF);
+  TRY(check_range(task, addr, count));
+  UserSink sink(task.mm(), addr, std::min(count, kMaxRw));
+  return as_count(read_file(task, *file, sink, offset));
+}
+
+Result<int64_t> do_write(Task& task, Fd fd, uint64_t addr, size_t count,
+                         std::optional<uint64_t> offset) {
+  Ref<File> file = TRY(task.fds().get_io(fd));
+  if (!file->can_write()) return Err(Errno::kBADF);
+  TRY(check_range(task, addr, count));
+  UserSource source(task.mm(), addr, std::min(count, kMaxRw));
+  return as_count(write_file(task, *file, source, offset));
+}
+
+Result<int64_t> do_readv(Task& task, Fd fd, UserAddr iov, uint64_t count,
+                         std::optional<uint64_t> offset) {
+  Ref<File> file = TRY(task.fds().get_io(fd));
+  if (!file->can_read()) return Err(Errno::kBADF);
+  UserSink sink(task.mm(), TRY(fetch_iovec(task.park(), task.mm(), iov, count)));
+  return as_count(read_file(task, *file, sink, offset));
+}
+
+Result<int64_t> do_writev(Task& task, Fd fd, UserAddr iov, uint64_t count,
+                          std::optional<uint64_t> offset) {
+  Ref<File> file = TRY(task.fds().get_io(fd));
+  if (!file->can_write()) return Err(Errno::kBADF);
+  UserSource source(task.mm(), TRY(fetch_iovec(task.park(), task.mm(), iov, count)));
+  return as_count(write_file(task, *file, source, offset));
+}
+
+// Copies between files through a buffer; what sendfile(2) and copy_file_range(2) do.
+Result<int64_t> copy_between(Task& task, File& in, std::optional<uint64_t>& in_off, File& out,
+                             std::optional<uint64_t>& out_off, size_t count) {
+  constexpr size_t kChunk = 64 * 1024;
+  std::vector<std::byte> buf(std::min(count, kChunk));
+  size_t done = 0;
+  while (done < count) {
+    BufferSink sink{std::span(buf).first(std::min(buf.size(), count - done))};
+    Result<size_t> got = read_file(task, in, sink, in_off);
+    if (!got || *got == 0) {
+      if (!got && done == 0) return Err(got.error());
+      break;
+    }
+    BufferSource source{std::span(buf).first(*got)};
+    Result<size_t> put = write_file(task, out, source, out_off);
+    const size_t moved = put ? *put : 0;
+    // What was read but not written goes back.
+    if (in_off) {
+      *in_off += moved;
+    } else if (in.seekable()) {
+      in.pos -= *got - moved;
+    }
+    if (out_off) *out_off += moved;
+    done += moved;
+    if (moved < *got) {
+      if (done == 0) return Err(put ? Errno::kIO : put.error());
+      break;
+    }
+    if (task.park().interrupted(WaitMode::kInterruptible)) break;
+  }
+  return static_cast<int64_t>(done);
+}
+
+Result<std::optional<uint64_t>> fetch_offset(Task& task, UserInOut<int64_t> user) {
+  if (!user) return std::optional<uint64_t>();
+  return checked_offset(TRY(user.get(task.park(), task.mm())));
+}
+
+Result<> store_offset(Task& task, UserInOut<int64_t> user, std::optional<uint64_t> offset) {
+  if (!user) return {};
+  return user.put(task.park(), task.mm(), static_cast<int64_t>(*offset));
+}
+
+constexpr int kKnownRwf = 0x1f;  // HIPRI DSYNC SYNC NOWAIT APPEND
+
+Result<> check_rwf(int flags) {
+  constexpr int kNowait = 0x8;
+  if ((flags & ~kKnownRwf) != 0 || (flags & kNowait) != 0) return Err(Errno::kOPNOTSUPP);
+  return {};
+}
+
+Result<int64_t> do_fsync(Task& task, Fd fd, bool data_only) {
+  Ref<File> file = TRY(task.fds().get_io(fd));
+  return zero(file->fsync(task.park(), data_only));
+}
+
+// ---- directories
+
+// Collects entries in one of the two record formats of getdents(2).
+Result<int64_t> do_getdents(Task& task, Fd fd, uint64_t addr, uint32_t count, bool wide) {
+  Ref<File> file = TRY(task.fds().get_io(fd));
+  if (file->inode() == nullptr || !is_type(file->inode()->type(), S_IFDIR))
+    return Err(Errno::kNOTDIR);
+  constexpr uint32_t kMaxBuffer = 1 << 20;
+  count = std::min(count, kMaxBuffer);
+  std::vector<std::byte> out;
+  bool too_small = false;
+  MutexLock lock(task.park(), file->pos_lock);
+  auto visit = [&](const DirEntry& e) {
+    // linux_dirent64: ino, off, reclen, type, name\0. linux_dirent: ino, off, reclen, name\0, type
+    // in the last byte.
+    const size_t head = wide ? 19 : 18;
+    const size_t len = (head + e.name.size() + 1 + (wide ? 0 : 1) + 7) & ~size_t{7};
+    if (out.size() + len > count) {
+      too_small = out.empty();
+      return false;
+    }
+    const size_t at = out.size();
+    out.resize(at + len);
+    auto reclen = static_cast<uint16_t>(len);
+    std::memcpy(&out[at], &e.ino, 8);
+    std::memcpy(&out[at + 8], &e.next_pos, 8);
+    std::memcpy(&out[at + 16], &reclen, 2);
+    if (wide) out[at + 18] = static_cast<std::byte>(e.type);
+    std::memcpy(&out[at + head], e.name.data(), e.name.size());
+    if (!wide) out[at + len - 1] = static_cast<std::byte>(e.type);
+    return true;
+  };
+  TRY(file->readdir(task.park(), visit));
+  if (too_small) return Err(Errno::kINVAL);
+  TRY((UserOut<std::byte>{{addr}}.put_array(task.park(), task.mm(), out)));
+  return static_cast<int64_t>(out.size());
+}
+
+}  // namespace
+
+Result<int64_t> sys_read(Task& task, Fd fd, UserOut<std::byte> buf, size_t count) {
+  return do_read(task, fd, buf.addr, count, {});
+}
+Result<int64_t> sys_write(Task& task, Fd fd, UserIn<std::byte> buf, size_t count) {
+  return do_write(task, fd, buf.addr, count, {});
+}
+
+Result<int64_t> sys_pread64(Task& task, Fd fd, UserOut<std::byte> buf, size_t count,
+                            int64_t offset) {
+  auto at = TRY(checked_offset(offset));
+  return do_read(task, fd, buf.addr, count, at);
+}
+
+Result<int64_t> sys_pwrite64(Task& task, Fd fd, UserIn<std::byte> buf, size_t count,
+                             int64_t offset) {
+  auto at = TRY(checked_offset(offset));
+  return do_write(task, fd, buf.addr, count, at);
+}
+
+Result<int64_t> sys_readv(Task& task, Fd fd, UserAddr iov, uint64_t count) {
+  return do_readv(task, fd, iov, count, {});
+}
+Result<int64_t> sys_writev(Task& task, Fd fd, UserAddr iov, uint64_t count) {
+  return do_writev(task, fd, iov, count, {});
+}
+
+Result<int64_t> sys_preadv(Task& task, Fd fd, UserAddr iov, uint64_t count, int64_t offset,
+                           int64_t) {
+  auto at = TRY(checked_offset(offset));
+  return do_readv(task, fd, iov, count, at);
+}
+
+Result<int64_t> sys_pwritev(Task& task, Fd fd, UserAddr iov, uint64_t count, int64_t offset,
+                            int64_t) {
+  auto at = TRY(checked_offset(offset));
+  return do_writev(task, fd, iov, count, at);
+}
+
+Result<int64_t> sys_preadv2(Task& task, Fd fd, UserAddr iov, uint64_t count, int64_t offset,
+                            int64_t high, int flags) {
+  TRY(check_rwf(flags));
+  return offset == -1 ? sys_readv(task, fd, iov, count)
+                      : sys_preadv(task, fd, iov, count, offset, high);
+}
+
+Result<int64_t> sys_pwritev2(Task& task, Fd fd, UserAddr iov, uint64_t count, int64_t offset,
+                             int64_t high, int flags) {
+  TRY(check_rwf(flags));
+  constexpr int kAppend = 0x10, kSync = 0x6;
+  if ((flags & kAppend) != 0) return Err(Errno::kOPNOTSUPP);
+  Result<int64_t> n = offset == -1 ? sys_writev(task, fd, iov, count)
+                                   : sys_pwritev(task, fd, iov, count, offset, high);
+  if (n && (flags & kSync) != 0) TRY(do_fsync(task, fd, (flags & 0x4) == 0));
+  return n;
+}
+
+Result<int64_t> sys_lseek(Task& task, Fd fd, int64_t offset, uint32_t whence) {
+  Ref<File> file = TRY(task.fds().get_io(fd));
+  if (whence > SEEK_HOLE) return Err(Errno::kINVAL);
+  MutexLock lock(task.park(), file->pos_lock);
+  return static_cast<int64_t>(TRY(file->seek(task.park(), offset, static_cast<int>(whence))));
+}
+
+Result<int64_t> sys_fsync(Task& task, Fd fd) { return do_fsync(task, fd, false); }
+Result<int64_t> sys_fdatasync(Task& task, Fd fd) { return do_fsync(task, fd, true); }
+
+Result<int64_t> sys_sync(Task& task) {
+  std::vector<Ref<SuperBlock>> all;
+  for (const Ref<Mount>& m : task.mounts().mounts) all.push_back(m->sb);
+  for (const Ref<SuperBlock>& sb : all) (void)sb->sync(task.park());
+  return 0;
+}
+
+Result<int64_t> sys_syncfs(Task& task, Fd fd) {
+  Ref<File> file = TRY(task.fds().get_io(fd));
+  if (file->inode() == nullptr) return 0;
+  Ref<SuperBlock> sb(&file->inode()->sb());
+  return zero(sb->sync(task.park()));
+}
+
+Result<int64_t> sys_sendfile(Task& task, Fd out_fd, Fd in_fd, UserInOut<int64_t> user,
+                             size_t count) {
+  Ref<File> in = TRY(task.fds().get_io(in_fd));
+  if (!in->can_read()) return Err(Errno::kBADF);
+  auto offset = TRY(fetch_offset(task, user));
+  if (offset && !in->seekable()) return Err(Errno::kSPIPE);
+  Ref<File> out = TRY(task.fds().get_io(out_fd));
+  if (!out->can_write()) return Err(Errno::kBADF);
+  if (!in->seekable() || (out->flags & O_APPEND) != 0) return Err(Errno::kINVAL);
+  std::optional<uint64_t> none;
+  Result<int64_t> n = copy_between(task, *in, offset, *out, none, std::min(count, kMaxRw));
+  if (n) TRY(store_offset(task, user, offset));
+  return n;
+}
+
+Result<int64_t> sys_copy_file_range(Task& task, Fd in_fd, UserInOut<int64_t> in_user, Fd out_fd,
+                                    UserInOut<int64_t> out_user, size_t count, uint32_t flags) {
+  Ref<File> in = TRY(task.fds().get_io(in_fd));
+  Ref<File> out = TRY(task.fds().get_io(out_fd));
+  auto in_off = TRY(fetch_offset(task, in_user));
+  auto out_off = TRY(fetch_offset(task, out_user));
+  if (flags != 0) return Err(Errno::kINVAL);
+  for (File* f : {in.get(), out.get()}) {
+    if (f->inode() != nullptr && is_type(f->inode()->type(), S_IFDIR)) return Err(Errno::kISDIR);
+    if (!is_regular(*f)) return Err(Errno::kINVAL);
+  }
+  if (!in->can_read() || !out->can_write() || (out->flags & O_APPEND) != 0)
+    return Err(Errno::kBADF);
+  const uint64_t from = in_off.value_or(in->pos), to = out_off.value_or(out->pos);
+  if (to > kMaxOffset - std::min<uint64_t>(count, kMaxOffset)) return Err(Errno::kFBIG);
+  if (in->inode() == out->inode() && from < to + count && to < from + count)
+    return Err(Errno::kINVAL);
+  Result<int64_t> n = copy_between(task, *in, in_off, *out, out_off, std::min(count, kMaxRw));
+  if (n) {
+    TRY(store_offset(task, in_user, in_off));
+    TRY(store_offset(task, out_user, out_off));
+  }
+  return n;
+}
+
+Result<int64_t> sys_fallocate(Task& task, Fd fd, int mode, int64_t offset, int64_t len) {
+  Ref<File> file = TRY(task.fds().get_io(fd));
+  if (offset < 0 || len <= 0) return Err(Errno::kINVAL);
+  if (!file->can_write()) return Err(Errno::kBADF);
+  if (!file->seekable() && file->inode() != nullptr && is_type(file->inode()->type(), S_IFIFO))
+    return Err(Errno::kSPIPE);
+  int64_t end = 0;
+  if (__builtin_add_overflow(offset, len, &end)) return Err(Errno::kFBIG);
+  if ((mode & FALLOC_FL_KEEP_SIZE) == 0)
+    TRY(size_limit(task, *file, static_cast<uint64_t>(end) - 1, 1));
+  return zero(file->fallocate(task.park(), mode, static_cast<uint64_t>(offset),
+                              static_cast<uint64_t>(len)));
+}
+
+// Advice only: everything is cached as it is used, so checking the arguments is all there is to do.
+Result<int64_t> sys_fadvise64(Task& task, Fd fd, int64_t, int64_t len, int advice) {
+  Ref<File> file = TRY(task.fds().get_io(fd));
+  if (file->inode() != nullptr && is_type(file->inode()->type(), S_IFIFO))
+    return Err(Errno::kSPIPE);
+  if (len < 0 || advice < 0 || advice > POSIX_FADV_NOREUSE) return Err(Errno::kINVAL);
+  return 0;
+}
+
+Result<int64_t> sys_readahead(Task& task, Fd fd, int64_t, size_t) {
+  Ref<File> file = TRY(task.fds().get_io(fd));
+  if (!file->can_read()) return Err(Errno::kBADF);
+  if (!is_regular(*file)) return Err(Errno::kINVAL);
+  return 0;
+}
+
+Result<int64_t> sys_getdents(Task& task, Fd fd, UserOut<std::byte> buf, uint32_t count) {
+  return do_getdents(task, fd, buf.addr, count, false);
+}
+Result<int64_t> sys_getdents64(Task& task, Fd fd, UserOut<std::byte> buf, uint32_t count) {
+  return do_getdents(task, fd, buf.addr, count, true);
+}
+
+}  // namespace uk
