@@ -5,6 +5,8 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,7 +23,9 @@
 namespace uk {
 
 class FutexTable;
+class Random;
 class UnixSockets;
+class Vdso;
 
 // How the kernel answers system calls: implemented by syscalls/, handed in by boot/ (task code may
 // not include upwards).
@@ -36,6 +40,8 @@ struct KernelOptions {
   uint64_t mem_bytes = 0;
   int cpus = 1;
   std::string hostname = "ukernel";
+  // Makes random numbers repeatable (tests, replay); unset: they come from the host.
+  std::optional<uint64_t> seed;
 };
 
 class Kernel {
@@ -54,7 +60,8 @@ class Kernel {
   Vfs vfs;
   PidTable pids;
   std::unique_ptr<FutexTable> futexes;
-  std::unique_ptr<UnixSockets> unix_sockets;
+  std::shared_ptr<UnixSockets> unix_sockets;  // made by whoever registers the sockets
+  std::unique_ptr<Vdso> vdso;
   Ref<SuperBlock> pipefs;  // unnamed pipes live here
   SyscallDispatcher* syscalls = nullptr;
 
@@ -63,6 +70,8 @@ class Kernel {
   uint64_t boot_ns = 0;  // monotonic time at boot
   uint64_t forks = 0;    // /proc/stat
   uint64_t context_switches = 0;
+  // Called before a guest thread goes to user mode; returns the monotonic time.
+  uint64_t before_user_mode();
   // Random bytes for getrandom, AT_RANDOM, ASLR.
   void random(std::span<std::byte> out);
   uint64_t uptime_ns() { return clock.monotonic_ns() - boot_ns; }
@@ -83,8 +92,13 @@ class Kernel {
 
   // Memory is gone: picks a guest task by badness and kills it. True if one was killed.
   bool oom_kill(std::string_view why);
-  // A dump of tasks, fibers and last events to stderr, for bugs and SIGQUIT-like requests.
-  void dump(int fd);
+  // Tasks, fibers and the last lines of the log as text, for bugs and SIGQUIT-like requests.
+  std::string dump() const;
+
+ private:
+  Ref<Task> make_init(const InitRequest& request);
+  Result<> exec_init(Task& task, const InitRequest& request);
+  std::unique_ptr<Random> random_;
 };
 
 }  // namespace uk

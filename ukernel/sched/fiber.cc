@@ -121,14 +121,18 @@ void Park::suspend(Deadline deadline) {
   if (std::exchange(f.wake_pending_, false)) return;
   if (!deadline.never()) f.sleep_timer_.arm(deadline);
   f.state_ = Fiber::State::kSuspended;
+  uint64_t since = reactor_.now_ns();
   f.switch_out();
+  f.suspended_ns_ += reactor_.now_ns() - since;
   f.sleep_timer_.cancel();
 }
 
 void Park::yield() {
   fiber_.state_ = Fiber::State::kReady;
   reactor_.make_ready(fiber_);
+  uint64_t since = reactor_.now_ns();
   fiber_.switch_out();
+  fiber_.suspended_ns_ += reactor_.now_ns() - since;
 }
 
 bool Park::interrupted(WaitMode mode) const {

@@ -75,6 +75,8 @@ class Fiber : public RefCounted, public ListNode<>, public ListNode<struct LiveT
   // What the fiber waits for, for dumps and /proc/PID/wchan; a string literal.
   const char* wait_reason() const { return wait_reason_; }
   void set_wait_reason(const char* why) { wait_reason_ = why; }
+  // How long it has not run since it began to: its owner accounts the rest.
+  uint64_t suspended_ns() const { return suspended_ns_; }
 
  private:
   friend class Reactor;
@@ -99,6 +101,7 @@ class Fiber : public RefCounted, public ListNode<>, public ListNode<struct LiveT
   const char* wait_reason_ = nullptr;
   State state_ = State::kReady;
   bool wake_pending_ = false;  // a wake came while it ran
+  uint64_t suspended_ns_ = 0;
 };
 
 }  // namespace uk

@@ -36,12 +36,15 @@ class FdTable final : public RefCounted {
   int highest() const;
   size_t count() const;
 
+  int users = 1;  // tasks; the last one closes all (a Ref may be held by those who only look)
+
  private:
   struct Entry {
     Ref<File> file;
     bool cloexec = false;
   };
   std::vector<Entry> entries_;
+  int first_free_ = 0;  // no free number is below
 };
 
 }  // namespace uk

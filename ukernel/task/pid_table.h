@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <map>
+#include <set>
 
 #include "base/ref.h"
 #include "base/result.h"
@@ -19,11 +20,15 @@ class PidTable {
  public:
   PidTable();
   ~PidTable();
-  // kAGAIN when the limit of tasks is reached.
+  // A number, kept for the caller until add() or unreserve(). kAGAIN when the limit of tasks is
+  // reached.
   Result<int> alloc();
   Result<> alloc_exact(int tid);  // clone3 set_tid: kEXIST
+  void unreserve(int tid) { reserved_.erase(tid); }
   void add(Ref<Task> task);
   void remove(int tid);
+  // execve by a thread that is not the leader: it takes over the leader's number.
+  void renumber(Task& task, int tid);
   Task* task(int tid) const;           // any thread
   ThreadGroup* group(int tgid) const;  // by its leader's number
   Ref<ProcessGroup> pgrp(int pgid) const;
@@ -38,9 +43,12 @@ class PidTable {
   int count() const;
   int last() const { return last_; }
   int pid_max = 32768;
+  int max_tasks = 16384;
 
  private:
+  bool in_use(int n) const;
   int last_ = 0;
+  std::set<int> reserved_;
   std::map<int, Ref<Task>> tasks_;
   std::map<int, Ref<ProcessGroup>> pgrps_;
   std::map<int, Ref<Session>> sessions_;

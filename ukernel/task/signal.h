@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <deque>
+#include <initializer_list>
 #include <optional>
 
 #include "base/ref.h"
@@ -49,8 +50,28 @@ SigInfo siginfo_fault(int signo, int code,
                       uint64_t addr);  // SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP
 SigInfo siginfo_child(int code, int pid, uint32_t uid, int status, uint64_t utime,
                       uint64_t stime);  // SIGCHLD
+SigInfo siginfo_sigqueue(int signo, int code, int pid, uint32_t uid, uint64_t value);
 SigInfo siginfo_timer(int signo, int timer_id, int overrun, uint64_t value);
+// Fields of a SigInfo by their offset in siginfo_t.
+uint32_t siginfo_u32(const SigInfo& info, size_t offset);
+void siginfo_set_u32(SigInfo& info, size_t offset, uint32_t value);
+void siginfo_set_u64(SigInfo& info, size_t offset, uint64_t value);
 SigInfo siginfo_kernel(int signo);  // SI_KERNEL
+
+constexpr SigSet sig_bits(std::initializer_list<int> signals) {
+  SigSet s;
+  for (int n : signals) s.add(n);
+  return s;
+}
+// SIGKILL and SIGSTOP cannot be blocked, caught or ignored; faults come first.
+constexpr SigSet kUnblockable = sig_bits({9, 19});
+constexpr SigSet kSynchronous = sig_bits({4, 5, 7, 8, 11, 31});
+constexpr SigSet kStopSignals = sig_bits({19, 20, 21, 22});
+// What SIG_DFL means (signal(7)); the rest terminate.
+constexpr SigSet kDefaultIgnored = sig_bits({17, 18, 23, 28});
+constexpr SigSet kDefaultCore = sig_bits({3, 4, 5, 6, 7, 8, 11, 24, 25, 31});
+constexpr int kFirstRealTime = 32;
+constexpr uint64_t kSigDfl = 0, kSigIgn = 1;
 
 struct SigAction {       // guest ABI of rt_sigaction
   uint64_t handler = 0;  // SIG_DFL 0, SIG_IGN 1
@@ -71,12 +92,15 @@ class SigHandlers final : public RefCounted {
 // up to a limit.
 class SigQueue {
  public:
-  // False when the real-time queue is full (kAGAIN for sigqueue).
+  // False when the real-time queue is full (kAGAIN for sigqueue). A standard signal that is pending
+  // already is dropped.
   bool add(const SigInfo& info, uint64_t limit);
   SigSet pending() const { return pending_; }
   // Takes the next one that is in `wanted`: synchronous faults first, then the lowest number.
   std::optional<SigInfo> take(SigSet wanted);
   void remove(SigSet which);
+  // A timer's signal that is queued still (it keeps one entry; an overrun counts).
+  bool has_timer(int signo, int timer_id) const;
   void clear() { remove(SigSet(~0ull)); }
 
  private:

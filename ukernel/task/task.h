@@ -52,6 +52,16 @@ class UtsInfo final : public RefCounted {
   std::string nodename = "ukernel", domainname = "(none)";
 };
 
+// A file that is being executed: nobody may write it (ETXTBSY). Shared by those who run it.
+class ExeFile final : public RefCounted {
+ public:
+  explicit ExeFile(Ref<Inode> inode) : inode_(std::move(inode)) { ++inode_->deny_write; }
+  ~ExeFile() override { --inode_->deny_write; }
+
+ private:
+  Ref<Inode> inode_;
+};
+
 struct RLimit {
   uint64_t cur = UINT64_MAX, max = UINT64_MAX;
 };
@@ -70,13 +80,17 @@ class ProcessGroup final : public RefCounted {
  public:
   int pgid = 0;
   Ref<Session> session;
-  std::vector<ThreadGroup*> members;
+  std::vector<ThreadGroup*> members;  // zombies too, until they are waited for
+  ~ProcessGroup() override;
 };
 
 class Session final : public RefCounted {
  public:
   int sid = 0;
   Tty* tty = nullptr;  // controlling terminal; cleared by the tty when it goes
+  // Set by the tty while it is the controlling one: the session's leader ended, so the terminal is
+  // given up (its foreground group gets SIGHUP and SIGCONT). Does not suspend.
+  std::function<void(Session&)> leader_gone;
 };
 
 enum class TaskState : uint8_t { kRunning, kStopped, kTraced, kZombie, kDead };
@@ -84,7 +98,7 @@ enum class TaskState : uint8_t { kRunning, kStopped, kTraced, kZombie, kDead };
 // A process.
 class ThreadGroup final : public RefCounted {
  public:
-  explicit ThreadGroup(Kernel& k) : kernel(k) {}
+  explicit ThreadGroup(Kernel& k);
   Kernel& kernel;
   int tgid = 0;
   Task* leader = nullptr;
@@ -101,18 +115,31 @@ class ThreadGroup final : public RefCounted {
   int exit_code = 0;     // wait(2) status of the group once dying
   bool exiting = false;  // exit_group or a fatal signal
   bool zombie = false;
-  bool exec_in_progress = false;
-  bool did_exec = false;  // setpgid after exec is EACCES
+  // The thread that runs execve and waits for the others to end; it becomes the leader.
+  Task* exec_task = nullptr;
+  WaitQueue thread_ended;
+  bool did_exec = false;    // setpgid after exec is EACCES
+  bool unkillable = false;  // pid 1: signals without a handler do nothing, SIGKILL included
+  int live = 0;             // threads that have not begun their exit
+  int unfinished = 0;       // threads that have not come to the end of it
   bool child_subreaper = false, has_subreaper = false;
   int stop_signal = 0;  // job control: stopped by this signal, 0 not stopped
+  int stopped_threads = 0;
+  bool stop_complete = false;  // all threads have stopped: wait(2) may report it
   bool stop_reported = false, continue_pending = false;
+  WaitQueue stop_queue;  // stopped threads wait here
   int oom_score_adj = 0;
   WaitQueue child_events;  // wait(2) of its threads
   WaitQueue exit_queue;    // pidfd poll
   // ITIMER_REAL/VIRTUAL/PROF and POSIX timers (task/timers.h).
   struct Timers;
-  std::unique_ptr<Timers> timers;
-  uint64_t start_ns = 0;  // since boot
+  std::unique_ptr<Timers> timers;  // never null
+  uint64_t start_ns = 0;           // since boot
+  // The whole of it: live threads and ended ones.
+  Usage usage() const;
+  // Time in user mode and in the kernel up to now, a running slice included.
+  uint64_t cpu_ns(bool user_only = false) const;
+  bool ignores(int signo) const;
   ~ThreadGroup() override;
 };
 
@@ -127,7 +154,9 @@ class Task final : public RefCounted, public Interruptor {
   int tgid() const { return group->tgid; }
   std::string comm;  // up to 15 bytes
   std::string exe_name;
+  void set_comm(std::string_view name);
   TaskState state = TaskState::kRunning;
+  bool is_leader() const { return group->leader == this; }
 
   // The fiber's token; valid on the task's own fiber only.
   Park& park() const { return *park_; }
@@ -151,6 +180,7 @@ class Task final : public RefCounted, public Interruptor {
   Ref<UtsInfo> uts_;
   Ref<MountNamespace> mounts_;
   Path exe;
+  Ref<ExeFile> exe_file;
 
   // ---- signals
   SigQueue pending;
@@ -162,6 +192,11 @@ class Task final : public RefCounted, public Interruptor {
     int flags = 2;  // SS_DISABLE
   } altstack;
   WaitQueue signal_queue;  // sigtimedwait, signalfd
+  SigSet waited_for;       // by sigtimedwait: queued even when ignored
+  // Signals that could be taken now (pending and not blocked), here and in the group.
+  SigSet deliverable() const;
+  // Of the last fault, for the signal frame.
+  uint64_t fault_trapno = 0, fault_error = 0, fault_addr = 0;
   // True if a signal should end a wait of the given mode.
   bool should_interrupt(WaitMode mode) const override;
   bool fatal_signal_pending() const;
@@ -169,6 +204,14 @@ class Task final : public RefCounted, public Interruptor {
   // ---- user-mode state (task-fiber-owned)
   std::unique_ptr<GuestContext> context;
   SchedEntity sched;
+  bool in_user = false;        // inside context->run()
+  uint64_t user_enter_ns = 0;  // when it went there
+  // Makes the task look at its signals and at what it was asked to do, wherever it is.
+  void notify();
+  // It has to run exit: the group ends, or another thread's execve removes this one.
+  bool must_exit() const { return group->exiting || exit_requested; }
+  bool exit_requested = false;  // with exit_code
+  bool exiting = false;         // its exit has begun
   uint64_t robust_list = 0, robust_list_len = 0;
   uint64_t clear_child_tid = 0, set_child_tid = 0;
   uint64_t rseq_addr = 0;
@@ -189,15 +232,19 @@ class Task final : public RefCounted, public Interruptor {
   uint64_t start_ns = 0;
   int exit_code = 0;  // wait status
   int parent_death_signal = 0;
-  int personality = 0;
+  uint32_t personality = 0;
+  bool keep_caps = false;      // PR_SET_KEEPCAPS
+  bool reset_on_fork = false;  // SCHED_RESET_ON_FORK
   uint64_t timer_slack_ns = 50000;
   uint64_t tls = 0;
   Fiber* fiber = nullptr;
   Task* tracer = nullptr;
+  // User and kernel time up to now.
+  uint64_t cpu_ns(bool user_only = false) const;
+  Usage usage_now() const;
 
  private:
-  friend class TaskFiber;
-  friend void start_task(Task& task);
+  friend void start_task(Task& task, std::function<void(Task&)> first);
   Park* park_ = nullptr;
 };
 
@@ -210,12 +257,26 @@ struct CloneArgs {  // clone3(2)
 // Returns the child's tid. The child is running when it returns; with CLONE_VFORK it has exec'ed or
 // exited.
 Result<int> do_clone(Task& parent, const CloneArgs& args);
+struct ExecRequest {  // execveat(2)
+  WalkFrom from;
+  int from_fd = -1;  // the descriptor `from` came from
+  bool fd_cloexec = false;
+  std::string path;
+  std::vector<std::string> argv, envp;
+  int flags = 0;  // AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW
+};
 // Replaces the image. On success the task's registers are those of the new program (regs_replaced).
-Result<> do_execve(Task& task, WalkFrom from, const std::string& path,
-                   std::vector<std::string> argv, std::vector<std::string> envp, int flags);
+Result<> do_execve(Task& task, const ExecRequest& request);
 // Starts to end the thread (group): marks it; the run loop does the rest when it sees it. `status`
 // as wait(2).
 void begin_exit_group(ThreadGroup& group, int status);
+// exit(2): this thread only.
+void begin_exit_thread(Task& task, int status);
+// Gives a new task its fiber, which runs run_loop(). `first`, if set, runs before it, on the fiber.
+void start_task(Task& task, std::function<void(Task&)> first = {});
+// Process groups and sessions (setpgid(2), setsid(2)): moves `group`, making what is not there.
+void join_pgrp(ThreadGroup& group, Ref<ProcessGroup> to);
+Ref<ProcessGroup> new_pgrp(ThreadGroup& group, Ref<Session> session);
 // ---- signals (signal_send.cc, signal_delivery.cc)
 // Queues a signal to a thread or a process, as the kernel (no permission check); wakes who must see
 // it.
@@ -225,7 +286,7 @@ int send_signal_pgrp(ProcessGroup& to, const SigInfo& info);  // how many got it
 bool may_signal(const Task& from, const Task& to, int signo);
 // A fault of the guest: forced (blocked or ignored becomes default).
 void force_signal(Task& to, const SigInfo& info);
-// The whole life of a task's fiber.
+// The life of a task in user mode, up to and with its exit.
 void run_loop(Task& task, Park& park);
 
 }  // namespace uk

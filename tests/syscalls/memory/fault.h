@@ -1,5 +1,6 @@
 // Runs an access and reports the signal it raised with its siginfo, by jumping out of the handler.
-#pragma once
+#ifndef TESTS_SYSCALLS_MEMORY_FAULT_H_
+#define TESTS_SYSCALLS_MEMORY_FAULT_H_
 
 #include <setjmp.h>
 #include <signal.h>
@@ -46,3 +47,5 @@ inline Fault TryCall(void* p) {
 }
 
 }  // namespace uk::test
+
+#endif  // TESTS_SYSCALLS_MEMORY_FAULT_H_

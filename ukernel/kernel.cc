@@ -1,0 +1,227 @@
+#include "ukernel/kernel.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/check.h"
+#if __has_include("ukernel/mm/futex.h")
+#include "ukernel/mm/futex.h"
+#else
+namespace uk {
+class FutexTable {
+ public:
+  void exit_robust_list(Park&, AddressSpace&, uint64_t, int) {}
+  int wake(Park&, AddressSpace&, uint64_t, bool, int, uint32_t) { return 0; }
+};
+}  // namespace uk
+#endif
+#include "ukernel/random.h"
+#include "ukernel/task/exec.h"
+#include "ukernel/task/timers.h"
+#include "ukernel/vdso/vdso.h"
+
+namespace uk {
+namespace {
+
+constexpr uint64_t kBytesPerTask = 64 * 1024;  // of guest memory: bounds how many there may be
+constexpr int kMinTasks = 256, kMaxTasks = 16384;
+constexpr int kRestInitFailed = 127 << 8;
+
+}  // namespace
+
+Kernel::Kernel(Reactor& reactor, Clock& clock, Log& log, std::unique_ptr<PhysMemory> m,
+               std::unique_ptr<Platform> p, const KernelOptions& options)
+    : reactor(reactor),
+      clock(clock),
+      log(log),
+      options(options),
+      mem(std::move(m)),
+      platform(std::move(p)),
+      vcpus(reactor.timers(), clock, options.cpus),
+      vfs(*mem, clock, log),
+      futexes(std::make_unique<FutexTable>()),
+      uts(make_ref<UtsInfo>()),
+      mounts(make_ref<MountNamespace>()),
+      boot_ns(clock.monotonic_ns()),
+      random_(std::make_unique<Random>(options.seed)) {
+  uts->nodename = options.hostname;
+  uint64_t tasks = mem->total_pages() * kPageSize / kBytesPerTask;
+  pids.max_tasks = static_cast<int>(std::clamp<uint64_t>(tasks, kMinTasks, kMaxTasks));
+  mem->oom_kill = [this] { return oom_kill("out of memory"); };
+  vdso = Vdso::create(*mem, clock, options.cpus);
+}
+
+Kernel::~Kernel() { mem->oom_kill = nullptr; }
+
+void Kernel::random(std::span<std::byte> out) { random_->fill(out); }
+
+uint64_t Kernel::before_user_mode() {
+  uint64_t now = clock.monotonic_ns();
+  if (vdso) vdso->publish(now);
+  return now;
+}
+
+Task* Kernel::init() const { return pids.task(1); }
+
+namespace {
+
+// rlimits of pid 1, inherited by all (getrlimit(2); what a Debian service sees).
+void default_limits(std::array<RLimit, kRLimits>& r, int max_tasks) {
+  r[RLIMIT_STACK] = {8 << 20, UINT64_MAX};
+  r[RLIMIT_CORE] = {0, UINT64_MAX};
+  r[RLIMIT_NPROC] = {static_cast<uint64_t>(max_tasks), static_cast<uint64_t>(max_tasks)};
+  r[RLIMIT_NOFILE] = {1024, 65536};
+  r[RLIMIT_MEMLOCK] = {8 << 20, 8 << 20};
+  r[RLIMIT_SIGPENDING] = {4096, 4096};
+  r[RLIMIT_MSGQUEUE] = {819200, 819200};
+  r[RLIMIT_NICE] = {0, 0};
+  r[RLIMIT_RTPRIO] = {0, 0};
+}
+
+// For the ioctl that makes the console the controlling terminal: it has no argument in memory.
+class NoUserMemory final : public IoctlUser {
+ public:
+  explicit NoUserMemory(Task& task) : task_(task) {}
+  Result<> copy_in(Park&, std::span<std::byte>, uint64_t) override { return Err(Errno::kFAULT); }
+  Result<> copy_out(Park&, uint64_t, std::span<const std::byte>) override {
+    return Err(Errno::kFAULT);
+  }
+  const Cred& cred() const override { return task_.cred(); }
+  Task* task() const override { return &task_; }
+
+ private:
+  Task& task_;
+};
+
+}  // namespace
+
+Ref<Task> Kernel::make_init(const InitRequest& request) {
+  int tid = CHECK_OK(pids.alloc());
+  CHECK(tid == 1);
+  auto group = make_ref<ThreadGroup>(*this);
+  group->tgid = tid;
+  group->unkillable = true;
+  group->exit_signal = -1;
+  group->handlers = make_ref<SigHandlers>();
+  group->start_ns = uptime_ns();
+  default_limits(group->rlimits, pids.max_tasks);
+  auto task = make_ref<Task>(*this, group, tid);
+  group->leader = task.get();
+  auto session = make_ref<Session>();
+  session->sid = tid;
+  pids.add_session(session);
+  new_pgrp(*group, session);
+  task->set_comm(request.argv.empty() ? "init" : request.argv[0]);
+  task->cred_ = request.cred;
+  task->uts_ = uts;
+  task->mounts_ = mounts;
+  task->fds_ = make_ref<FdTable>();
+  task->fs_ = make_ref<FsInfo>();
+  task->fs_->root = task->fs_->cwd = Path(mounts->root, mounts->root->root);
+  pids.add(task);
+  return task;
+}
+
+Result<> Kernel::exec_init(Task& task, const InitRequest& request) {
+  Park& park = task.park();
+  task.fs().cwd =
+      TRY(vfs.walk(park, task.fs_context(), {}, request.cwd, kWalkFollow | kWalkDirectory));
+  for (const Ref<File>& file : request.stdio)
+    if (file) TRY(task.fds().add(file, false, 3));
+  ExecRequest exec;
+  exec.path = request.path;
+  exec.argv = request.argv;
+  exec.envp = request.envp;
+  TRY(do_execve(task, exec));
+  if (request.console) {
+    NoUserMemory user(task);
+    Result<int64_t> r = request.console->ioctl(park, user, TIOCSCTTY, 0);
+    if (!r) log.warn("the console cannot be a controlling terminal: %s", errno_text(r.error()));
+  }
+  return {};
+}
+
+Result<Ref<Task>> Kernel::start_init(Park& park, InitRequest request) {
+  CHECK(init() == nullptr);
+  CHECK(mounts->root);
+  Ref<Task> task = make_init(request);
+  struct Start {
+    WaitQueue queue;
+    std::optional<Result<>> result;
+  } start;
+  auto report = std::exchange(on_exit, nullptr);  // a failed start is the return value
+  start_task(*task, [&](Task& t) {
+    start.result = exec_init(t, request);
+    if (*start.result) {
+      on_exit = std::move(report);
+    } else {
+      begin_exit_group(*t.group, kRestInitFailed);
+    }
+    start.queue.wake_all();
+  });
+  CHECK_OK(start.queue.wait(
+      park, [&] { return start.result.has_value(); }, WaitMode::kUninterruptible));
+  if (!*start.result) return Err(start.result->error());
+  return task;
+}
+
+bool Kernel::oom_kill(std::string_view why) {
+  Task* victim = nullptr;
+  int64_t worst = 0;
+  auto total = static_cast<int64_t>(mem->total_pages());
+  bool dying = false;
+  pids.each_group([&](ThreadGroup& g) {
+    if (g.zombie || g.live == 0 || !g.leader) return;
+    Ref<AddressSpace> space;
+    for (Task* t : g.threads)
+      if (t->mm_) space = t->mm_;
+    if (!space) return;
+    if (g.exiting) dying = true;  // its memory comes back
+    if (g.exiting || g.oom_score_adj == -1000) return;
+    int64_t points =
+        static_cast<int64_t>(space->stats().rss_pages) + g.oom_score_adj * total / 1000;
+    if (g.tgid == 1) points = 0;  // only when there is nothing else
+    if (victim == nullptr || points > worst) {
+      victim = g.leader;
+      worst = points;
+    }
+  });
+  if (dying) return true;
+  if (victim == nullptr) return false;
+  log.err("%s: killed process %d (%s), %d pages", std::string(why), victim->tgid(), victim->comm,
+          worst);
+  begin_exit_group(*victim->group, SIGKILL);
+  return true;
+}
+
+std::string Kernel::dump() const {
+  std::string out = absl::StrFormat("tasks %d, free pages %u of %u\n", pids.count(),
+                                    mem->free_pages(), mem->total_pages());
+  pids.each_task([&](Task& t) {
+    const char* why = t.fiber != nullptr ? t.fiber->wait_reason() : nullptr;
+    absl::StrAppendFormat(
+        &out, "%6d %6d %-16s %s syscall %d (%#x, %#x, %#x) pending %#x blocked %#x\n", t.tid,
+        t.tgid(), t.comm,
+        t.in_user        ? "user"
+        : why != nullptr ? why
+                         : "kernel",
+        t.syscall_nr, t.syscall_args[0], t.syscall_args[1], t.syscall_args[2],
+        (t.pending.pending() | t.group->pending.pending()).bits(), t.blocked.bits());
+  });
+  reactor.each_fiber([&](Fiber& f) {
+    if (f.interruptor() == nullptr)
+      absl::StrAppend(&out, "fiber ", f.name(), " ", f.wait_reason() ? f.wait_reason() : "", "\n");
+  });
+  const auto& lines = log.lines();
+  for (size_t i = lines.size() > 50 ? lines.size() - 50 : 0; i < lines.size(); ++i)
+    absl::StrAppend(&out, lines[i].text, "\n");
+  return out;
+}
+
+}  // namespace uk

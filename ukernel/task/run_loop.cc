@@ -1,0 +1,163 @@
+// The life of a guest thread, on its fiber: deliver signals, wait for a virtual CPU, run the guest
+// until it traps, give the CPU back, answer the trap; again, until it has to end.
+#include <signal.h>
+
+#include "base/check.h"
+#include "ukernel/kernel.h"
+#include "ukernel/task/exit.h"
+#include "ukernel/task/signal_delivery.h"
+#include "ukernel/task/timers.h"
+
+namespace uk {
+namespace {
+
+constexpr uint64_t kMaxErrno = 4095;
+constexpr int kPageFaultVector = 14;
+
+// Runs the call that `trap` asks for. Restart errors come back as they are.
+Result<int64_t> dispatch(Task& task, const Trap& trap) {
+  SyscallDispatcher* calls = task.kernel.syscalls;
+  if (trap.compat || calls == nullptr) return Err(Errno::kNOSYS);
+  return calls->dispatch(task, trap.nr, trap.args);
+}
+
+// A call was cut short by a signal. Says what the guest sees when a handler runs: the call again,
+// or EINTR (signal(7), "Interruption of system calls").
+bool restarts_behind_handler(Errno e, const SigAction& action) {
+  return e == Errno::kRestartNoIntr ||
+         (e == Errno::kRestartSys && (action.flags & SA_RESTART) != 0);
+}
+
+void interrupted_by_handler(Task& task, Errno e, CaughtSignal caught) {
+  Result<arch::UserRegs> regs = task.context->get_regs(task.park());
+  if (!regs) return begin_exit_group(*task.group, SIGKILL);
+  if (restarts_behind_handler(e, caught.action)) {
+    regs->rax = regs->orig_rax;
+    regs->rip -= 2;  // the syscall instruction
+  } else {
+    regs->rax = static_cast<uint64_t>(-static_cast<int64_t>(Errno::kINTR));
+  }
+  run_handlers(task, std::move(caught), *regs);
+}
+
+void result_with_handler(Task& task, uint64_t rax, CaughtSignal caught) {
+  Result<arch::UserRegs> regs = task.context->get_regs(task.park());
+  if (!regs) return begin_exit_group(*task.group, SIGKILL);
+  regs->rax = rax;
+  run_handlers(task, std::move(caught), *regs);
+}
+
+void handle_syscall(Task& task, const Trap& trap) {
+  task.syscall_nr = static_cast<int64_t>(trap.nr);
+  std::copy(std::begin(trap.args), std::end(trap.args), task.syscall_args.begin());
+  task.regs_replaced = false;
+  Result<int64_t> r = dispatch(task, trap);
+  while (!r && is_restart(r.error()) && !task.must_exit()) {
+    std::optional<CaughtSignal> caught = take_signal(task);
+    if (task.must_exit()) return;
+    if (caught) {
+      task.syscall_nr = -1;
+      return interrupted_by_handler(task, r.error(), std::move(*caught));
+    }
+    // No handler: the call goes on, without the guest's taking part.
+    if (task.saved_blocked) task.blocked = *std::exchange(task.saved_blocked, std::nullopt);
+    bool block = r.error() == Errno::kRestartBlock && task.restart_block;
+    r = block ? task.restart_block(task) : dispatch(task, trap);
+  }
+  task.syscall_nr = -1;
+  if (task.must_exit()) return;
+  if (task.regs_replaced) return;  // the loop delivers signals
+  uint64_t rax =
+      r ? static_cast<uint64_t>(*r) : static_cast<uint64_t>(-static_cast<int64_t>(r.error()));
+  CHECK(r || static_cast<uint64_t>(r.error()) <= kMaxErrno);
+  // A mask that was for the wait only (ppoll, epoll_pwait) ends before signals are looked at,
+  // unless one of them ended the wait.
+  if (task.saved_blocked && (r || r.error() != Errno::kINTR))
+    task.blocked = *std::exchange(task.saved_blocked, std::nullopt);
+  if (signal_work(task)) {
+    std::optional<CaughtSignal> caught = take_signal(task);
+    if (task.must_exit()) return;
+    if (caught) return result_with_handler(task, rax, std::move(*caught));
+  }
+  if (task.saved_blocked) task.blocked = *std::exchange(task.saved_blocked, std::nullopt);
+  task.context->set_syscall_result(rax);
+}
+
+void handle_page_fault(Task& task, const Trap& trap) {
+  ++task.usage.min_faults;
+  auto r = task.mm().fault(task.park(), trap.addr, trap.access, 0);
+  if (r || r.error().signo == 0) return;
+  task.fault_trapno = kPageFaultVector;
+  task.fault_error = trap.error_code;
+  task.fault_addr = trap.addr;
+  force_signal(task, siginfo_fault(r.error().signo, r.error().code, trap.addr));
+}
+
+void handle_exception(Task& task, const Trap& trap) {
+  task.fault_trapno = static_cast<uint64_t>(trap.trapno);
+  task.fault_error = trap.error_code;
+  task.fault_addr = trap.addr;
+  int signo = trap.signo > 0 && trap.signo <= kSignals ? trap.signo : SIGSEGV;
+  force_signal(task, siginfo_fault(signo, trap.code, trap.addr));
+}
+
+void handle_trap(Task& task, const Trap& trap) {
+  switch (trap.kind) {
+    case Trap::Kind::kSyscall:
+      return handle_syscall(task, trap);
+    case Trap::Kind::kPageFault:
+      return handle_page_fault(task, trap);
+    case Trap::Kind::kException:
+      return handle_exception(task, trap);
+    case Trap::Kind::kKicked:
+      return;
+    case Trap::Kind::kGone:
+      task.kernel.log.err("%s[%d]: its host thread is gone; killed", task.comm, task.tid);
+      return begin_exit_group(*task.group, SIGKILL);
+  }
+}
+
+// User mode, from the moment a virtual CPU is there.
+Trap run_guest(Task& task) {
+  Kernel& k = task.kernel;
+  task.user_enter_ns = k.before_user_mode();
+  if (task.group->timers->any_cpu()) task.group->timers->check_cpu();
+  task.in_user = true;
+  Trap trap = task.context->run(task.park());
+  task.in_user = false;
+  k.vcpus.leave(task.sched);
+  ++k.context_switches;
+  if (task.group->timers->any_cpu()) task.group->timers->check_cpu();
+  return trap;
+}
+
+}  // namespace
+
+void run_loop(Task& task, Park& park) {
+  uint64_t trapped_ns = task.kernel.clock.monotonic_ns();
+  uint64_t waited_ns = park.fiber().suspended_ns();
+  while (!task.must_exit()) {
+    if (signal_work(task) || task.saved_blocked) {
+      deliver_signals(task);
+      continue;
+    }
+    // Time in the kernel is what passed since the trap, less what the fiber waited.
+    uint64_t now = task.kernel.clock.monotonic_ns();
+    uint64_t waited = park.fiber().suspended_ns();
+    uint64_t spent = now - trapped_ns, idle = waited - waited_ns;
+    task.usage.stime_ns += spent > idle ? spent - idle : 0;
+    bool entered = task.kernel.vcpus.enter(park, task.sched).has_value();
+    if (entered && (task.must_exit() || signal_work(task))) {
+      task.kernel.vcpus.leave(task.sched);
+      entered = false;
+    }
+    Trap trap;
+    if (entered) trap = run_guest(task);
+    trapped_ns = task.kernel.clock.monotonic_ns();
+    waited_ns = park.fiber().suspended_ns();
+    if (entered) handle_trap(task, trap);
+  }
+  exit_task(task);
+}
+
+}  // namespace uk

@@ -1,0 +1,83 @@
+#include "ukernel/task/signal_delivery.h"
+
+#include <signal.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "ukernel/kernel.h"
+#include "ukernel/task/job_control.h"
+#include "ukernel/task/timers.h"
+
+namespace uk {
+namespace {
+
+bool taken_from(SigQueue& queue, SigSet wanted, std::optional<SigInfo>& out) {
+  if (!out) out = queue.take(wanted);
+  return out.has_value();
+}
+
+// The default action of a signal that is neither caught nor ignored. True: the caller looks for the
+// next one.
+void default_action(Task& task, const SigInfo& info) {
+  ThreadGroup& group = *task.group;
+  int signo = info.signo;
+  if (kDefaultIgnored.has(signo)) return;
+  if (group.unkillable) return;
+  if (kStopSignals.has(signo)) {
+    // POSIX: the terminal's stop signals do nothing to a process that nobody could continue.
+    if (signo == SIGSTOP || !is_orphaned(*group.group)) begin_stop(group, signo);
+    return;
+  }
+  if (kSynchronous.has(signo) && info.code > 0 && info.code != SI_USER) {
+    task.kernel.log.info("%s[%d]: signal %d (code %d) at address %#x ends it", task.comm, task.tid,
+                         signo, info.code, task.fault_addr);
+  }
+  begin_exit_group(group, signo);
+}
+
+}  // namespace
+
+bool signal_work(const Task& task) {
+  return task.group->stop_signal != 0 || !task.deliverable().empty();
+}
+
+std::optional<CaughtSignal> take_signal(Task& task) {
+  ThreadGroup& group = *task.group;
+  while (!task.must_exit()) {
+    if (group.stop_signal != 0) {
+      stop_here(task);
+      continue;
+    }
+    std::optional<SigInfo> info;
+    if (!taken_from(task.pending, ~task.blocked, info) &&
+        !taken_from(group.pending, ~task.blocked, info))
+      return std::nullopt;
+    if (info->code == SI_TIMER) group.timers->signal_taken(*info);
+    SigAction& action = group.handlers->actions[info->signo];
+    if (action.handler == kSigIgn) continue;
+    if (action.handler == kSigDfl) {
+      default_action(task, *info);
+      continue;
+    }
+    CaughtSignal caught{*info, action};
+    if ((action.flags & SA_RESETHAND) != 0) action.handler = kSigDfl;
+    return caught;
+  }
+  return std::nullopt;
+}
+
+void deliver_signals(Task& task) {
+  std::optional<CaughtSignal> caught = take_signal(task);
+  if (task.must_exit()) return;
+  if (!caught) {
+    // sigsuspend and friends without a handler: their mask was for the wait only.
+    if (task.saved_blocked) task.blocked = *std::exchange(task.saved_blocked, std::nullopt);
+    return;
+  }
+  Result<arch::UserRegs> regs = task.context->get_regs(task.park());
+  if (!regs) return begin_exit_group(*task.group, SIGKILL);
+  run_handlers(task, std::move(*caught), *regs);
+}
+
+}  // namespace uk

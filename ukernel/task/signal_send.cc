@@ -1,0 +1,113 @@
+// Sending signals: who gets one, what is dropped, and what SIGCONT and SIGKILL do at once
+// (signal(7), kill(2)). Nothing here suspends.
+#include <signal.h>
+
+#include "base/check.h"
+#include "ukernel/kernel.h"
+#include "ukernel/task/job_control.h"
+#include "ukernel/task/task.h"
+
+namespace uk {
+namespace {
+
+// A signal without effect is not queued, unless it is blocked: the action may change before it is
+// unblocked.
+bool dropped(const Task& t, int signo) {
+  if (t.blocked.has(signo) || t.waited_for.has(signo)) return false;
+  if (t.group->unkillable && t.group->handlers->actions[signo].handler == kSigDfl) return true;
+  return t.group->ignores(signo);
+}
+
+void remove_from_all(ThreadGroup& group, SigSet which) {
+  group.pending.remove(which);
+  for (Task* t : group.threads) t->pending.remove(which);
+}
+
+// What a signal does when it is sent, before anybody takes it. False: it is not to be queued.
+bool prepare(ThreadGroup& group, const Task& to, int signo) {
+  if (group.exiting || group.zombie) return false;
+  if (kStopSignals.has(signo)) {
+    remove_from_all(group, sig_bits({SIGCONT}));
+  } else if (signo == SIGCONT) {
+    remove_from_all(group, kStopSignals);
+    continue_group(group);
+  }
+  return !dropped(to, signo);
+}
+
+bool kills_at_once(const ThreadGroup& group, const Task& taker, int signo) {
+  if (signo == SIGKILL) return true;
+  return group.handlers->actions[signo].handler == kSigDfl && !kDefaultIgnored.has(signo) &&
+         !kStopSignals.has(signo) && !kDefaultCore.has(signo) && !taker.waited_for.has(signo) &&
+         taker.tracer == nullptr;
+}
+
+bool wants(const Task& t, int signo) {
+  return !t.exiting && (!t.blocked.has(signo) || signo == SIGKILL);
+}
+
+// Wakes the thread that will take a queued signal.
+void complete(ThreadGroup& group, Task& preferred, bool whole_group, int signo) {
+  Task* taker = wants(preferred, signo) ? &preferred : nullptr;
+  if (whole_group) {
+    for (Task* t : group.threads) {
+      t->signal_queue.wake_all();
+      if (taker == nullptr && wants(*t, signo)) taker = t;
+    }
+  } else {
+    preferred.signal_queue.wake_all();
+  }
+  if (taker == nullptr) return;
+  if (kills_at_once(group, *taker, signo)) {
+    begin_exit_group(group, signo);
+  } else {
+    taker->notify();
+  }
+}
+
+Result<> send(ThreadGroup& group, Task& to, bool whole_group, const SigInfo& info) {
+  if (!prepare(group, to, info.signo)) return {};
+  SigQueue& queue = whole_group ? group.pending : to.pending;
+  constexpr int kSigPendingLimit = 11;  // RLIMIT_SIGPENDING
+  if (!queue.add(info, group.rlimits[kSigPendingLimit].cur)) return Err(Errno::kAGAIN);
+  complete(group, to, whole_group, info.signo);
+  return {};
+}
+
+}  // namespace
+
+Result<> send_signal(Task& to, const SigInfo& info) { return send(*to.group, to, false, info); }
+
+Result<> send_signal_group(ThreadGroup& to, const SigInfo& info) {
+  if (to.leader == nullptr) return {};
+  return send(to, *to.leader, true, info);
+}
+
+int send_signal_pgrp(ProcessGroup& to, const SigInfo& info) {
+  int sent = 0;
+  for (ThreadGroup* g : to.members) sent += send_signal_group(*g, info).has_value();
+  return sent;
+}
+
+bool may_signal(const Task& from, const Task& to, int signo) {
+  if (from.group == to.group) return true;
+  const Cred &a = from.cred(), &b = to.cred();
+  if (a.euid == b.suid || a.euid == b.uid || a.uid == b.suid || a.uid == b.uid) return true;
+  if (a.has(Cap::kKill)) return true;
+  return signo == SIGCONT && from.group->group->session == to.group->group->session;
+}
+
+void force_signal(Task& to, const SigInfo& info) {
+  ThreadGroup& group = *to.group;
+  if (group.exiting) return;
+  SigAction& action = group.handlers->actions[info.signo];
+  if (to.blocked.has(info.signo) || action.handler == kSigIgn) {
+    action.handler = kSigDfl;
+    to.blocked.remove(info.signo);
+  }
+  if (action.handler == kSigDfl) group.unkillable = false;  // even pid 1 dies of its own faults
+  (void)to.pending.add(info, UINT64_MAX);
+  complete(group, to, false, info.signo);
+}
+
+}  // namespace uk

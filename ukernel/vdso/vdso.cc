@@ -1,0 +1,164 @@
+#include "ukernel/vdso/vdso.h"
+
+#include <cpuid.h>
+#include <x86intrin.h>
+
+#include <atomic>
+#include <cstring>
+#include <vector>
+
+#include "base/check.h"
+#include "ukernel/mm/memory_object.h"
+#include "ukernel/vdso/vdso_page.h"
+
+extern "C" const std::byte uk_vdso_image[], uk_vdso_image_end[];
+
+namespace uk {
+namespace {
+
+constexpr uint64_t kPublishEveryNs = 1'000'000;
+constexpr uint64_t kFirstWindowNs = 2'000'000;  // before, the rate is not known well enough
+constexpr uint64_t kWindowNs = 30 * kNsPerSec;
+constexpr uint32_t kShift = 32;
+constexpr uint64_t kSlewShift = 12;  // 244 ppm slower while the guest is ahead
+
+bool invariant_tsc() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(0x80000007, &a, &b, &c, &d) != 0 && (d & (1u << 8)) != 0;
+}
+
+uint64_t image_bytes() { return static_cast<uint64_t>(uk_vdso_image_end - uk_vdso_image); }
+
+uint64_t scale(uint64_t ticks, uint64_t mult) {
+  return static_cast<uint64_t>(static_cast<unsigned __int128>(ticks) * mult >> kShift);
+}
+
+}  // namespace
+
+// The data page, then the image.
+class Vdso::Frames final : public MemoryObject {
+ public:
+  explicit Frames(std::vector<PageRef> pages) : pages_(std::move(pages)) {}
+  Result<PageRef> get_page(Park&, uint64_t index, bool for_write) override {
+    if (index >= pages_.size() || for_write) return Err(Errno::kFAULT);
+    return pages_[index];
+  }
+  Pfn cached_page(uint64_t index) override {
+    return index < pages_.size() ? pages_[index].pfn() : kNoPfn;
+  }
+  Result<size_t> read(Park&, uint64_t offset, std::span<std::byte> out) override {
+    size_t done = 0;
+    while (done < out.size() && offset + done < size()) {
+      uint64_t at = offset + done;
+      size_t n = std::min<size_t>(out.size() - done, kPageSize - (at & kPageMask));
+      std::memcpy(out.data() + done, pages_[at / kPageSize].data() + (at & kPageMask), n);
+      done += n;
+    }
+    return done;
+  }
+  uint64_t size() override { return pages_.size() * kPageSize; }
+  bool writable() const override { return false; }
+  std::byte* data() const { return pages_[0].data(); }
+
+ private:
+  std::vector<PageRef> pages_;
+};
+
+std::unique_ptr<Vdso> Vdso::create(PhysMemory& mem, Clock& clock, int cpus) {
+  std::vector<PageRef> pages;
+  for (uint64_t at = 0; at < kPageSize + image_bytes(); at += kPageSize) {
+    Result<Pfn> pfn = mem.alloc();
+    if (!pfn) return nullptr;
+    pages.push_back(PageRef::adopt(mem, *pfn));
+    if (at == 0) continue;
+    uint64_t done = at - kPageSize;
+    std::memcpy(pages.back().data(), uk_vdso_image + done,
+                std::min<uint64_t>(kPageSize, image_bytes() - done));
+  }
+  auto vdso = std::unique_ptr<Vdso>(new Vdso(clock, make_ref<Frames>(std::move(pages))));
+  vdso->page_->cpus = static_cast<uint32_t>(cpus);
+  return vdso;
+}
+
+Vdso::Vdso(Clock& clock, Ref<Frames> frames)
+    : clock_(clock),
+      frames_(std::move(frames)),
+      page_(reinterpret_cast<VdsoPage*>(frames_->data())),
+      constant_tsc_(invariant_tsc()) {
+  page_->shift = kShift;
+}
+
+Vdso::~Vdso() = default;
+
+Result<uint64_t> Vdso::map(Park& park, AddressSpace& mm, const MmLimits& limits) {
+  uint64_t image_len = page_ceil(image_bytes());
+  std::optional<uint64_t> gap = mm.find_gap(kPageSize + image_len);
+  if (!gap) return Err(Errno::kNOMEM);
+  MmapRequest r;
+  r.addr = *gap;
+  r.len = kPageSize;
+  r.prot = Prot::kRead;
+  r.fixed = true;
+  r.shared = true;
+  r.may_write = false;
+  r.object = frames_;
+  r.name = "[vvar]";
+  TRY(mm.mmap(park, r, limits));
+  r.addr += kPageSize;
+  r.len = image_len;
+  r.prot = Prot::kRead | Prot::kExec;
+  r.shared = false;
+  r.may_write = true;
+  r.offset = kPageSize;
+  r.name = "[vdso]";
+  return mm.mmap(park, r, limits);
+}
+
+void Vdso::publish(uint64_t now_ns) {
+  if (!constant_tsc_ || now_ns - last_ns_ < kPublishEveryNs) return;
+  last_ns_ = now_ns;
+  // `now_ns` may be old by what was done since.
+  now_ns = clock_.monotonic_ns();
+  uint64_t tsc = __rdtsc();
+  if (first_ns_ == 0) {
+    first_ns_ = now_ns;
+    first_tsc_ = tsc;
+  } else if (now_ns - first_ns_ >= kFirstWindowNs) {
+    write(tsc, now_ns);
+  }
+}
+
+void Vdso::write(uint64_t tsc, uint64_t now_ns) {
+  uint64_t ticks = tsc - first_tsc_;
+  if (tsc <= first_tsc_ || ticks == 0) {  // the counter was reset (host suspend, migration)
+    constant_tsc_ = false;
+    page_->usable = 0;
+    return;
+  }
+  auto mult =
+      static_cast<uint64_t>((static_cast<unsigned __int128>(now_ns - first_ns_) << kShift) / ticks);
+  uint64_t mono = now_ns;
+  if (page_->usable != 0 && tsc > page_->tsc) {
+    // The guest's clock does not go back: when it is ahead it runs slower until it is not.
+    uint64_t shown = page_->monotonic_ns + scale(tsc - page_->tsc, page_->mult);
+    if (shown > mono) {
+      mono = shown;
+      mult -= mult >> kSlewShift;
+    }
+  }
+  uint64_t real = clock_.realtime_ns() + (mono - now_ns);
+  auto* seq = reinterpret_cast<std::atomic<uint32_t>*>(&page_->seq);
+  seq->fetch_add(1);
+  page_->tsc = tsc;
+  page_->mult = mult;
+  page_->monotonic_ns = mono;
+  page_->realtime_ns = real;
+  page_->usable = 1;
+  seq->fetch_add(1);
+  // The rate is that of the last half to whole window.
+  if (now_ns - first_ns_ < kWindowNs) return;
+  if (middle_ns_ > first_ns_) first_ns_ = middle_ns_, first_tsc_ = middle_tsc_;
+  middle_ns_ = now_ns, middle_tsc_ = tsc;
+}
+
+}  // namespace uk

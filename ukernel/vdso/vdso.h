@@ -1,0 +1,47 @@
+// The vDSO of an instance (vdso(7)): an ELF image with the time functions, made at build time, in
+// frames of guest memory, and the page of clock parameters it reads. The kernel publishes new
+// parameters on its way to user mode, so that an idle instance does nothing and the guest's clock
+// stays within nanoseconds of the kernel's.
+//
+// Ownership: the Kernel owns it; address spaces map its frames read-only. map() may suspend.
+#pragma once
+
+#include <memory>
+
+#include "base/result.h"
+#include "ukernel/mm/address_space.h"
+#include "ukernel/sched/clock.h"
+
+struct VdsoPage;
+
+namespace uk {
+
+class Vdso {
+ public:
+  // Null when memory is out. The clock is read by rdtsc only where the CPU says that its counter
+  // runs at one rate always; else the image makes system calls.
+  static std::unique_ptr<Vdso> create(PhysMemory& mem, Clock& clock, int cpus);
+  ~Vdso();
+
+  // Maps data page and image; returns where the image begins (AT_SYSINFO_EHDR).
+  Result<uint64_t> map(Park& park, AddressSpace& mm, const MmLimits& limits);
+  // Keeps the page near the clock; `now_ns` is the monotonic time just read. Cheap when called
+  // often.
+  void publish(uint64_t now_ns);
+  const VdsoPage& page() const { return *page_; }
+
+ private:
+  class Frames;
+  Vdso(Clock& clock, Ref<Frames> frames);
+  void write(uint64_t tsc, uint64_t now_ns);
+
+  Clock& clock_;
+  Ref<Frames> frames_;
+  VdsoPage* page_;
+  bool constant_tsc_;
+  uint64_t last_ns_ = 0;
+  uint64_t first_tsc_ = 0, first_ns_ = 0;    // start of the calibration
+  uint64_t middle_tsc_ = 0, middle_ns_ = 0;  // where the next one starts
+};
+
+}  // namespace uk
