@@ -3,6 +3,7 @@
 
 #include "gtest/gtest.h"
 #include "ukernel/platform/conformance/guest_code.h"
+#include "ukernel/platform/conformance/platforms.h"
 #include "ukernel/platform/conformance/world.h"
 
 namespace uk::conformance {
@@ -163,7 +164,7 @@ TEST_P(Basic, PageFaultsAreServedAndRetried) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(Platforms, Basic, testing::Values("ptrace"));
+INSTANTIATE_TEST_SUITE_P(Platforms, Basic, platforms());
 
 }  // namespace
 }  // namespace uk::conformance

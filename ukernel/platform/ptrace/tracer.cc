@@ -19,7 +19,7 @@ Tracee::Tracee(Tracer& tracer, int tid) : tracer_(tracer), tid_(tid) {
 
 Tracee::~Tracee() {
   CHECK(waiter_ == nullptr);
-  if (!dead()) tracer_.tracees_.erase(tid_);
+  if (state_ != State::kDead) tracer_.tracees_.erase(tid_);
 }
 
 int Tracee::stop_signal() const { return WSTOPSIG(status_); }
@@ -27,18 +27,19 @@ bool Tracee::at_syscall() const { return WSTOPSIG(status_) == (SIGTRAP | 0x80); 
 bool Tracee::at_event_stop() const { return status_ >> 16 == PTRACE_EVENT_STOP; }
 
 Result<> Tracee::call(long request, uint64_t addr, void* data) {
-  DCHECK(state_ == State::kStopped);
-  TRY(sys::ptrace(request, tid_, addr, reinterpret_cast<uintptr_t>(data)));
-  return {};
+  DCHECK(state_ != State::kRunning);
+  if (dead()) return Err(Errno::kSRCH);
+  auto r = sys::ptrace(request, tid_, addr, reinterpret_cast<uintptr_t>(data));
+  if (r) return {};
+  if (r.error() == Errno::kSRCH) dying_ = true;  // killed while stopped; its exit will be reported
+  return Err(r.error());
 }
 
 Result<> Tracee::resume(long request) {
   if (dead()) return Err(Errno::kSRCH);
   CHECK(state_ == State::kStopped);
+  TRY(call(request, 0, nullptr));
   state_ = State::kRunning;
-  // ESRCH: killed while stopped. The exit status will come; until then it counts as running.
-  auto r = sys::ptrace(request, tid_, 0, 0);
-  if (!r && r.error() != Errno::kSRCH) return Err(r.error());
   return {};
 }
 

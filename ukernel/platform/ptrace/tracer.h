@@ -31,7 +31,8 @@ class Tracee {
 
   int tid() const { return tid_; }
   bool running() const { return state_ == State::kRunning; }
-  bool dead() const { return state_ == State::kDead; }
+  // Dead, or killed and about to be.
+  bool dead() const { return state_ == State::kDead || dying_; }
   // Of the last stop, as waitpid gives it; valid when neither running nor dead.
   int status() const { return status_; }
   bool at_syscall() const;  // a stop by PTRACE_SYSEMU
@@ -58,6 +59,7 @@ class Tracee {
   Tracer& tracer_;
   int tid_;
   State state_ = State::kRunning;
+  bool dying_ = false;
   int status_ = 0;
   Fiber* waiter_ = nullptr;
 };

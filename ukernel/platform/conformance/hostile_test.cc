@@ -1,0 +1,213 @@
+// A hostile guest: every way into the host is tried; what must happen is a trap, and nothing on the host.
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/syscall.h>
+
+#include <string>
+
+#include "gtest/gtest.h"
+#include "hostio/sys/file.h"
+#include "hostio/sys/process.h"
+#include "ukernel/platform/conformance/guest_code.h"
+#include "ukernel/platform/conformance/platforms.h"
+#include "ukernel/platform/conformance/world.h"
+
+namespace uk::conformance {
+namespace {
+
+class Hostile : public testing::TestWithParam<const char*> {
+ protected:
+  World world_{GetParam()};
+
+  static std::string maps(int pid) {
+    return *sys::read_file(("/proc/" + std::to_string(pid) + "/maps").c_str());
+  }
+  // Runs until a trap, at most for a while.
+  Trap bounded_run(Park& park, GuestContext& c) {
+    Timer limit(world_.reactor().timers(), [&] { c.kick(); });
+    limit.arm({world_.reactor().now_ns() + 20'000'000});
+    return c.run(park);
+  }
+};
+
+TEST_P(Hostile, EveryCallNumberTraps) {
+  world_.run([&](Park& park) {
+    Guest g(world_, park, blob::registers);
+    auto c = g.context(park);
+    ASSERT_TRUE(g.space->flush(park));
+    const std::string before = maps(g.space->host_pid());
+    auto [read_end, write_end] = *sys::pipe2(O_NONBLOCK);
+    std::vector<uint64_t> numbers;
+    for (uint64_t n = 0; n < 1024; ++n) numbers.push_back(n);
+    for (uint64_t n = 0; n < 600; ++n) numbers.push_back(0x40000000 + n);  // x32
+    for (uint64_t n : {~0ull, 0x80000000ull, 0xffffffffull, 0x100000001ull, 0x7fffffffull, 0x8000000000000000ull})
+      numbers.push_back(n);
+    for (uint64_t n : numbers) {
+      arch::UserRegs r = g.start_regs();
+      r.rax = n;
+      r.rdi = static_cast<uint64_t>(write_end.get());  // write(pipe, code, 16): visible if it ever happens
+      r.rsi = kCode;
+      r.rdx = 16;
+      ASSERT_TRUE(c->set_regs(park, r));
+      Trap t = c->run(park);
+      ASSERT_EQ(t.kind, Trap::Kind::kSyscall) << n;
+      ASSERT_EQ(static_cast<uint32_t>(t.nr), static_cast<uint32_t>(n));
+      c->set_syscall_result(0);
+    }
+    char buf[16];
+    auto n = sys::read(read_end.get(), std::as_writable_bytes(std::span(buf)));
+    EXPECT_FALSE(n);
+    EXPECT_EQ(maps(g.space->host_pid()), before);
+  });
+}
+
+TEST_P(Hostile, OtherEntriesTrapToo) {
+  world_.run([&](Park& park) {
+    Guest g(world_, park, blob::entries);
+    auto c = g.context(park);
+    auto at = [&](int i, uint64_t rdi = 0) {
+      EXPECT_TRUE(c->set_regs(park, g.start_regs(rdi, kCode + static_cast<uint64_t>(i) * 32)));
+      return bounded_run(park, *c);
+    };
+    // int 0x80: the 32-bit call 20 is getpid.
+    Trap t = at(0);
+    if (t.kind == Trap::Kind::kSyscall) {
+      EXPECT_TRUE(t.compat);
+      EXPECT_EQ(t.nr, 20u);
+    } else {
+      EXPECT_EQ(t.signo, SIGSEGV);  // a host without 32-bit support
+    }
+    t = at(1);  // sysenter: AMD refuses it in long mode; Intel's lands in 32-bit code
+    EXPECT_TRUE((t.kind == Trap::Kind::kSyscall && t.compat) || t.kind == Trap::Kind::kException ||
+                t.kind == Trap::Kind::kPageFault);
+    t = at(2);  // vsyscall
+    ASSERT_EQ(t.kind, Trap::Kind::kPageFault);
+    EXPECT_EQ(t.addr, 0xffffffffff600400);
+    EXPECT_EQ(t.access, Access::kExec);
+    arch::UserRegs r = *c->get_regs(park);
+    EXPECT_EQ(r.rip, 0xffffffffff600400);
+    EXPECT_EQ(r.rsp, kData + 16 * kPage - 8);
+    // 32-bit code by a far jump: syscall, int 0x80.
+    for (uint32_t target : {4, 5}) {
+      g.data.at<uint32_t>(0) = static_cast<uint32_t>(kCode) + target * 32;
+      g.data.at<uint16_t>(4) = 0x23;
+      t = at(3, kData);
+      EXPECT_TRUE((t.kind == Trap::Kind::kSyscall && t.compat) || t.kind == Trap::Kind::kException)
+          << static_cast<int>(t.kind);
+      if (t.kind == Trap::Kind::kSyscall) EXPECT_EQ(t.nr, 20u);
+    }
+    // And back to normal.
+    ASSERT_TRUE(c->set_regs(park, g.start_regs(0, kCode + 2 * 32 + 11)));
+    t = c->run(park);
+    ASSERT_EQ(t.kind, Trap::Kind::kSyscall);
+    EXPECT_EQ(t.nr, 0x777u);
+    EXPECT_FALSE(t.compat);
+  });
+}
+
+// Jumps to every byte of the stub's pages with registers that would do visible things, were a call to come through.
+TEST_P(Hostile, JumpsIntoEveryByteOfTheStub) {
+  world_.run([&](Park& park) {
+    auto [read_end, write_end] = *sys::pipe2(O_NONBLOCK);
+    Guest victim(world_, park, blob::syscalls);
+    auto v = victim.context(park);
+    const uint64_t stub = world_.platform().user_limit();
+    int gone = 0;
+    auto g = std::make_unique<Guest>(world_, park, blob::syscalls);
+    std::unique_ptr<GuestContext> c;
+    std::string before;
+    auto fresh = [&] {
+      c.reset();
+      g = std::make_unique<Guest>(world_, park, blob::syscalls);
+      // The last batch, whose commands an impostor would repeat, is one that would show.
+      g->space->unmap(0x800000, kPage);
+      ASSERT_TRUE(g->space->flush(park));
+      c = g->context(park);
+      before = maps(g->space->host_pid());
+    };
+    fresh();
+    struct Call {
+      uint64_t nr, a, b, c, d;
+    };
+    const Call calls[] = {
+        {SYS_write, static_cast<uint64_t>(write_end.get()), kCode, 16, 0},
+        {SYS_munmap, kData, kPage, 0, 0},
+        {SYS_exit_group, 0, 0, 0, 0},
+        {SYS_kill, static_cast<uint64_t>(sys::getpid()), SIGKILL, 0, 0},
+    };
+    for (uint64_t off = 0; off < 4096; ++off) {
+      const Call& k = calls[off % std::size(calls)];
+      for (int rbx_mode = 0; rbx_mode < 2; ++rbx_mode) {
+        arch::UserRegs r = g->start_regs();
+        r.rip = stub + off;
+        r.rax = k.nr;
+        r.rdi = k.a;
+        r.rsi = k.b;
+        r.rdx = k.c;
+        r.r10 = k.d;
+        r.r12 = kCode;
+        r.r13 = rbx_mode;
+        r.rbx = kData;  // a command list of the guest's own
+        g->data.at(0) = k.nr;
+        g->data.at(8) = k.a;
+        g->data.at(16) = k.b;
+        g->data.at(24) = k.c;
+        g->data.at(56) = kCode;
+        ASSERT_TRUE(c->set_regs(park, r));
+        for (int traps = 0; traps < 3; ++traps) {
+          Trap t = bounded_run(park, *c);
+          if (t.kind == Trap::Kind::kGone) {
+            ++gone;
+            fresh();
+            break;
+          }
+          if (t.kind != Trap::Kind::kSyscall) break;
+          c->set_syscall_result(static_cast<uint64_t>(-38));
+        }
+        if (off % 64 == 0) ASSERT_EQ(maps(g->space->host_pid()), before) << "offset " << off;
+      }
+    }
+    EXPECT_EQ(maps(g->space->host_pid()), before);
+    char buf[16];
+    EXPECT_FALSE(sys::read(read_end.get(), std::as_writable_bytes(std::span(buf))));
+    // Dying is allowed only to platforms that say why; ptrace has no reason.
+    if (std::string_view(GetParam()) == "ptrace") EXPECT_EQ(gone, 0);
+    EXPECT_EQ(v->run(park).kind, Trap::Kind::kSyscall) << "another guest is not concerned";
+    // And its own mm thread still works.
+    g->space->unmap(kData, kPage);
+    EXPECT_TRUE(g->space->flush(park));
+  });
+}
+
+// The stub's code and command page cannot be written; what the guest sees there is no secret.
+TEST_P(Hostile, StubPagesAreReadOnly) {
+  world_.run([&](Park& park) {
+    Guest g(world_, park, blob::touch);
+    auto c = g.context(park);
+    for (uint64_t page : {0, 1}) {
+      const uint64_t addr = world_.platform().user_limit() + page * kPage;
+      ASSERT_TRUE(c->set_regs(park, g.start_regs(addr)));
+      Trap t = c->run(park);
+      ASSERT_EQ(t.kind, Trap::Kind::kPageFault);
+      EXPECT_EQ(t.addr, addr);
+      EXPECT_EQ(c->get_regs(park)->rip, kCode + 3) << "reading went well, writing did not";
+    }
+    // Above the area there is nothing at all, below it nothing that mm did not map.
+    for (uint64_t addr : {0xffffffffff600000ull, 0xffff800000000000ull, 0x7ffffffff000ull}) {
+      ASSERT_TRUE(c->set_regs(park, g.start_regs(addr)));
+      Trap t = c->run(park);
+      EXPECT_TRUE(t.kind == Trap::Kind::kPageFault || t.kind == Trap::Kind::kException);
+    }
+    const std::string m = maps(g.space->host_pid());
+    EXPECT_EQ(m.find("[stack]"), std::string::npos);
+    EXPECT_EQ(m.find("[heap]"), std::string::npos);
+    EXPECT_EQ(m.find("[vdso]"), std::string::npos);
+    EXPECT_EQ(m.find("/usr"), std::string::npos);
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Platforms, Hostile, platforms());
+
+}  // namespace
+}  // namespace uk::conformance
