@@ -95,7 +95,9 @@ TEST_P(Hostile, OtherEntriesTrapToo) {
       t = at(3, kData);
       EXPECT_TRUE((t.kind == Trap::Kind::kSyscall && t.compat) || t.kind == Trap::Kind::kException)
           << static_cast<int>(t.kind);
-      if (t.kind == Trap::Kind::kSyscall) EXPECT_EQ(t.nr, 20u);
+      if (t.kind == Trap::Kind::kSyscall) {
+        EXPECT_EQ(t.nr, 20u);
+      }
     }
     // And back to normal.
     ASSERT_TRUE(c->set_regs(park, g.start_regs(0, kCode + 2 * 32 + 11)));
@@ -165,14 +167,18 @@ TEST_P(Hostile, JumpsIntoEveryByteOfTheStub) {
           if (t.kind != Trap::Kind::kSyscall) break;
           c->set_syscall_result(static_cast<uint64_t>(-38));
         }
-        if (off % 64 == 0) ASSERT_EQ(maps(g->space->host_pid()), before) << "offset " << off;
+        if (off % 64 == 0) {
+          ASSERT_EQ(maps(g->space->host_pid()), before) << "offset " << off;
+        }
       }
     }
     EXPECT_EQ(maps(g->space->host_pid()), before);
     char buf[16];
     EXPECT_FALSE(sys::read(read_end.get(), std::as_writable_bytes(std::span(buf))));
     // Dying is allowed only to platforms that say why; ptrace has no reason.
-    if (std::string_view(GetParam()) == "ptrace") EXPECT_EQ(gone, 0);
+    if (std::string_view(GetParam()) == "ptrace") {
+      EXPECT_EQ(gone, 0);
+    }
     EXPECT_EQ(v->run(park).kind, Trap::Kind::kSyscall) << "another guest is not concerned";
     // And its own mm thread still works.
     g->space->unmap(kData, kPage);
