@@ -245,16 +245,10 @@ bool VcpuSet::should_yield(const SchedEntity& e) const {
 }
 
 void VcpuSet::yield(SchedEntity& e) {
-  if (waiting_.empty()) return;
-  e.resched_ = true;
-  if (real_time(e)) {
-    e.slice_end_ns_ = 0;
-    return;
-  }
-  for (const auto& [key, other] : waiting_) {
-    if (key.rank == kFair) e.vruntime = std::max(e.vruntime, key.value + 1);
-    break;
-  }
+  e.slice_end_ns_ = 0;  // so it queues, at the tail of its priority
+  auto first = waiting_.lower_bound(Key{kFair, 0, 0});
+  if (!real_time(e) && first != waiting_.end() && first->first.rank == kFair)
+    e.vruntime = std::max(e.vruntime, first->first.value + 1);
 }
 
 // Arms the slice timer for the earliest slice that ends while others wait; none when nobody waits.

@@ -265,20 +265,24 @@ TEST_F(VcpuTest, OldCreditIsForgotten) {
 }
 
 TEST_F(VcpuTest, YieldLetsAnotherRun) {
-  auto set = make(1);
-  Guest a(sim, *set, "a"), b(sim, *set, "b");
-  std::string log;
-  for (Guest* g : {&a, &b}) {
-    g->start([&, g](Park& park) {
-      for (int i = 0; i < 3; ++i) {
-        g->burn(park, 1000);
-        log += g == &a ? 'a' : 'b';
-        set->yield(g->e);
-      }
-    });
+  for (SchedClass cls : {SchedClass::kOther, SchedClass::kFifo, SchedClass::kRr}) {
+    auto set = make(1);
+    Guest a(sim, *set, "a"), b(sim, *set, "b");
+    std::string log;
+    for (Guest* g : {&a, &b}) {
+      g->e.sched_class = cls;
+      g->e.rt_priority = cls == SchedClass::kOther ? 0 : 1;
+      g->start([&, g](Park& park) {
+        for (int i = 0; i < 3; ++i) {
+          g->burn(park, 1000);
+          log += g == &a ? 'a' : 'b';
+          set->yield(g->e);
+        }
+      });
+    }
+    sim.run();
+    EXPECT_EQ(log, "ababab");
   }
-  sim.run();
-  EXPECT_EQ(log, "ababab");
 }
 
 struct Fatal final : Interruptor {
