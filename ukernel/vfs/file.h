@@ -73,7 +73,8 @@ class File : public RefCounted {
   virtual bool seekable() const { return false; }
   // SEEK_END, SEEK_DATA, SEEK_HOLE need the size; default works from the inode's size.
   virtual Result<uint64_t> seek(Park& park, int64_t offset, int whence);
-  // Directory entries from the file's own position `pos` on.
+  // Directory entries from the file's own position `pos` on, "." and ".." included; moves `pos`
+  // past each entry taken.
   virtual Result<> readdir(Park& park, const DirVisitor& visit) {
     return (void)park, (void)visit, Err(Errno::kNOTDIR);
   }
@@ -111,6 +112,11 @@ class File : public RefCounted {
   const Path& path() const { return path_; }
   Inode* inode() const;  // null for files without one
 
+  // Who opened it (f_cred); may be null for files the kernel made.
+  Ref<const Cred> cred;
+  // Counts as a writer of its inode until it goes; kTXTBSY while the inode is being executed.
+  Result<> begin_write();
+
   int flags;         // O_* as fcntl(F_GETFL) shows them, without creation flags
   uint64_t pos = 0;  // under pos_lock for seekable files and directories
   Mutex pos_lock;
@@ -119,6 +125,7 @@ class File : public RefCounted {
   int owner_type = 0, owner_id = 0, owner_signal = 0;
 
  private:
+  bool counted_writer_ = false;
   Path path_;
 };
 

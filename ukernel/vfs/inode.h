@@ -54,7 +54,7 @@ struct MakeNode {
 
 class Inode : public RefCounted {
  public:
-  explicit Inode(Ref<SuperBlock> sb) : sb_(std::move(sb)) {}
+  explicit Inode(Ref<SuperBlock> sb);
   ~Inode() override;
 
   SuperBlock& sb() const { return *sb_; }
@@ -69,7 +69,11 @@ class Inode : public RefCounted {
     return (void)cred, (void)may, Result<>{};
   }
 
-  // Directories.
+  // Two inodes of a filesystem with volatile names that stand for the same object: the dentry found
+  // earlier stays.
+  virtual bool same_as(const Inode& other) const { return this == &other; }
+
+  // Directories. kNOENT: there is no such name.
   virtual Result<Ref<Inode>> lookup(Park& park, std::string_view name) {
     return (void)park, (void)name, Err(Errno::kNOTDIR);
   }
@@ -104,10 +108,15 @@ class Inode : public RefCounted {
   virtual Result<Path> magic_target(Park& park, const Cred& cred);
 
   // Opens; `flags` are open(2)'s. Permission and O_CREAT/O_EXCL/O_TRUNC are done by the vfs. `path`
-  // is kept by the file.
+  // is kept by the file. kNOSYS (the default): the vfs opens devices by their number, fifos as
+  // pipes, and refuses sockets.
   virtual Result<Ref<File>> open(Park& park, const Path& path, int flags, const Cred& cred);
   // What mmap maps and the page cache holds; null if it cannot be mapped.
   virtual Ref<MemoryObject> memory_object() { return nullptr; }
+  // An empty regular file takes its contents from `contents` (never written) until it is changed.
+  virtual Result<> set_contents(Ref<MemoryObject> contents) {
+    return (void)contents, Err(Errno::kOPNOTSUPP);
+  }
 
   // Extended attributes (xattr(7)), full names ("user.x"). kOPNOTSUPP if the filesystem has none;
   // kNODATA if not there.
@@ -124,12 +133,20 @@ class Inode : public RefCounted {
     return (void)park, Err(Errno::kOPNOTSUPP);
   }
 
+  // File seals (fcntl(2) F_ADD_SEALS); kINVAL where there are none.
+  virtual Result<uint32_t> seals() { return Err(Errno::kINVAL); }
+  virtual Result<> add_seals(uint32_t seals) { return (void)seals, Err(Errno::kINVAL); }
+  virtual void allow_sealing() {}  // memfd_create(2) MFD_ALLOW_SEALING
+
   // vfs-owned state, reactor-owned.
   Mutex dir_lock;                         // held by the vfs around changes of this directory
   std::unique_ptr<FileLocks> locks;       // POSIX, OFD and flock locks; made on first use
   std::unique_ptr<InodeWatches> watches;  // inotify; made on first use
   int writers = 0;                        // open for write (ETXTBSY)
   int deny_write = 0;                     // being executed
+  int opens = 0;                          // open files; kept by File
+  bool dead = false;                      // the last link is gone; inotify is told at the last close
+  bool no_link = false;                   // O_TMPFILE with O_EXCL: linkat(2) may not name it
   RefCounted* pipe_or_socket =
       nullptr;  // FIFO state / bound AF_UNIX socket behind this inode; not owned
 

@@ -19,6 +19,7 @@
 
 namespace uk {
 
+class LockGraph;
 class MountNamespace;
 
 // MS_* bits kept by a mount.
@@ -40,6 +41,7 @@ class Mount final : public RefCounted {
   uint32_t flags = 0;
   uint64_t id = 0;
   std::string source;  // first field of /proc/mounts
+  bool expiring = false;  // umount2(2) MNT_EXPIRE was asked once
   MountNamespace* ns = nullptr;
   bool read_only() const { return (flags & kMntRdonly) != 0 || sb->read_only; }
 };
@@ -47,7 +49,9 @@ class Mount final : public RefCounted {
 class MountNamespace final : public RefCounted {
  public:
   Ref<Mount> root;
+  ~MountNamespace() override;
   std::vector<Ref<Mount>> mounts;  // in mount order
+  class Vfs* vfs = nullptr;        // set with the first mount; outlives the namespace
   WaitQueue changed;               // /proc/mounts is pollable
 };
 
@@ -110,6 +114,15 @@ class Vfs {
                        DeviceOpener opener);
   Result<Ref<File>> open_device(Park& park, const Path& path, int flags, const Cred& cred,
                                 bool block, uint64_t rdev);
+  struct DeviceName {
+    uint32_t major;
+    std::string name;
+  };
+  std::vector<DeviceName> device_names(bool block) const;  // /proc/devices
+  // What opening a fifo does (pipes live above the vfs). Without one fifos answer kNXIO.
+  using FifoOpener =
+      std::function<Result<Ref<File>>(Park&, const Path&, int flags, const Cred&)>;
+  void set_fifo_opener(FifoOpener opener);
 
   // ---- walks
   Result<Path> walk(Park& park, const FsContext& ctx, WalkFrom from, std::string_view path,
@@ -130,6 +143,10 @@ class Vfs {
                          const OpenRequest& req);
   Result<Ref<File>> open_path(Park& park, const Path& path, int flags,
                               const Cred& cred);  // no permission check
+  // A regular file about to be executed: permission, noexec; it cannot be opened for writing while
+  // inode->deny_write is held by the caller.
+  Result<Ref<File>> open_exec(Park& park, const FsContext& ctx, WalkFrom from,
+                              std::string_view path, uint32_t walk_flags);
   Result<> mkdir(Park& park, const FsContext& ctx, WalkFrom from, std::string_view path,
                  uint32_t mode);
   Result<> mknod(Park& park, const FsContext& ctx, WalkFrom from, std::string_view path,
@@ -158,6 +175,15 @@ class Vfs {
     bool atime_now = false, mtime_now = false;
   };
   Result<> utimens(Park& park, const FsContext& ctx, const Path& path, const SetTimes& times);
+  // Extended attributes (xattr(7)): the rules of the name spaces and permissions.
+  Result<std::string> getxattr(Park& park, const FsContext& ctx, const Path& path,
+                               std::string_view name);
+  Result<> setxattr(Park& park, const FsContext& ctx, const Path& path, std::string_view name,
+                    std::string_view value, int flags);
+  Result<> removexattr(Park& park, const FsContext& ctx, const Path& path, std::string_view name);
+  Result<std::vector<std::string>> listxattr(Park& park, const FsContext& ctx, const Path& path);
+  // A regular file without a name, in memory: memfd_create(2), with `name` for its path.
+  Result<Ref<File>> memory_file(Park& park, const Cred& cred, std::string name, uint32_t mode);
   // access(2) with the given credentials.
   Result<> access(Park& park, const Path& path, const Cred& cred, uint32_t may);
   Result<> check_permission(Park& park, Inode& inode, const Cred& cred, uint32_t may);
@@ -171,26 +197,47 @@ class Vfs {
                             Ref<Dentry> root, std::string source, uint32_t flags);
   Result<Ref<Mount>> bind(const FsContext& ctx, const Path& from, const Path& at, bool recursive);
   Result<> umount(Park& park, const FsContext& ctx, const Path& at, int flags);
+  Result<> move_mount(const FsContext& ctx, const Path& from, const Path& to);
+  // pivot_root(2). The caller moves the roots and working directories of tasks that stood on the
+  // old root.
+  Result<> pivot_root(const FsContext& ctx, const Path& new_root, const Path& put_old);
+  // A copy for CLONE_NEWNS; `moved` is called with (old mount, its copy) so that the caller can
+  // move its paths.
+  Ref<MountNamespace> copy_namespace(MountNamespace& ns,
+                                     const std::function<void(Mount&, Mount&)>& moved);
+  // The mount on top of `path`, if any (repeatedly), as a walk does it.
+  Path follow_mounts(Path path) const;
+  // Forgets cached names below no longer used mounts and, with `all`, all unused ones.
+  void shrink_names(bool all);
   // Absolute name of `path` as seen from ctx.root; " (deleted)" is appended for unlinked ones;
-  // "(unreachable)" prefix as Linux.
-  std::string path_name(const Path& path, const Path& root) const;
+  // "(unreachable)" is put before a path outside the root if `mark_unreachable` (getcwd(2), not
+  // /proc).
+  std::string path_name(const Path& path, const Path& root, bool mark_unreachable = false) const;
 
   // ---- notification (inotify); called by the operations above and by the system call layer for
   // reads and writes.
   void notify(const Path& path, uint32_t in_mask);
   void notify_name(const Path& dir, std::string_view name, uint32_t in_mask, uint32_t cookie = 0);
 
+  // An inode's last link is gone: watches end now or at the last close.
+  void notify_removed(Inode& inode);
+
+  LockGraph& lock_graph();  // POSIX lock waits, for deadlock detection (file_locks.h)
   FileTime now();
+  // relatime: whether reading through `path` should set the access time, given what it is.
+  bool wants_atime(const Path& path, int open_flags, const FileAttr& attr);
   PhysMemory& mem() { return mem_; }
   Clock& clock() { return clock_; }
   Log& log() { return log_; }
   uint64_t new_anon_dev();
 
+  struct Impl;  // vfs_impl.h, for the core's own files
+  Impl& impl() { return *impl_; }
+
  private:
   PhysMemory& mem_;
   Clock& clock_;
   Log& log_;
-  struct Impl;
   std::unique_ptr<Impl> impl_;
 };
 

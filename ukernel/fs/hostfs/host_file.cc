@@ -1,0 +1,270 @@
+// hostfs: open files and directories, and host files as memory objects.
+#include <dirent.h>
+#include <linux/falloc.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "ukernel/fs/hostfs/host_inode.h"
+#include "ukernel/sched/host_io.h"
+#include "ukernel/sched/reactor.h"
+#include "ukernel/vfs/dir_file.h"
+
+namespace uk {
+
+// A host file behind mappings. The descriptor stays open as long as the object lives.
+class HostObject final : public MemoryObject {
+ public:
+  HostObject(Ref<HostInode> inode, Ref<HostHandle> h)
+      : inode_(std::move(inode)), handle_(std::move(h)) {}
+  ~HostObject() override {
+    if (inode_->object_ == this) inode_->object_ = nullptr;
+  }
+
+  Result<PageRef> get_page(Park& park, uint64_t index, bool for_write) override {
+    if (for_write) return Err(Errno::kACCES);
+    if (index >= page_ceil(size()) / kPageSize) return Err(Errno::kFAULT);
+    PageRef page = PageRef::adopt(inode_->super().vfs.mem(), TRY(inode_->super().vfs.mem().alloc()));
+    TRY(read(park, index * kPageSize, std::span(page.data(), kPageSize)));
+    return page;
+  }
+  std::optional<HostRange> host_range(uint64_t index) override {
+    return HostRange{handle_->fd(), index * kPageSize};
+  }
+  Result<size_t> read(Park& park, uint64_t offset, std::span<std::byte> out) override {
+    Ref<HostHandle> h = handle_;
+    size_t done = 0;
+    while (done < out.size()) {
+      size_t n = TRY(host_read(park, h->fd(), out.subspan(done),
+                               static_cast<int64_t>(offset + done)));
+      if (n == 0) break;
+      done += n;
+    }
+    return done;
+  }
+  uint64_t size() override { return inode_->cached_attr().size; }
+  bool writable() const override { return false; }
+  uint64_t dev() const override { return inode_->cached_attr().dev; }
+  uint64_t ino() const override { return inode_->cached_attr().ino; }
+
+ private:
+  Ref<HostInode> inode_;
+  Ref<HostHandle> handle_;
+};
+
+namespace {
+
+// Borrows the superblock's copy buffer for one call.
+class CopyBuffer {
+ public:
+  explicit CopyBuffer(HostSuper& sb) : sb_(&sb), bytes_(sb.take_buffer()) {}
+  ~CopyBuffer() { sb_->give_buffer(std::move(bytes_)); }
+  CopyBuffer(const CopyBuffer&) = delete;
+  CopyBuffer& operator=(const CopyBuffer&) = delete;
+  std::span<std::byte> first(size_t n) {
+    return {bytes_.get(), std::min(n, HostSuper::kBufferBytes)};
+  }
+
+ private:
+  Ref<HostSuper> sb_;
+  std::unique_ptr<std::byte[]> bytes_;
+};
+
+}  // namespace
+
+class HostFile final : public File {
+ public:
+  HostFile(const Path& path, int flags, Ref<HostInode> inode)
+      : File(path, flags), inode_(std::move(inode)) {}
+
+  bool seekable() const override { return true; }
+
+  Result<size_t> read(Park& park, IoSink& to, uint64_t offset) override {
+    if (to.remaining() == 0) return size_t{0};
+    if (offset > INT64_MAX - to.remaining()) return Err(Errno::kINVAL);
+    Ref<HostHandle> h = TRY(inode_->handle(HostInode::Kind::kRead));
+    CopyBuffer buf(inode_->super());
+    size_t done = 0;
+    while (to.remaining() > 0) {
+      std::span<std::byte> piece = buf.first(to.remaining());
+      auto n = host_read(park, h->fd(), piece, static_cast<int64_t>(offset + done));
+      if (!n) return done != 0 ? Result<size_t>(done) : n;
+      if (*n == 0) break;
+      auto put = to.put(park, piece.first(*n));
+      if (!put) return done != 0 ? Result<size_t>(done) : put;
+      done += *put;
+      if (*put < *n || *n < piece.size()) break;
+    }
+    return done;
+  }
+
+  Result<size_t> write(Park& park, IoSource& from, uint64_t& offset) override {
+    Ref<HostHandle> h = TRY(inode_->handle(HostInode::Kind::kWrite));
+    MutexLock lock(park, inode_->write_lock_);
+    if ((flags & O_APPEND) != 0) {
+      TRY(inode_->refresh(true));
+      offset = inode_->cached_attr().size;
+    }
+    if (from.remaining() > INT64_MAX - std::min<uint64_t>(offset, INT64_MAX)) {
+      return Err(Errno::kFBIG);
+    }
+    CopyBuffer buf(inode_->super());
+    size_t done = 0;
+    Errno error = Errno::kOk;
+    while (from.remaining() > 0 && error == Errno::kOk) {
+      auto got = from.get(park, buf.first(from.remaining()));
+      if (!got || *got == 0) {
+        if (!got) error = got.error();
+        break;
+      }
+      std::span<const std::byte> piece = buf.first(*got);
+      while (!piece.empty()) {
+        auto n = host_write(park, h->fd(), piece, static_cast<int64_t>(offset));
+        if (!n) {
+          error = n.error();
+          break;
+        }
+        piece = piece.subspan(*n);
+        offset += *n;
+        done += *n;
+      }
+    }
+    inode_->wrote();
+    if (done == 0 && error != Errno::kOk) return Err(error);
+    return done;
+  }
+
+  Result<uint64_t> seek(Park& park, int64_t offset, int whence) override {
+    if (whence != SEEK_DATA && whence != SEEK_HOLE) return File::seek(park, offset, whence);
+    Ref<HostHandle> h = TRY(inode_->handle(HostInode::Kind::kRead));
+    return pos = TRY(sys::lseek(h->fd(), offset, whence));
+  }
+
+  Result<> fsync(Park& park, bool data_only) override {
+    if (!inode_->super().opts.writable) return {};
+    Ref<HostHandle> h = TRY(inode_->handle(can_write() ? HostInode::Kind::kWrite
+                                                       : HostInode::Kind::kRead));
+    return host_fsync(park, h->fd(), data_only);
+  }
+
+  Result<> fallocate(Park& park, int mode, uint64_t offset, uint64_t len) override {
+    Ref<HostHandle> h = TRY(inode_->handle(HostInode::Kind::kWrite));
+    Result<> r;
+    park.reactor().offload(park, [&] { r = sys::fallocate(h->fd(), mode, offset, len); });
+    inode_->wrote();
+    return r;
+  }
+
+  Result<> truncate(Park& park, uint64_t size) override {
+    AttrChange change;
+    change.size = size;
+    return inode_->setattr(park, change);
+  }
+  Ref<MemoryObject> memory_object() override { return inode_->memory_object(); }
+  Result<FileAttr> getattr(Park& park) override {
+    // Through an overlay the path's inode has the attributes to show.
+    return inode() != nullptr ? inode()->getattr(park) : inode_->getattr(park);
+  }
+
+ private:
+  Ref<HostInode> inode_;
+};
+
+// Reads the whole directory when it is entered, as a snapshot.
+class HostDirFile final : public DirFile {
+ public:
+  HostDirFile(const Path& path, int flags, Ref<HostInode> inode)
+      : DirFile(path, flags), inode_(std::move(inode)) {}
+
+  Result<uint64_t> seek(Park& park, int64_t offset, int whence) override {
+    uint64_t at = TRY(DirFile::seek(park, offset, whence));
+    if (at == 0) loaded_ = false;
+    return at;
+  }
+
+  Result<> fsync(Park& park, bool data_only) override {
+    if (!inode_->super().opts.writable) return {};
+    Ref<HostHandle> h = TRY(inode_->handle(HostInode::Kind::kRead));
+    return host_fsync(park, h->fd(), data_only);
+  }
+
+ protected:
+  Result<> list(Park&, const DirVisitor& visit) override {
+    if (!loaded_) TRY(load());
+    for (uint64_t i = pos - kFirstPos; i < entries_.size(); ++i) {
+      const Entry& e = entries_[i];
+      if (!visit({e.ino, i + kFirstPos + 1, e.type, e.name})) return {};
+      pos = i + kFirstPos + 1;
+    }
+    return {};
+  }
+
+ private:
+  struct Entry {
+    uint64_t ino;
+    uint8_t type;
+    std::string name;
+  };
+
+  Result<> load() {
+    constexpr size_t kMaxEntries = 4'000'000;
+    Ref<HostHandle> dir = TRY(inode_->handle(HostInode::Kind::kPath));
+    sys::Fd fd = TRY(sys::openat(dir->fd(), ".", O_RDONLY | O_DIRECTORY));
+    entries_.clear();
+    CopyBuffer buf(inode_->super());
+    std::span<std::byte> raw = buf.first(32 * 1024);
+    for (;;) {
+      size_t n = TRY(sys::getdents64(fd.get(), raw));
+      if (n == 0) break;
+      for (size_t at = 0; at + offsetof(dirent64, d_name) < n;) {
+        const auto* d = reinterpret_cast<const struct dirent64*>(raw.data() + at);
+        if (d->d_reclen == 0 || at + d->d_reclen > n) return Err(Errno::kIO);
+        std::string_view name(d->d_name,
+                              strnlen(d->d_name, d->d_reclen - offsetof(dirent64, d_name)));
+        at += d->d_reclen;
+        if (name == "." || name == ".." || name.empty() || name.size() > kNameMax) continue;
+        if (entries_.size() >= kMaxEntries) return Err(Errno::kNOMEM);
+        entries_.push_back({d->d_ino, d->d_type, std::string(name)});
+      }
+    }
+    loaded_ = true;
+    return {};
+  }
+
+  Ref<HostInode> inode_;
+  std::vector<Entry> entries_;
+  bool loaded_ = false;
+};
+
+Result<Ref<File>> HostInode::open(Park&, const Path& path, int flags, const Cred&) {
+  Ref<HostInode> self(this);
+  if (type() == S_IFDIR) {
+    // What the host refuses is refused at open(2), not at the first read.
+    TRY(handle(Kind::kRead));
+    return Ref<File>(make_ref<HostDirFile>(path, flags, std::move(self)));
+  }
+  if (type() != S_IFREG) return Err(Errno::kNOSYS);
+  int mode = flags & O_ACCMODE;
+  if (mode != O_RDONLY) TRY(handle(Kind::kWrite));
+  if (mode != O_WRONLY) TRY(handle(Kind::kRead));
+  return Ref<File>(make_ref<HostFile>(path, flags, std::move(self)));
+}
+
+void HostInode::drop_mappings(uint64_t old_size) {
+  if (object_ == nullptr || attr_.size >= old_size) return;
+  uint64_t first = page_ceil(attr_.size) / kPageSize, end = page_ceil(old_size) / kPageSize;
+  if (end > first) object_->invalidate(first, end - first);
+}
+
+Ref<MemoryObject> HostInode::memory_object() {
+  if (type() != S_IFREG) return nullptr;
+  if (object_ != nullptr) return Ref<MemoryObject>(object_);
+  auto h = handle(Kind::kRead);
+  if (!h) return nullptr;
+  auto object = make_ref<HostObject>(Ref<HostInode>(this), *std::move(h));
+  object_ = object.get();
+  return object;
+}
+
+}  // namespace uk

@@ -1,0 +1,88 @@
+// tmpfs: what all inodes share, and links and special files.
+#include "ukernel/fs/tmpfs/tmpfs_inode.h"
+
+#include <sys/xattr.h>
+
+namespace uk {
+
+TmpfsInode::TmpfsInode(Ref<TmpfsSuper> sb, const MakeNode& node) : Inode(sb) {
+  attr_.ino = sb->next_ino++;
+  attr_.dev = sb->dev;
+  attr_.mode = node.mode;
+  attr_.uid = node.uid;
+  attr_.gid = node.gid;
+  attr_.rdev = node.rdev;
+  attr_.atime = attr_.mtime = attr_.ctime = attr_.btime = sb->vfs.now();
+  ++sb->inodes;
+}
+
+TmpfsInode::~TmpfsInode() { --super().inodes; }
+
+Result<FileAttr> TmpfsInode::getattr(Park&) { return attr_; }
+
+Result<> TmpfsInode::setattr(Park&, const AttrChange& change) {
+  if (change.mode) attr_.mode = (attr_.mode & S_IFMT) | (*change.mode & 07777);
+  if (change.uid) attr_.uid = *change.uid;
+  if (change.gid) attr_.gid = *change.gid;
+  if (change.atime) attr_.atime = *change.atime;
+  if (change.mtime) attr_.mtime = *change.mtime;
+  attr_.ctime = change.ctime ? *change.ctime : super().vfs.now();
+  return {};
+}
+
+Result<std::string> TmpfsInode::getxattr(Park&, std::string_view name) {
+  auto it = xattrs_.find(name);
+  if (it == xattrs_.end()) return Err(Errno::kNODATA);
+  return it->second;
+}
+
+Result<> TmpfsInode::setxattr(Park&, std::string_view name, std::string_view value, int flags) {
+  auto it = xattrs_.find(name);
+  if (it != xattrs_.end() && (flags & XATTR_CREATE) != 0) return Err(Errno::kEXIST);
+  if (it == xattrs_.end() && (flags & XATTR_REPLACE) != 0) return Err(Errno::kNODATA);
+  size_t old = it != xattrs_.end() ? name.size() + it->second.size() : 0;
+  size_t now = name.size() + value.size();
+  if (xattr_bytes_ - old + now > kMaxXattrBytes) return Err(Errno::kNOSPC);
+  xattr_bytes_ = xattr_bytes_ - old + now;
+  xattrs_[std::string(name)] = std::string(value);
+  return {};
+}
+
+Result<> TmpfsInode::removexattr(Park&, std::string_view name) {
+  auto it = xattrs_.find(name);
+  if (it == xattrs_.end()) return Err(Errno::kNODATA);
+  xattr_bytes_ -= it->first.size() + it->second.size();
+  xattrs_.erase(it);
+  touch_ctime();
+  return {};
+}
+
+Result<std::vector<std::string>> TmpfsInode::listxattr(Park&) {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : xattrs_) names.push_back(name);
+  return names;
+}
+
+TmpfsOther::TmpfsOther(Ref<TmpfsSuper> sb, const MakeNode& node)
+    : TmpfsInode(std::move(sb), node), target_(node.symlink_target) {
+  attr_.size = target_.size();
+}
+
+Result<std::string> TmpfsOther::readlink(Park&) {
+  if (type() != S_IFLNK) return Err(Errno::kINVAL);
+  return target_;
+}
+
+Result<Ref<TmpfsInode>> make_tmpfs_inode(Ref<TmpfsSuper> sb, const MakeNode& node) {
+  if (sb->inodes >= sb->limits.max_inodes) return Err(Errno::kNOSPC);
+  switch (node.mode & S_IFMT) {
+    case S_IFREG:
+      return Ref<TmpfsInode>(make_ref<TmpfsRegular>(std::move(sb), node));
+    case S_IFDIR:
+      return Ref<TmpfsInode>(make_ref<TmpfsDir>(std::move(sb), node));
+    default:
+      return Ref<TmpfsInode>(make_ref<TmpfsOther>(std::move(sb), node));
+  }
+}
+
+}  // namespace uk

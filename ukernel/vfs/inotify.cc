@@ -1,0 +1,120 @@
+// inotify(7).
+#include "ukernel/vfs/inotify.h"
+
+#include <sys/ioctl.h>
+
+#include <cstring>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+
+namespace uk {
+
+void InodeWatches::event(uint32_t mask, uint32_t cookie, std::string_view name) {
+  std::vector<InotifyWatch*> oneshot;
+  for (InotifyWatch& w : list_) {
+    if ((w.mask & mask & IN_ALL_EVENTS) == 0) continue;
+    w.owner->queue({w.wd, mask, cookie, std::string(name)});
+    if ((w.mask & IN_ONESHOT) != 0) oneshot.push_back(&w);
+  }
+  for (InotifyWatch* w : oneshot) {
+    w->owner->queue({w->wd, IN_IGNORED, 0, {}});
+    w->owner->forget(w->wd);
+  }
+}
+
+void InodeWatches::end(uint32_t why) {
+  while (!list_.empty()) {
+    InotifyWatch& w = list_.front();
+    InotifyFile* owner = w.owner;
+    if ((w.mask & why) != 0 || why == IN_UNMOUNT) owner->queue({w.wd, why, 0, {}});
+    owner->queue({w.wd, IN_IGNORED, 0, {}});
+    w.unlink();
+    owner->forget(w.wd);
+  }
+}
+
+InotifyFile::~InotifyFile() = default;
+
+Result<int> InotifyFile::add_watch(Ref<Inode> inode, uint32_t mask) {
+  constexpr uint32_t kKept = IN_ALL_EVENTS | IN_ONESHOT | IN_EXCL_UNLINK;
+  if ((mask & IN_ALL_EVENTS) == 0) return Err(Errno::kINVAL);
+  if ((mask & IN_MASK_ADD) != 0 && (mask & IN_MASK_CREATE) != 0) return Err(Errno::kINVAL);
+  for (auto& [wd, w] : watches_) {
+    if (w->inode != inode) continue;
+    if ((mask & IN_MASK_CREATE) != 0) return Err(Errno::kEXIST);
+    w->mask = (mask & kKept) | ((mask & IN_MASK_ADD) != 0 ? w->mask : 0);
+    return wd;
+  }
+  if (watches_.size() >= kMaxWatches) return Err(Errno::kNOSPC);
+  auto w = std::make_unique<InotifyWatch>();
+  w->owner = this;
+  w->wd = next_wd_++;
+  w->mask = mask & kKept;
+  w->inode = inode;
+  if (inode->watches == nullptr) inode->watches = std::make_unique<InodeWatches>();
+  inode->watches->add(*w);
+  int wd = w->wd;
+  watches_.emplace(wd, std::move(w));
+  return wd;
+}
+
+Result<> InotifyFile::remove_watch(int wd) {
+  if (!watches_.contains(wd)) return Err(Errno::kINVAL);
+  forget(wd);
+  queue({wd, IN_IGNORED, 0, {}});
+  return {};
+}
+
+void InotifyFile::forget(int wd) { watches_.erase(wd); }
+
+void InotifyFile::queue(Event e) {
+  if (!queue_.empty() && queue_.back() == e) return;  // identical successive events are one
+  if (queue_.size() >= kMaxQueued) {
+    Event overflow{-1, IN_Q_OVERFLOW, 0, {}};
+    if (queue_.back() == overflow) return;
+    e = overflow;
+  }
+  queue_.push_back(std::move(e));
+  readable_.wake_all(POLLIN | POLLRDNORM);
+}
+
+Result<size_t> InotifyFile::read(Park& park, IoSink& to, uint64_t) {
+  size_t done = 0;
+  for (;;) {
+    while (!queue_.empty() && queue_.front().bytes() <= to.remaining()) {
+      Event e = std::move(queue_.front());
+      queue_.pop_front();
+      std::vector<std::byte> raw(e.bytes());
+      inotify_event head{e.wd, e.mask, e.cookie, static_cast<uint32_t>(e.padded_name())};
+      std::memcpy(raw.data(), &head, sizeof(head));
+      if (!e.name.empty()) std::memcpy(raw.data() + sizeof(head), e.name.data(), e.name.size());
+      auto n = to.put(park, raw);
+      if (!n) return done != 0 ? Result<size_t>(done) : Err(n.error());
+      done += *n;
+    }
+    if (done != 0) return done;
+    if (!queue_.empty()) return Err(Errno::kINVAL);  // the buffer is too small for the next event
+    if (nonblock()) return Err(Errno::kAGAIN);
+    TRY(readable_.wait(
+        park, [&] { return !queue_.empty(); }, WaitMode::kInterruptible, kNever, "inotify"));
+  }
+}
+
+Result<int64_t> InotifyFile::ioctl(Park& park, IoctlUser& user, uint32_t cmd, uint64_t arg) {
+  if (cmd != FIONREAD) return Err(Errno::kNOTTY);
+  int bytes = 0;
+  for (const Event& e : queue_) bytes += static_cast<int>(e.bytes());
+  TRY(user.copy_out(park, arg, std::as_bytes(std::span(&bytes, 1))));
+  return 0;
+}
+
+std::string InotifyFile::fdinfo() const {
+  std::string out;
+  for (const auto& [wd, w] : watches_) {
+    absl::StrAppendFormat(&out, "inotify wd:%x mask:%x ignored_mask:0\n", wd, w->mask);
+  }
+  return out;
+}
+
+}  // namespace uk

@@ -1,0 +1,119 @@
+// The inside of the vfs core, shared by its own .cc files only (walk, open, create, remove, rename,
+// attr, mount). Reactor-owned.
+#pragma once
+
+#include <map>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "ukernel/vfs/dentry_cache.h"
+#include "ukernel/vfs/file_locks.h"
+#include "ukernel/vfs/vfs.h"
+
+namespace uk {
+
+struct MountKey {
+  const Mount* parent;
+  const Dentry* at;
+  bool operator==(const MountKey&) const = default;
+};
+struct MountKeyHash {
+  size_t operator()(const MountKey& k) const {
+    return std::hash<const void*>()(k.parent) * 31 + std::hash<const void*>()(k.at);
+  }
+};
+
+struct DeviceRange {
+  bool block;
+  uint32_t major, minor, count;
+  std::string name;
+  DeviceOpener opener;
+};
+
+struct Vfs::Impl {
+  std::vector<FsType> types;
+  std::vector<DeviceRange> devices;
+  FifoOpener fifo;
+  DentryCache names;
+  std::unordered_map<MountKey, Mount*, MountKeyHash> mounted;
+  LockGraph lock_graph;
+  Ref<Inode> memory_root;  // of the hidden tmpfs behind memory_file()
+  Mutex rename_lock;  // of renames between two directories
+  uint64_t next_mount_id = 1;
+  uint32_t next_anon_minor = 1;
+  uint32_t next_cookie = 1;
+
+  // A child of `dir`, maybe negative. With `locked` the caller holds dir's dir_lock.
+  Result<Ref<Dentry>> lookup(Park& park, Dentry& dir, std::string_view name, bool locked);
+  // A negative dentry becomes the name of `inode`.
+  void fill(Dentry& d, Ref<Inode> inode) {
+    d.set_inode(std::move(inode));
+    names.touch(d);
+  }
+  // The name is gone.
+  void drop(Dentry& d) {
+    d.detach();
+    names.forget(d);
+  }
+  void hang(Mount& m);    // enters the mount at its mountpoint
+  void unhang(Mount& m);  // takes it out
+};
+
+// One path walk. Borrowed views; used for the length of one call.
+class Walker {
+ public:
+  Walker(Vfs& vfs, Vfs::Impl& impl, Park& park, const FsContext& ctx, uint32_t flags)
+      : vfs_(vfs), impl_(impl), park_(park), ctx_(ctx), flags_(flags) {}
+
+  Result<> start(WalkFrom from, std::string_view path);
+  // Up to the directory of the last component, following links before it; tests that it is a
+  // directory which may be searched. at() is the directory then.
+  Result<> to_parent();
+  // Walks the last component found by to_parent(). True if it was a link that was followed: then
+  // the walk has new components, and to_parent() comes next.
+  Result<bool> take_last(bool follow);
+  // Follows the link `link`, found as the last component by the caller.
+  Result<> follow_link(const Path& link);
+  // The whole walk.
+  Result<Path> walk();
+  Result<> check_end();  // ENOTDIR rules and scoped walks; after the last component
+
+  using Last = Vfs::Parent::Last;
+  Path& at() { return cur_; }
+  Last last() const { return last_; }
+  std::string_view name() const { return name_; }
+  bool trailing_slash() const { return trailing_; }
+  uint32_t flags() const { return flags_; }
+  void set(Path p) { cur_ = std::move(p); }
+
+ private:
+  Result<bool> step(std::string_view name, bool follow);
+  Result<> dot_dot();
+  Result<> enter_mounts(Path& p);
+  bool scoped() const { return (flags_ & (kWalkBeneath | kWalkInRoot)) != 0; }
+
+  Vfs& vfs_;
+  Vfs::Impl& impl_;
+  Park& park_;
+  const FsContext& ctx_;
+  uint32_t flags_;
+  Path cur_, root_;
+  std::string buffer_;     // what rest_ points into once a link was followed
+  std::string_view rest_;  // components to come
+  std::string name_;       // of the last component
+  Last last_ = Last::kRoot;
+  bool trailing_ = false;
+  int links_ = 0;
+};
+
+// permission.cc
+// Changing a directory: not read-only, may be searched and written. kNOENT if it was removed.
+Result<> may_create(Park& park, Vfs& vfs, const Path& dir, const Cred& cred);
+// Removing `victim` from `dir`: also the sticky bit, and its type against `want_dir`.
+Result<> may_delete(Park& park, Vfs& vfs, const Path& dir, const Dentry& victim, const Cred& cred,
+                    bool want_dir);
+bool owner_or_capable(const FileAttr& attr, const Cred& cred);
+Result<> want_write(const Path& path);  // kROFS
+
+}  // namespace uk

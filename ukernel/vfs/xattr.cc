@@ -1,0 +1,107 @@
+// Extended attributes: who may touch which name space (xattr(7)); files in memory without a name.
+#include <sys/inotify.h>
+
+#include <algorithm>
+
+#include "ukernel/vfs/vfs_impl.h"
+
+namespace uk {
+namespace {
+
+bool has_prefix(std::string_view name, std::string_view prefix) {
+  return name.size() > prefix.size() && name.substr(0, prefix.size()) == prefix;
+}
+
+Result<> xattr_permission(Park& park, Vfs& vfs, Inode& inode, const Cred& cred,
+                          std::string_view name, bool write) {
+  if (name.empty() || name.size() > kNameMax) return Err(Errno::kRANGE);
+  if (has_prefix(name, "trusted.")) {
+    if (!cred.has(Cap::kSysAdmin)) return Err(write ? Errno::kPERM : Errno::kNODATA);
+    return {};
+  }
+  if (has_prefix(name, "security.")) {
+    if (!write) return {};
+    Cap needed = name == "security.capability" ? Cap::kSetfcap : Cap::kSysAdmin;
+    if (!cred.has(needed)) return Err(Errno::kPERM);
+    return {};
+  }
+  if (!has_prefix(name, "user.")) return Err(Errno::kOPNOTSUPP);
+  if (inode.type() != S_IFREG && inode.type() != S_IFDIR) {
+    return Err(write ? Errno::kPERM : Errno::kNODATA);
+  }
+  if (write && inode.type() == S_IFDIR) {
+    FileAttr attr = TRY(inode.getattr(park));
+    if ((attr.mode & S_ISVTX) != 0 && !owner_or_capable(attr, cred)) return Err(Errno::kPERM);
+  }
+  return vfs.check_permission(park, inode, cred, write ? kMayWrite : kMayRead);
+}
+
+}  // namespace
+
+Result<std::string> Vfs::getxattr(Park& park, const FsContext& ctx, const Path& path,
+                                  std::string_view name) {
+  Ref<Inode> inode = path.dentry->inode_ref();
+  if (inode == nullptr) return Err(Errno::kNOENT);
+  TRY(xattr_permission(park, *this, *inode, *ctx.cred, name, false));
+  return inode->getxattr(park, name);
+}
+
+Result<> Vfs::setxattr(Park& park, const FsContext& ctx, const Path& path, std::string_view name,
+                       std::string_view value, int flags) {
+  Ref<Inode> inode = path.dentry->inode_ref();
+  if (inode == nullptr) return Err(Errno::kNOENT);
+  TRY(want_write(path));
+  if (inode->sb().read_only) return Err(Errno::kROFS);
+  TRY(xattr_permission(park, *this, *inode, *ctx.cred, name, true));
+  TRY(inode->setxattr(park, name, value, flags));
+  AttrChange change;
+  change.ctime = now();
+  TRY(inode->setattr(park, change));
+  notify(path, IN_ATTRIB);
+  return {};
+}
+
+Result<> Vfs::removexattr(Park& park, const FsContext& ctx, const Path& path,
+                          std::string_view name) {
+  Ref<Inode> inode = path.dentry->inode_ref();
+  if (inode == nullptr) return Err(Errno::kNOENT);
+  TRY(want_write(path));
+  if (inode->sb().read_only) return Err(Errno::kROFS);
+  TRY(xattr_permission(park, *this, *inode, *ctx.cred, name, true));
+  TRY(inode->removexattr(park, name));
+  notify(path, IN_ATTRIB);
+  return {};
+}
+
+Result<std::vector<std::string>> Vfs::listxattr(Park& park, const FsContext& ctx,
+                                                const Path& path) {
+  Ref<Inode> inode = path.dentry->inode_ref();
+  if (inode == nullptr) return Err(Errno::kNOENT);
+  std::vector<std::string> names = TRY(inode->listxattr(park));
+  if (!ctx.cred->has(Cap::kSysAdmin)) {
+    std::erase_if(names, [](const std::string& n) { return has_prefix(n, "trusted."); });
+  }
+  return names;
+}
+
+Result<Ref<File>> Vfs::memory_file(Park& park, const Cred& cred, std::string name, uint32_t mode) {
+  if (impl_->memory_root == nullptr) {
+    auto type = std::find_if(impl_->types.begin(), impl_->types.end(),
+                             [](const FsType& t) { return t.name == "tmpfs"; });
+    if (type == impl_->types.end()) return Err(Errno::kNOSYS);
+    Ref<Inode> root;
+    Ref<SuperBlock> sb = TRY(type->mount(park, *this, "memfd", "size=0", &root));
+    if (sb->dev == 0) sb->dev = new_anon_dev();
+    impl_->memory_root = std::move(root);
+  }
+  MakeNode node;
+  node.mode = S_IFREG | mode;
+  node.uid = cred.fsuid;
+  node.gid = cred.fsgid;
+  Ref<Inode> inode = TRY(impl_->memory_root->tmpfile(park, node));
+  auto d = make_ref<Dentry>(nullptr, std::move(name), std::move(inode));
+  d->mark_unlinked();
+  return open_path(park, Path(nullptr, std::move(d)), O_RDWR, cred);
+}
+
+}  // namespace uk
