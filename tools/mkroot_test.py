@@ -18,6 +18,8 @@ def read(archive):
     """Returns [(name, mode, (uid, gid), contents, offset of the contents)], checking the format's rules."""
     entries, at = [], 0
     while True:
+        while archive[at:at + 4] == b"\0\0\0\0":  # padding
+            at += 4
         assert archive[at:at + 6] == b"070701", at
         fields = [int(archive[at + 6 + 8 * i:at + 14 + 8 * i], 16) for i in range(13)]
         name_size, size = fields[11], fields[6]
@@ -55,6 +57,8 @@ class MkrootTest(unittest.TestCase):
         with open("/bin/busybox", "rb") as file:
             self.assertEqual(contents, file.read())
         self.assertEqual(offset % 4096, 0)
+        end = offset + len(contents)
+        self.assertEqual(self.archive[end:(end + 4095) // 4096 * 4096].strip(b"\0"), b"")
         self.assertEqual((mode, owner), (stat.S_IFREG | 0o755, (0, 0)))
 
     def test_applets_lead_to_busybox(self):

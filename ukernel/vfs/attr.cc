@@ -64,8 +64,8 @@ Result<> Vfs::chown(Park& park, const FsContext& ctx, const Path& path, uint32_t
   }
   if (inode->type() != S_IFDIR && inode->type() != S_IFLNK) {
     uint32_t drop = attr.mode & S_ISUID;
-    if ((attr.mode & S_ISGID) != 0 && ((attr.mode & S_IXGRP) != 0 || (!cred.in_group(attr.gid) &&
-                                                                      !cred.has(Cap::kFsetid)))) {
+    if ((attr.mode & S_ISGID) != 0 &&
+        ((attr.mode & S_IXGRP) != 0 || (!cred.in_group(attr.gid) && !cred.has(Cap::kFsetid)))) {
       drop |= S_ISGID;
     }
     if (drop != 0) change.mode = attr.mode & 07777 & ~drop;

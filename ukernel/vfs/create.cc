@@ -31,27 +31,27 @@ Result<Path> Vfs::make_node(Park& park, const FsContext& ctx, WalkFrom from, std
                             MakeNode node) {
   const Cred& cred = *ctx.cred;
   bool is_dir = is_type(node.mode, S_IFDIR);
-  return with_new_name(
-      *this, *impl_, park, ctx, from, path, is_dir,
-      [&](const Parent& parent, Inode& dir, Dentry& d) -> Result<> {
-        TRY(may_create(park, *this, parent.dir, cred));
-        bool whiteout = is_type(node.mode, S_IFCHR) && node.rdev == 0;
-        if (is_device(node.mode) && !whiteout && !cred.has(Cap::kMknod)) return Err(Errno::kPERM);
-        FileAttr dir_attr = TRY(dir.getattr(park));
-        node.uid = cred.fsuid;
-        node.gid = cred.fsgid;
-        if ((dir_attr.mode & S_ISGID) != 0) {
-          node.gid = dir_attr.gid;
-          if (is_dir) {
-            node.mode |= S_ISGID;
-          } else if ((node.mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) &&
-                     !cred.in_group(node.gid) && !cred.has(Cap::kFsetid)) {
-            node.mode &= ~static_cast<uint32_t>(S_ISGID);
-          }
-        }
-        impl_->fill(d, TRY(dir.create(park, parent.name, node)));
-        return {};
-      });
+  return with_new_name(*this, *impl_, park, ctx, from, path, is_dir,
+                       [&](const Parent& parent, Inode& dir, Dentry& d) -> Result<> {
+                         TRY(may_create(park, *this, parent.dir, cred));
+                         bool whiteout = is_type(node.mode, S_IFCHR) && node.rdev == 0;
+                         if (is_device(node.mode) && !whiteout && !cred.has(Cap::kMknod))
+                           return Err(Errno::kPERM);
+                         FileAttr dir_attr = TRY(dir.getattr(park));
+                         node.uid = cred.fsuid;
+                         node.gid = cred.fsgid;
+                         if ((dir_attr.mode & S_ISGID) != 0) {
+                           node.gid = dir_attr.gid;
+                           if (is_dir) {
+                             node.mode |= S_ISGID;
+                           } else if ((node.mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) &&
+                                      !cred.in_group(node.gid) && !cred.has(Cap::kFsetid)) {
+                             node.mode &= ~static_cast<uint32_t>(S_ISGID);
+                           }
+                         }
+                         impl_->fill(d, TRY(dir.create(park, parent.name, node)));
+                         return {};
+                       });
 }
 
 Result<> Vfs::mkdir(Park& park, const FsContext& ctx, WalkFrom from, std::string_view path,

@@ -40,7 +40,7 @@ void DentryCache::forget_all(const SuperBlock& sb) {
   std::vector<Dentry*> found;
   auto collect = [&](List<Dentry, DentryLru>& list) {
     for (Dentry& d : list) {
-      const Inode* inode = d.inode() != nullptr      ? d.inode()
+      const Inode* inode = d.inode() != nullptr    ? d.inode()
                            : d.parent() != nullptr ? d.parent()->inode()
                                                    : nullptr;
       if (inode != nullptr && &inode->sb() == &sb) found.push_back(&d);

@@ -14,6 +14,7 @@ File::File(Path path, int open_flags) : flags(open_flags), path_(std::move(path)
 }
 
 File::~File() {
+  while (FileObserver* o = observers.pop_front()) o->file_gone(*this);
   Inode* i = inode();
   if (i == nullptr) return;
   if (counted_writer_) --i->writers;

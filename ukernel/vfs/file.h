@@ -7,6 +7,8 @@
 // fcntl at any time.
 #pragma once
 
+#include <dirent.h>
+
 #include <cstdint>
 #include <functional>
 #include <string_view>

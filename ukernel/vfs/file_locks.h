@@ -22,8 +22,8 @@ struct FileLock {
   LockKind kind = LockKind::kPosix;
   bool exclusive = false;
   const void* owner = nullptr;
-  int pid = 0;            // whom F_GETLK names; -1 for OFD locks
-  uint64_t start = 0;     // first byte
+  int pid = 0;                // whom F_GETLK names; -1 for OFD locks
+  uint64_t start = 0;         // first byte
   uint64_t end = UINT64_MAX;  // last byte; UINT64_MAX: to the end of the file
 };
 

@@ -145,8 +145,8 @@ class Inode : public RefCounted {
   int writers = 0;                        // open for write (ETXTBSY)
   int deny_write = 0;                     // being executed
   int opens = 0;                          // open files; kept by File
-  bool dead = false;                      // the last link is gone; inotify is told at the last close
-  bool no_link = false;                   // O_TMPFILE with O_EXCL: linkat(2) may not name it
+  bool dead = false;     // the last link is gone; inotify is told at the last close
+  bool no_link = false;  // O_TMPFILE with O_EXCL: linkat(2) may not name it
   RefCounted* pipe_or_socket =
       nullptr;  // FIFO state / bound AF_UNIX socket behind this inode; not owned
 

@@ -1,6 +1,6 @@
 // Mounts: attaching, moving, taking away; names of paths.
-#include <sys/mount.h>
 #include <sys/inotify.h>
+#include <sys/mount.h>
 
 #include <algorithm>
 
@@ -136,8 +136,8 @@ Result<Ref<Mount>> Vfs::bind(const FsContext& ctx, const Path& from, const Path&
       while (d != nullptr && d != source.dentry.get()) d = d->parent();
       if (d == nullptr) continue;
     }
-    copies[m.get()] = TRY(attach(*ctx.ns, Path(parent->second, m->mountpoint), m->sb, m->root,
-                                 m->source, m->flags));
+    copies[m.get()] = TRY(
+        attach(*ctx.ns, Path(parent->second, m->mountpoint), m->sb, m->root, m->source, m->flags));
   }
   return top;
 }

@@ -33,7 +33,12 @@ class PathFile final : public File {
 class Opener {
  public:
   Opener(Vfs& vfs, Vfs::Impl& impl, Park& park, const FsContext& ctx, const OpenRequest& req)
-      : vfs_(vfs), impl_(impl), park_(park), ctx_(ctx), flags_(req.flags), mode_(req.mode),
+      : vfs_(vfs),
+        impl_(impl),
+        park_(park),
+        ctx_(ctx),
+        flags_(req.flags),
+        mode_(req.mode),
         walk_(req.walk) {}
 
   Result<> check_flags();
@@ -108,7 +113,8 @@ Result<Path> Opener::create_or_find(Walker& w) {
       node.mode = node_mode(S_IFREG);
       node.uid = ctx_.cred->fsuid;
       node.gid = (dir_attr.mode & S_ISGID) != 0 ? dir_attr.gid : ctx_.cred->fsgid;
-      if ((dir_attr.mode & S_ISGID) != 0 && (node.mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) &&
+      if ((dir_attr.mode & S_ISGID) != 0 &&
+          (node.mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) &&
           !ctx_.cred->in_group(node.gid) && !ctx_.cred->has(Cap::kFsetid)) {
         node.mode &= ~static_cast<uint32_t>(S_ISGID);
       }
@@ -233,7 +239,8 @@ Result<Ref<File>> Vfs::open_path(Park& park, const Path& path, int flags, const 
     switch (type) {
       case S_IFCHR:
       case S_IFBLK:
-        file = open_device(park, path, flags, cred, type == S_IFBLK, TRY(inode->getattr(park)).rdev);
+        file =
+            open_device(park, path, flags, cred, type == S_IFBLK, TRY(inode->getattr(park)).rdev);
         break;
       case S_IFIFO:
         file = impl_->fifo ? impl_->fifo(park, path, flags, cred)

@@ -39,7 +39,7 @@ class Dentry final : public RefCounted, public ListNode<DentryLru> {
   // rename(2): what has the new name before is detached by the caller.
   void move_to(Ref<Dentry> parent, std::string name);
   bool in_negative_lru = false;  // the DentryCache's
-  int mount_count = 0;  // mounts on this dentry in any namespace; the Vfs knows which
+  int mount_count = 0;           // mounts on this dentry in any namespace; the Vfs knows which
 
  private:
   Ref<Dentry> parent_;

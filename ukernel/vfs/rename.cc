@@ -76,8 +76,7 @@ Result<> check_rights(Park& park, Vfs& vfs, const Side& from, const Side& to, co
   if (to.d->inode() == nullptr) {
     TRY(may_create(park, vfs, to.parent.dir, cred));
   } else {
-    TRY(may_delete(park, vfs, to.parent.dir, *to.d, cred,
-                   exchange ? to.is_dir() : from.is_dir()));
+    TRY(may_delete(park, vfs, to.parent.dir, *to.d, cred, exchange ? to.is_dir() : from.is_dir()));
   }
   // A directory that moves has its ".." rewritten.
   if (from.dir != to.dir) {

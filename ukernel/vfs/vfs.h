@@ -40,7 +40,7 @@ class Mount final : public RefCounted {
   Ref<Dentry> mountpoint;
   uint32_t flags = 0;
   uint64_t id = 0;
-  std::string source;  // first field of /proc/mounts
+  std::string source;     // first field of /proc/mounts
   bool expiring = false;  // umount2(2) MNT_EXPIRE was asked once
   MountNamespace* ns = nullptr;
   bool read_only() const { return (flags & kMntRdonly) != 0 || sb->read_only; }
@@ -120,8 +120,7 @@ class Vfs {
   };
   std::vector<DeviceName> device_names(bool block) const;  // /proc/devices
   // What opening a fifo does (pipes live above the vfs). Without one fifos answer kNXIO.
-  using FifoOpener =
-      std::function<Result<Ref<File>>(Park&, const Path&, int flags, const Cred&)>;
+  using FifoOpener = std::function<Result<Ref<File>>(Park&, const Path&, int flags, const Cred&)>;
   void set_fifo_opener(FifoOpener opener);
 
   // ---- walks

@@ -39,7 +39,7 @@ struct Vfs::Impl {
   std::unordered_map<MountKey, Mount*, MountKeyHash> mounted;
   LockGraph lock_graph;
   Ref<Inode> memory_root;  // of the hidden tmpfs behind memory_file()
-  Mutex rename_lock;  // of renames between two directories
+  Mutex rename_lock;       // of renames between two directories
   uint64_t next_mount_id = 1;
   uint32_t next_anon_minor = 1;
   uint32_t next_cookie = 1;

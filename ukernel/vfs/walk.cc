@@ -3,8 +3,7 @@
 
 namespace uk {
 
-Result<Ref<Dentry>> Vfs::Impl::lookup(Park& park, Dentry& dir, std::string_view name,
-                                      bool locked) {
+Result<Ref<Dentry>> Vfs::Impl::lookup(Park& park, Dentry& dir, std::string_view name, bool locked) {
   if (name.size() > kNameMax) return Err(Errno::kNAMETOOLONG);
   Ref<Inode> parent = dir.inode_ref();
   if (parent == nullptr || parent->type() != S_IFDIR) return Err(Errno::kNOTDIR);
@@ -99,8 +98,7 @@ Result<> Walker::to_parent() {
       return {};
     }
     size_t end = rest_.find('/', first);
-    std::string_view comp =
-        rest_.substr(first, end == std::string_view::npos ? end : end - first);
+    std::string_view comp = rest_.substr(first, end == std::string_view::npos ? end : end - first);
     rest_ = end == std::string_view::npos ? std::string_view() : rest_.substr(end);
     Ref<Inode> dir = cur_.dentry->inode_ref();
     if (dir == nullptr) return Err(Errno::kNOENT);

@@ -208,8 +208,7 @@ Result<Ref<Inode>> HostInode::tmpfile(Park&, const MakeNode& node) {
   sys::Fd fd = TRY(sys::openat(dir->fd(), ".", O_TMPFILE | O_RDWR, node.mode & 0777));
   if (super().privileged) TRY(sys::fchown(fd.get(), node.uid, node.gid));
   TRY(sys::fchmod(fd.get(), node.mode & 07777));
-  struct statx st =
-      TRY(sys::statx(fd.get(), "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME));
+  struct statx st = TRY(sys::statx(fd.get(), "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME));
   auto inode = make_ref<HostInode>(Ref<HostSuper>(&super()), nullptr, "", st);
   inode->nameless_ = true;
   inode->pinned_ = make_ref<HostHandle>(super().fds, std::move(fd), O_RDWR);

@@ -25,7 +25,8 @@ class HostObject final : public MemoryObject {
   Result<PageRef> get_page(Park& park, uint64_t index, bool for_write) override {
     if (for_write) return Err(Errno::kACCES);
     if (index >= page_ceil(size()) / kPageSize) return Err(Errno::kFAULT);
-    PageRef page = PageRef::adopt(inode_->super().vfs.mem(), TRY(inode_->super().vfs.mem().alloc()));
+    PageRef page =
+        PageRef::adopt(inode_->super().vfs.mem(), TRY(inode_->super().vfs.mem().alloc()));
     TRY(read(park, index * kPageSize, std::span(page.data(), kPageSize)));
     return page;
   }
@@ -36,8 +37,8 @@ class HostObject final : public MemoryObject {
     Ref<HostHandle> h = handle_;
     size_t done = 0;
     while (done < out.size()) {
-      size_t n = TRY(host_read(park, h->fd(), out.subspan(done),
-                               static_cast<int64_t>(offset + done)));
+      size_t n =
+          TRY(host_read(park, h->fd(), out.subspan(done), static_cast<int64_t>(offset + done)));
       if (n == 0) break;
       done += n;
     }
@@ -83,11 +84,19 @@ class HostFile final : public File {
   Result<size_t> read(Park& park, IoSink& to, uint64_t offset) override {
     if (to.remaining() == 0) return size_t{0};
     if (offset > INT64_MAX - to.remaining()) return Err(Errno::kINVAL);
+    // In a tree that does not change the end needs no asking. (Files of size 0 may be the host's
+    // procfs.)
+    uint64_t end = INT64_MAX;
+    const HostFsOptions& opts = inode_->super().opts;
+    uint64_t size = inode_->cached_attr().size;
+    if (opts.stable && !opts.writable && size != 0) end = size;
+    if (offset >= end) return size_t{0};
     Ref<HostHandle> h = TRY(inode_->handle(HostInode::Kind::kRead));
     CopyBuffer buf(inode_->super());
     size_t done = 0;
-    while (to.remaining() > 0) {
-      std::span<std::byte> piece = buf.first(to.remaining());
+    while (to.remaining() > 0 && offset + done < end) {
+      std::span<std::byte> piece =
+          buf.first(std::min<uint64_t>(to.remaining(), end - offset - done));
       auto n = host_read(park, h->fd(), piece, static_cast<int64_t>(offset + done));
       if (!n) return done != 0 ? Result<size_t>(done) : n;
       if (*n == 0) break;
@@ -143,8 +152,8 @@ class HostFile final : public File {
 
   Result<> fsync(Park& park, bool data_only) override {
     if (!inode_->super().opts.writable) return {};
-    Ref<HostHandle> h = TRY(inode_->handle(can_write() ? HostInode::Kind::kWrite
-                                                       : HostInode::Kind::kRead));
+    Ref<HostHandle> h =
+        TRY(inode_->handle(can_write() ? HostInode::Kind::kWrite : HostInode::Kind::kRead));
     return host_fsync(park, h->fd(), data_only);
   }
 

@@ -3,10 +3,10 @@
 
 #include <sys/resource.h>
 #include <sys/sysmacros.h>
-#include <unistd.h>
 
 #include <algorithm>
 
+#include "hostio/sys/process.h"
 #include "ukernel/fs/hostfs/host_inode.h"
 #include "ukernel/sched/reactor.h"
 
@@ -15,8 +15,7 @@ namespace {
 
 constexpr uint64_t kFreshNs = 5'000'000;  // attributes of an unstable tree are believed this long
 constexpr unsigned kStatxMask = STATX_BASIC_STATS | STATX_BTIME;
-constexpr uint64_t kResolve =
-    RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+constexpr uint64_t kResolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
 
 FileTime from_statx(const struct statx_timestamp& t) { return {t.tv_sec, t.tv_nsec}; }
 
@@ -35,7 +34,7 @@ Result<sys::Fd> open_beneath(int dir, const char* name, int flags) {
 }  // namespace
 
 HostSuper::HostSuper(Vfs& v, sys::Fd root, const HostFsOptions& o, size_t max_fds)
-    : vfs(v), opts(o), root_fd(std::move(root)), privileged(geteuid() == 0), fds(max_fds) {
+    : vfs(v), opts(o), root_fd(std::move(root)), privileged(sys::geteuid() == 0), fds(max_fds) {
   read_only = !o.writable;
   dev = v.new_anon_dev();
 }
@@ -81,9 +80,8 @@ Result<Ref<SuperBlock>> make_hostfs(Vfs& vfs, const std::string& host_path,
   struct statx st = TRY(sys::statx(fd.get(), "", AT_EMPTY_PATH, kStatxMask));
   size_t max_fds = options.max_fds;
   if (max_fds == 0) {
-    struct rlimit lim {};
-    max_fds = getrlimit(RLIMIT_NOFILE, &lim) == 0 ? static_cast<size_t>(lim.rlim_cur / 2) : 512;
-    max_fds = std::clamp<size_t>(max_fds, 16, 4096);
+    auto limit = sys::getrlimit(RLIMIT_NOFILE);
+    max_fds = std::clamp<size_t>(limit ? static_cast<size_t>(limit->rlim_cur / 2) : 512, 16, 4096);
   }
   auto sb = make_ref<HostSuper>(vfs, std::move(fd), options, max_fds);
   *root = make_ref<HostInode>(sb, nullptr, "", st);
@@ -230,8 +228,8 @@ Result<> HostInode::refresh(bool always) {
   if (nameless_) return {};
   if (parent_ == nullptr) return check(super().root_fd.get());
   Ref<HostHandle> dir = TRY(parent_handle());
-  struct statx st = TRY(sys::statx(dir->fd(), name_.c_str(),
-                                   AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, kStatxMask));
+  struct statx st =
+      TRY(sys::statx(dir->fd(), name_.c_str(), AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, kStatxMask));
   HostKey now{makedev(st.stx_dev_major, st.stx_dev_minor), st.stx_ino};
   if (now == key_ && (st.stx_mode & S_IFMT) == type()) take(st);
   return {};
@@ -254,12 +252,12 @@ Result<Ref<HostInode>> HostInode::find(std::string_view name) {
   if (type() != S_IFDIR) return Err(Errno::kNOTDIR);
   std::string host_name(name);
   Ref<HostHandle> dir = TRY(handle(Kind::kPath));
-  struct statx st = TRY(sys::statx(dir->fd(), host_name.c_str(),
-                                   AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, kStatxMask));
+  struct statx st = TRY(
+      sys::statx(dir->fd(), host_name.c_str(), AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, kStatxMask));
   Ref<HostInode> inode = known(st);
   if (inode == nullptr) {
-    return make_ref<HostInode>(Ref<HostSuper>(&super()), Ref<HostInode>(this),
-                               std::move(host_name), st);
+    return make_ref<HostInode>(Ref<HostSuper>(&super()), Ref<HostInode>(this), std::move(host_name),
+                               st);
   }
   inode->take(st);
   // Not into a loop: a bind mount on the host may show a directory below itself.

@@ -37,10 +37,7 @@ class ArchiveBytes final : public MemoryObject {
     return page;
   }
   std::optional<HostRange> host_range(uint64_t index) override {
-    // Not the last, partial page: behind the end of the file it must read as zeros.
-    if (!file_ || file_->offset % kPageSize != 0 || bytes_.size() % kPageSize != 0) {
-      return std::nullopt;
-    }
+    if (!file_) return std::nullopt;
     return HostRange{file_->fd, file_->offset + index * kPageSize};
   }
   Result<size_t> read(Park&, uint64_t offset, std::span<std::byte> out) override {
@@ -84,6 +81,8 @@ class Unpacker {
 
   Result<Entry> next() {
     at_ = (at_ + 3) & ~size_t{3};
+    // Zeros between entries are padding (as Linux takes them).
+    while (at_ < archive_.size() && archive_[at_] == std::byte{0}) at_ += 4;
     if (at_ + kHeaderBytes > archive_.size()) return Err(Errno::kINVAL);
     if (std::memcmp(archive_.data() + at_, "070701", 6) != 0) return Err(Errno::kINVAL);
     Entry e{};
@@ -190,10 +189,21 @@ class Unpacker {
     return inode.setattr(park_, change);
   }
 
+  // Starts at a page of the host file, and what is behind the end up to the next page is zeros, as
+  // a mapping of the last page must show.
+  bool mappable(std::span<const std::byte> contents, uint64_t offset) const {
+    if (offset % kPageSize != 0) return false;
+    const std::byte* end = contents.data() + contents.size();
+    size_t tail = page_ceil(contents.size()) - contents.size();
+    if (tail > static_cast<size_t>(archive_.data() + archive_.size() - end)) return false;
+    return std::all_of(end, end + tail, [](std::byte b) { return b == std::byte{0}; });
+  }
+
   Result<> fill(const Ref<Inode>& inode, const Entry& e) {
     if (e.contents.empty()) return {};
     std::optional<ArchiveFile> where = file_;
     if (where) where->offset += static_cast<uint64_t>(e.contents.data() - archive_.data());
+    if (where && !mappable(e.contents, where->offset)) where.reset();
     return inode->set_contents(make_ref<ArchiveBytes>(vfs_.mem(), e.contents, where));
   }
 

@@ -24,8 +24,9 @@ Result<uint64_t> parse_size(std::string_view text, uint64_t total_bytes) {
   if (error != std::errc() || end == text.data()) return Err(Errno::kINVAL);
   std::string_view suffix = text.substr(static_cast<size_t>(end - text.data()));
   if (suffix.empty()) return value;
-  if (suffix == "%") return static_cast<uint64_t>(static_cast<double>(total_bytes) / 100 *
-                                                  static_cast<double>(value));
+  if (suffix == "%")
+    return static_cast<uint64_t>(static_cast<double>(total_bytes) / 100 *
+                                 static_cast<double>(value));
   int shift = 0;
   switch (suffix.size() == 1 ? suffix[0] | 0x20 : 0) {
     case 'k':
@@ -113,8 +114,7 @@ void register_tmpfs(Vfs& vfs) {
     vfs.register_fs({name, false,
                      [unlimited](Park&, Vfs& v, const std::string&, const std::string& options,
                                  Ref<Inode>* root) -> Result<Ref<SuperBlock>> {
-                       TmpfsOptions o =
-                           TRY(parse_tmpfs_options(options, v.mem().total_pages()));
+                       TmpfsOptions o = TRY(parse_tmpfs_options(options, v.mem().total_pages()));
                        if (unlimited) {
                          o.max_pages = o.max_inodes = UINT64_MAX;
                          o.mode = 0755;
@@ -129,7 +129,8 @@ Result<FsStat> TmpfsSuper::statfs(Park&) {
   st.type = kTmpfsMagic;
   if (limits.max_pages != UINT64_MAX) {
     st.blocks = limits.max_pages;
-    st.blocks_free = st.blocks_avail = limits.max_pages - std::min(limits.max_pages, budget->used());
+    st.blocks_free = st.blocks_avail =
+        limits.max_pages - std::min(limits.max_pages, budget->used());
   }
   if (limits.max_inodes != UINT64_MAX) {
     st.files = limits.max_inodes;
@@ -141,8 +142,10 @@ Result<FsStat> TmpfsSuper::statfs(Park&) {
 
 std::string TmpfsSuper::options() const {
   std::string out;
-  if (limits.max_pages != UINT64_MAX) absl::StrAppendFormat(&out, ",size=%dk", limits.max_pages * 4);
-  if (limits.max_inodes != UINT64_MAX) absl::StrAppendFormat(&out, ",nr_inodes=%d", limits.max_inodes);
+  if (limits.max_pages != UINT64_MAX)
+    absl::StrAppendFormat(&out, ",size=%dk", limits.max_pages * 4);
+  if (limits.max_inodes != UINT64_MAX)
+    absl::StrAppendFormat(&out, ",nr_inodes=%d", limits.max_inodes);
   if (limits.mode != 01777) absl::StrAppendFormat(&out, ",mode=%o", limits.mode);
   if (limits.uid != 0) absl::StrAppendFormat(&out, ",uid=%d", limits.uid);
   if (limits.gid != 0) absl::StrAppendFormat(&out, ",gid=%d", limits.gid);

@@ -120,8 +120,8 @@ TmpfsRegular::TmpfsRegular(Ref<TmpfsSuper> sb, const MakeNode& node) : TmpfsInod
 Result<FileAttr> TmpfsRegular::getattr(Park&) {
   FileAttr a = attr_;
   a.size = size();
-  a.blocks = borrowed_ != nullptr ? page_ceil(a.size) / 512
-                                  : pages_->resident_pages() * (kPageSize / 512);
+  a.blocks =
+      borrowed_ != nullptr ? page_ceil(a.size) / 512 : pages_->resident_pages() * (kPageSize / 512);
   return a;
 }
 
@@ -185,8 +185,8 @@ Result<> TmpfsRegular::own_contents(Park& park) {
 }
 
 Result<> TmpfsRegular::add_seals(uint32_t seals) {
-  if ((seals & ~(kSealSeal | kSealShrink | kSealGrow | kSealWrite | kSealFutureWrite |
-                 kSealExec)) != 0) {
+  if ((seals &
+       ~(kSealSeal | kSealShrink | kSealGrow | kSealWrite | kSealFutureWrite | kSealExec)) != 0) {
     return Err(Errno::kINVAL);
   }
   if ((seals_ & kSealSeal) != 0) return Err(Errno::kPERM);
