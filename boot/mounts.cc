@@ -1,0 +1,128 @@
+#include "boot/mounts.h"
+
+#include <fcntl.h>
+
+#include "absl/strings/str_format.h"
+#include "boot/builtin_root.h"
+#include "hostio/sys/file.h"
+#include "ukernel/dev/mem/mem_devices.h"
+#include "ukernel/fs/devfs/devfs.h"
+#include "ukernel/fs/hostfs/hostfs.h"
+#include "ukernel/fs/initramfs/initramfs.h"
+#include "ukernel/fs/overlay/overlay.h"
+#include "ukernel/fs/pipefs/pipe.h"
+#include "ukernel/fs/tmpfs/tmpfs.h"
+
+namespace uk::boot {
+namespace {
+
+std::string sentence(const std::string& what, Errno e, const char* what_to_do) {
+  return absl::StrFormat("%s: %s; %s", what, errno_text(e), what_to_do);
+}
+
+void register_all(Kernel& kernel) {
+  register_tmpfs(kernel.vfs);
+  register_devfs(kernel.vfs);
+  register_mem_devices(kernel.vfs, [&kernel](std::span<std::byte> out) { kernel.random(out); });
+  kernel.vfs.set_fifo_opener([](Park& park, const Path& path, int flags, const Cred&) {
+    return open_fifo(park, path, flags);
+  });
+  kernel.pipefs = make_pipefs();
+}
+
+Result<Ref<SuperBlock>> builtin_root(Park& park, Vfs& vfs, Ref<Inode>* root) {
+  TmpfsOptions options;
+  options.mode = 0755;
+  Ref<SuperBlock> sb = make_tmpfs(vfs, options, root);
+  TRY(unpack_initramfs(park, vfs, *root, builtin_root_cpio()));
+  return sb;
+}
+
+// The root as --root and --overlay say.
+std::string mount_slash(Park& park, Kernel& kernel, const RunOptions& options) {
+  Vfs& vfs = kernel.vfs;
+  Ref<Inode> root;
+  Ref<SuperBlock> sb;
+  std::string source = "rootfs";
+  if (options.root.kind == RootSpec::Kind::kBuiltin) {
+    auto made = builtin_root(park, vfs, &root);
+    if (!made) return sentence("root builtin", made.error(), "give a larger --mem");
+    sb = *made;
+  } else {
+    source = options.root.path;
+    auto made = make_hostfs(
+        vfs, source, {.writable = options.root.writable, .stable = !options.root.writable}, &root);
+    if (!made)
+      return sentence("root " + source, made.error(),
+                      "give a directory you can read to --root=dir:PATH");
+    sb = *made;
+    if (!options.root.writable && options.overlay == RunOptions::Overlay::kMemory) {
+      auto overlay = make_overlay(park, vfs, sb, root, &root);
+      if (!overlay) return sentence("overlay", overlay.error(), "give a larger --mem");
+      sb = *overlay;
+      source = "overlay";
+    } else if (!options.root.writable) {
+      sb->read_only = true;
+    }
+  }
+  auto mounted = vfs.new_root(park, *kernel.mounts, sb, root, source, 0);
+  if (!mounted) return sentence("root " + source, mounted.error(), "give another --root");
+  return "";
+}
+
+// Mounts a pseudo filesystem if its type exists and the root has the directory.
+void mount_if_possible(Park& park, Kernel& kernel, const FsContext& ctx, const char* type,
+                       const char* at, const std::string& options = "") {
+  for (const FsType& t : kernel.vfs.fs_types()) {
+    if (t.name != type) continue;
+    auto path = kernel.vfs.walk(park, ctx, {}, at, kWalkFollow | kWalkDirectory);
+    if (!path) return;
+    auto mounted = kernel.vfs.mount(park, ctx, *path, type, type, options, 0);
+    if (!mounted) kernel.log.warn("mount %s on %s: %s", type, at, errno_text(mounted.error()));
+  }
+}
+
+std::string mount_host_dirs(Park& park, Kernel& kernel, const FsContext& ctx,
+                            const RunOptions& options) {
+  for (const MountSpec& m : options.mounts) {
+    const std::string what = absl::StrFormat("mount %s:%s", m.host, m.guest);
+    auto at = kernel.vfs.walk(park, ctx, {}, m.guest, kWalkFollow | kWalkDirectory);
+    if (!at && at.error() == Errno::kNOENT) {
+      if (auto made = kernel.vfs.mkdir(park, ctx, {}, m.guest, 0755); !made)
+        return sentence(what, made.error(), "give a guest directory that exists");
+      at = kernel.vfs.walk(park, ctx, {}, m.guest, kWalkFollow | kWalkDirectory);
+    }
+    if (!at) return sentence(what, at.error(), "give a guest directory that exists");
+    Ref<Inode> root;
+    auto sb = make_hostfs(kernel.vfs, m.host, {.writable = !m.read_only, .stable = false}, &root);
+    if (!sb) return sentence(what, sb.error(), "give a host directory you can read");
+    auto dentry = make_ref<Dentry>(nullptr, "", root);
+    auto mounted =
+        kernel.vfs.attach(*kernel.mounts, *at, *sb, dentry, m.host, m.read_only ? kMntRdonly : 0);
+    if (!mounted) return sentence(what, mounted.error(), "give another guest directory");
+  }
+  return "";
+}
+
+}  // namespace
+
+FsContext kernel_root_context(Kernel& kernel, const Ref<Cred>& cred) {
+  Path root(kernel.mounts->root, kernel.mounts->root->root);
+  return FsContext{root, root, cred.get(), 022, kernel.mounts.get()};
+}
+
+std::string mount_root(Park& park, Kernel& kernel, const RunOptions& options) {
+  register_all(kernel);
+  if (std::string why = mount_slash(park, kernel, options); !why.empty()) return why;
+  auto cred = make_ref<Cred>();
+  FsContext ctx = kernel_root_context(kernel, cred);
+  if (auto dev = mount_dev(park, kernel.vfs, ctx); !dev)
+    kernel.log.warn("mount /dev: %s", errno_text(dev.error()));
+  mount_if_possible(park, kernel, ctx, "proc", "/proc");
+  mount_if_possible(park, kernel, ctx, "sysfs", "/sys");
+  mount_if_possible(park, kernel, ctx, "tmpfs", "/tmp", "mode=1777");
+  mount_if_possible(park, kernel, ctx, "tmpfs", "/run", "mode=755");
+  return mount_host_dirs(park, kernel, ctx, options);
+}
+
+}  // namespace uk::boot

@@ -1,0 +1,9 @@
+#include "boot/platforms.h"
+
+#include "ukernel/platform/ptrace/ptrace_platform.h"
+
+namespace uk::boot {
+
+void register_platforms(PlatformRegistry& registry) { register_ptrace(registry); }
+
+}  // namespace uk::boot
