@@ -4,10 +4,13 @@
 
 // Each family header declares `Result<int64_t> sys_NAME(Task& task, ...)` for its calls.
 // IWYU pragma: begin_exports
+#include "syscalls/cred.h"
 #include "syscalls/fs_io.h"
 #include "syscalls/fs_names.h"
 #include "syscalls/fs_open.h"
 #include "syscalls/fs_stat.h"
+#include "syscalls/limits.h"
+#include "syscalls/mm.h"
 #include "syscalls/pipe.h"
 #include "syscalls/poll.h"
 // IWYU pragma: end_exports

@@ -1,0 +1,25 @@
+// The mmap family: mmap(2), munmap(2), mprotect(2), mremap(2), madvise(2), msync(2), mincore(2),
+// mlock(2), brk(2).
+#pragma once
+
+#include "syscalls/decode.h"
+
+namespace uk {
+
+Result<int64_t> sys_mmap(Task& task, UserAddr addr, size_t len, Hex prot, Hex flags, Fd fd,
+                         uint64_t offset);
+Result<int64_t> sys_munmap(Task& task, UserAddr addr, size_t len);
+Result<int64_t> sys_mprotect(Task& task, UserAddr addr, size_t len, Hex prot);
+Result<int64_t> sys_mremap(Task& task, UserAddr addr, size_t old_len, size_t new_len, Hex flags,
+                           UserAddr new_addr);
+Result<int64_t> sys_madvise(Task& task, UserAddr addr, size_t len, int advice);
+Result<int64_t> sys_msync(Task& task, UserAddr addr, size_t len, int flags);
+Result<int64_t> sys_mincore(Task& task, UserAddr addr, size_t len, UserOut<uint8_t> vec);
+Result<int64_t> sys_mlock(Task& task, UserAddr addr, size_t len);
+Result<int64_t> sys_mlock2(Task& task, UserAddr addr, size_t len, int flags);
+Result<int64_t> sys_munlock(Task& task, UserAddr addr, size_t len);
+Result<int64_t> sys_mlockall(Task& task, int flags);
+Result<int64_t> sys_munlockall(Task& task);
+Result<int64_t> sys_brk(Task& task, UserAddr addr);
+
+}  // namespace uk
