@@ -6,11 +6,15 @@
 #include "boot/builtin_root.h"
 #include "hostio/sys/file.h"
 #include "ukernel/dev/mem/mem_devices.h"
+#include "ukernel/dev/tty/pty.h"
 #include "ukernel/fs/devfs/devfs.h"
+#include "ukernel/fs/devpts/devpts.h"
 #include "ukernel/fs/hostfs/hostfs.h"
 #include "ukernel/fs/initramfs/initramfs.h"
 #include "ukernel/fs/overlay/overlay.h"
 #include "ukernel/fs/pipefs/pipe.h"
+#include "ukernel/fs/procfs/procfs.h"
+#include "ukernel/fs/sysfs/sysfs.h"
 #include "ukernel/fs/tmpfs/tmpfs.h"
 
 namespace uk::boot {
@@ -23,6 +27,9 @@ std::string sentence(const std::string& what, Errno e, const char* what_to_do) {
 void register_all(Kernel& kernel) {
   register_tmpfs(kernel.vfs);
   register_devfs(kernel.vfs);
+  register_procfs(kernel);
+  register_sysfs(kernel.vfs, kernel.options.cpus);
+  register_devpts(kernel.vfs, register_ptys(kernel));
   register_mem_devices(kernel.vfs, [&kernel](std::span<std::byte> out) { kernel.random(out); });
   kernel.vfs.set_fifo_opener([](Park& park, const Path& path, int flags, const Cred&) {
     return open_fifo(park, path, flags);

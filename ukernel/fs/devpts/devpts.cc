@@ -1,0 +1,205 @@
+#include "ukernel/fs/devpts/devpts.h"
+
+#include <dirent.h>
+
+#include <charconv>
+#include <vector>
+
+namespace uk {
+namespace {
+
+constexpr uint64_t kDevptsMagic = 0x1cd1;
+constexpr uint64_t kPtmxIno = 2;
+
+struct Options {
+  uint32_t mode = 0600, ptmx_mode = 0;
+  uint32_t gid = 0;
+  bool set_gid = false;
+};
+
+class PtsSuper final : public SuperBlock {
+ public:
+  PtsSuper(Ref<PtyTable> t, Options o, std::string text)
+      : table(std::move(t)), opts(o), text_(std::move(text)) {}
+  std::string_view fs_type() const override { return "devpts"; }
+  Result<FsStat> statfs(Park&) override {
+    FsStat s;
+    s.type = kDevptsMagic;
+    return s;
+  }
+  std::string options() const override { return text_; }
+  bool volatile_names() const override { return true; }
+  const Ref<PtyTable> table;
+  const Options opts;
+
+ private:
+  std::string text_;
+};
+
+void apply(FileAttr& attr, const AttrChange& c) {
+  if (c.mode) attr.mode = (attr.mode & S_IFMT) | *c.mode;
+  if (c.uid) attr.uid = *c.uid;
+  if (c.gid) attr.gid = *c.gid;
+  if (c.atime) attr.atime = *c.atime;
+  if (c.mtime) attr.mtime = *c.mtime;
+  if (c.ctime) attr.ctime = *c.ctime;
+}
+
+class PtsInode final : public Inode {
+ public:
+  PtsInode(Ref<SuperBlock> sb, Ref<Pty> pty) : Inode(std::move(sb)), pty_(std::move(pty)) {}
+  uint32_t type() const override { return S_IFCHR; }
+  Result<FileAttr> getattr(Park&) override {
+    FileAttr a = pty_->attr;
+    a.dev = sb().dev;
+    return a;
+  }
+  Result<> setattr(Park&, const AttrChange& c) override {
+    apply(pty_->attr, c);
+    return {};
+  }
+  bool same_as(const Inode& other) const override {
+    auto* o = dynamic_cast<const PtsInode*>(&other);
+    return o != nullptr && o->pty_ == pty_ && !pty_->master_gone();
+  }
+
+ private:
+  Ref<Pty> pty_;
+};
+
+class PtmxInode final : public Inode {
+ public:
+  explicit PtmxInode(Ref<SuperBlock> s) : Inode(std::move(s)) {}
+  uint32_t type() const override { return S_IFCHR; }
+  Result<FileAttr> getattr(Park&) override {
+    FileAttr a;
+    a.ino = kPtmxIno;
+    a.dev = sb().dev;
+    a.rdev = make_dev(5, 2);
+    a.mode = S_IFCHR | static_cast<PtsSuper&>(sb()).opts.ptmx_mode;
+    return a;
+  }
+  bool same_as(const Inode& other) const override {
+    return &other.sb() == &sb() && dynamic_cast<const PtmxInode*>(&other) != nullptr;
+  }
+};
+
+class RootFile final : public File {
+ public:
+  RootFile(Path path, int flags, Ref<PtyTable> table)
+      : File(std::move(path), flags), table_(std::move(table)) {}
+  bool seekable() const override { return true; }
+  Result<uint64_t> seek(Park&, int64_t offset, int whence) override {
+    if (whence == SEEK_CUR) offset += static_cast<int64_t>(pos);
+    if ((whence != SEEK_SET && whence != SEEK_CUR) || offset < 0) return Err(Errno::kINVAL);
+    return pos = static_cast<uint64_t>(offset);
+  }
+  Result<size_t> read(Park&, IoSink&, uint64_t) override { return Err(Errno::kISDIR); }
+  // Positions 0, 1, 2 are ".", "..", "ptmx"; then number + 3.
+  Result<> readdir(Park&, const DirVisitor& visit) override {
+    static constexpr struct {
+      const char* name;
+      uint64_t ino;
+      uint8_t type;
+    } kFixed[] = {{".", 1, DT_DIR}, {"..", 1, DT_DIR}, {"ptmx", kPtmxIno, DT_CHR}};
+    for (; pos < std::size(kFixed); ++pos) {
+      const auto& f = kFixed[pos];
+      if (!visit({f.ino, pos + 1, f.type, f.name})) return {};
+    }
+    const auto& all = table_->all();
+    for (auto it = all.lower_bound(static_cast<int>(pos - 3)); it != all.end(); ++it) {
+      if (it->second->master_gone()) continue;
+      const uint64_t next = static_cast<uint64_t>(it->first) + 4;
+      std::string name = std::to_string(it->first);
+      if (!visit({it->second->attr.ino, next, DT_CHR, name})) return {};
+      pos = next;
+    }
+    return {};
+  }
+
+ private:
+  Ref<PtyTable> table_;
+};
+
+class RootInode final : public Inode {
+ public:
+  RootInode(Ref<SuperBlock> s, FileTime now) : Inode(std::move(s)) {
+    attr_.ino = 1;
+    attr_.mode = S_IFDIR | 0755;
+    attr_.nlink = 2;
+    attr_.atime = attr_.mtime = attr_.ctime = now;
+  }
+  uint32_t type() const override { return S_IFDIR; }
+  Result<FileAttr> getattr(Park&) override {
+    attr_.dev = sb().dev;
+    return attr_;
+  }
+  Result<> setattr(Park&, const AttrChange& c) override {
+    apply(attr_, c);
+    return {};
+  }
+  Result<Ref<Inode>> lookup(Park&, std::string_view name) override {
+    Ref<SuperBlock> super(&sb());
+    if (name == "ptmx") return Ref<Inode>(make_ref<PtmxInode>(super));
+    int index = -1;
+    auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), index);
+    const bool canonical = name.size() == 1 || (!name.empty() && name[0] != '0');
+    if (error != std::errc{} || end != name.data() + name.size() || index < 0 || !canonical)
+      return Err(Errno::kNOENT);
+    Ref<Pty> pty = table().find(index);
+    if (!pty) return Err(Errno::kNOENT);
+    return Ref<Inode>(make_ref<PtsInode>(super, pty));
+  }
+  Result<Ref<File>> open(Park&, const Path& path, int flags, const Cred&) override {
+    return Ref<File>(make_ref<RootFile>(path, flags, Ref<PtyTable>(&table())));
+  }
+  bool same_as(const Inode& other) const override { return this == &other; }
+
+ private:
+  PtyTable& table() { return *static_cast<PtsSuper&>(sb()).table; }
+  FileAttr attr_;
+};
+
+Result<Options> parse(std::string_view text) {
+  Options o;
+  while (!text.empty()) {
+    std::string_view one = text.substr(0, text.find(','));
+    text.remove_prefix(std::min(text.size(), one.size() + 1));
+    const size_t eq = one.find('=');
+    const std::string_view key = one.substr(0, eq);
+    const std::string_view value = eq == one.npos ? "" : one.substr(eq + 1);
+    if (key == "newinstance" || key == "max" || one.empty()) continue;
+    uint32_t number = 0;
+    const int base = key.ends_with("mode") ? 8 : 10;
+    auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number, base);
+    if (error != std::errc{} || end != value.data() + value.size()) return Err(Errno::kINVAL);
+    if (key == "mode") {
+      o.mode = number & 07777;
+    } else if (key == "ptmxmode") {
+      o.ptmx_mode = number & 07777;
+    } else if (key == "gid") {
+      o.gid = number;
+      o.set_gid = true;
+    } else if (key != "uid") {
+      return Err(Errno::kINVAL);
+    }
+  }
+  return o;
+}
+
+}  // namespace
+
+void register_devpts(Vfs& vfs, Ref<PtyTable> table) {
+  vfs.register_fs({"devpts", false,
+                   [table](Park&, Vfs& v, const std::string&, const std::string& text,
+                           Ref<Inode>* root) -> Result<Ref<SuperBlock>> {
+                     Options o = TRY(parse(text));
+                     table->new_mode = o.mode;
+                     if (o.set_gid) table->new_gid = o.gid;
+                     Ref<SuperBlock> sb = make_ref<PtsSuper>(table, o, text);
+                     *root = make_ref<RootInode>(sb, v.now());
+                     return sb;
+                   }});
+}
+
+}  // namespace uk

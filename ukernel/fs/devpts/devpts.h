@@ -1,0 +1,12 @@
+// devpts: the directory of pseudo terminals, /dev/pts (pts(4)). One instance: all mounts show the
+// same terminals. Lookups only; nothing here suspends. Mount options: gid=, mode=, ptmxmode=.
+#pragma once
+
+#include "ukernel/dev/tty/pty.h"
+#include "ukernel/vfs/vfs.h"
+
+namespace uk {
+
+void register_devpts(Vfs& vfs, Ref<PtyTable> table);
+
+}  // namespace uk

@@ -1,0 +1,229 @@
+// /proc/PID/stat, statm and status (proc(5)).
+#include "absl/strings/str_format.h"
+#include "ukernel/dev/tty/tty.h"
+#include "ukernel/fs/procfs/pid_files.h"
+
+namespace uk::procfs {
+namespace {
+
+constexpr uint64_t kNsPerTick = 10'000'000;  // USER_HZ is 100
+constexpr uint64_t kKbPerPage = kPageSize / 1024;
+
+struct Sets {
+  SigSet ignored, caught;
+};
+Sets handler_sets(const Task& t) {
+  Sets s;
+  const Ref<SigHandlers>& h = t.group->handlers;
+  if (!h) return s;
+  for (int n = 1; n <= kSignals; ++n) {
+    const uint64_t handler = h->actions[static_cast<size_t>(n)].handler;
+    if (handler == 1) s.ignored.add(n);
+    if (handler > 1) s.caught.add(n);
+  }
+  return s;
+}
+
+// Time and faults of the one thread or, for a process's directory, of all of it.
+Usage usage_of(const Task& t) { return t.is_leader() ? t.group->usage() : t.usage_now(); }
+
+const char* state_name(char letter) {
+  switch (letter) {
+    case 'R':
+      return "R (running)";
+    case 'S':
+      return "S (sleeping)";
+    case 'T':
+      return "T (stopped)";
+    case 't':
+      return "t (tracing stop)";
+    case 'Z':
+      return "Z (zombie)";
+    default:
+      return "X (dead)";
+  }
+}
+
+int parent_of(const Task& t) { return t.group->parent != nullptr ? t.group->parent->tgid : 0; }
+
+uint64_t cpu_mask(const Task& t, int cpus) {
+  const uint64_t all = cpus >= 64 ? ~0ull : (1ull << cpus) - 1;
+  return t.sched.affinity & all;
+}
+
+// "0-3,5" from a mask.
+std::string cpu_list(uint64_t mask) {
+  std::string out;
+  for (int i = 0; i < 64; ++i) {
+    if (((mask >> i) & 1) == 0) continue;
+    int last = i;
+    while (last < 63 && ((mask >> (last + 1)) & 1)) ++last;
+    if (!out.empty()) out += ',';
+    out += std::to_string(i);
+    if (last > i) out += "-" + std::to_string(last);
+    i = last;
+  }
+  return out;
+}
+
+std::string escape_comm(std::string_view comm) {
+  std::string out;
+  for (char ch : comm) {
+    if (ch == '\n') {
+      out += "\\n";
+    } else if (ch == '\\') {
+      out += "\\\\";
+    } else {
+      out += ch;
+    }
+  }
+  return out;
+}
+
+void add_memory(std::string& out, const MmStats& m) {
+  const struct {
+    const char* name;
+    uint64_t pages;
+  } rows[] = {
+      {"VmPeak", std::max(m.peak_pages, m.total_pages)},
+      {"VmSize", m.total_pages},
+      {"VmLck", m.locked_pages},
+      {"VmPin", 0},
+      {"VmHWM", std::max(m.peak_rss_pages, m.rss_pages)},
+      {"VmRSS", m.rss_pages},
+      {"RssAnon", m.rss_pages - std::min(m.rss_pages, m.rss_file_pages + m.rss_shmem_pages)},
+      {"RssFile", m.rss_file_pages},
+      {"RssShmem", m.rss_shmem_pages},
+      {"VmData", m.data_pages},
+      {"VmStk", m.stack_pages},
+      {"VmExe", m.exec_pages},
+      {"VmLib", 0},
+      {"VmPTE", (m.total_pages / 512 + 1)},
+      {"VmSwap", 0},
+  };
+  for (const auto& r : rows)
+    absl::StrAppendFormat(&out, "%s:\t%8d kB\n", r.name, r.pages * kKbPerPage);
+  out += "HugetlbPages:\t       0 kB\nCoreDumping:\t0\nTHP_enabled:\t0\n";
+}
+
+}  // namespace
+
+char state_letter(const Task& t) {
+  switch (t.state) {
+    case TaskState::kZombie:
+      return 'Z';
+    case TaskState::kDead:
+      return 'X';
+    case TaskState::kStopped:
+      return 'T';
+    case TaskState::kTraced:
+      return 't';
+    case TaskState::kRunning:
+      break;
+  }
+  // In user mode, or on its way there or back: nothing is waited for.
+  return t.fiber != nullptr && t.syscall_nr >= 0 && t.fiber->wait_reason() != nullptr ? 'S' : 'R';
+}
+
+Result<std::string> show_statm(Ctx& c) {
+  if (!c.task->mm_ref()) return "0 0 0 0 0 0 0\n";
+  const MmStats m = c.task->mm().stats();
+  return absl::StrFormat("%d %d %d %d 0 %d 0\n", m.total_pages, m.rss_pages,
+                         m.rss_file_pages + m.rss_shmem_pages, m.exec_pages,
+                         m.data_pages + m.stack_pages);
+}
+
+Result<std::string> show_stat(Ctx& c) {
+  const Task& t = *c.task;
+  const ThreadGroup& g = *t.group;
+  const bool full = may_inspect(c.opener, t, c.kernel);
+  const Usage u = usage_of(t);
+  const Usage& kids = g.dead_children;
+  MmStats m{};
+  AddressSpace::Image image;
+  if (t.mm_ref()) {
+    m = t.mm().stats();
+    image = t.mm().image;
+  }
+  int pgid = 0, sid = 0, tpgid = -1;
+  uint64_t tty = 0;
+  if (g.group) {
+    pgid = g.group->pgid;
+    if (const Ref<Session>& s = g.group->session) {
+      sid = s->sid;
+      if (s->tty != nullptr) tty = s->tty->rdev(), tpgid = s->tty->foreground_pgid();
+    }
+  }
+  const bool rt =
+      t.sched.sched_class == SchedClass::kFifo || t.sched.sched_class == SchedClass::kRr;
+  const int priority = rt ? -1 - t.sched.rt_priority : 20 + t.sched.nice;
+  const Sets sets = handler_sets(t);
+  auto address = [&](uint64_t a) { return full ? a : (a != 0 ? 1 : 0); };
+  std::string out = absl::StrFormat("%d (%s) %c %d %d %d %d %d %d", t.tid, escape_comm(t.comm),
+                                    state_letter(t), parent_of(t), pgid, sid, tty, tpgid, 0x400000);
+  absl::StrAppendFormat(&out, " %d %d %d %d %d %d %d %d", u.min_faults, kids.min_faults,
+                        u.maj_faults, kids.maj_faults, u.utime_ns / kNsPerTick,
+                        u.stime_ns / kNsPerTick, kids.utime_ns / kNsPerTick,
+                        kids.stime_ns / kNsPerTick);
+  absl::StrAppendFormat(&out, " %d %d %d 0 %d %d %d %d", priority, t.sched.nice, g.threads.size(),
+                        t.start_ns / kNsPerTick, m.total_pages * kPageSize, m.rss_pages,
+                        g.rlimits[5].cur);
+  absl::StrAppendFormat(&out, " %d %d %d 0 0", address(image.start_code), address(image.end_code),
+                        full ? image.start_stack : 0);
+  absl::StrAppendFormat(&out, " %d %d %d %d", (t.pending.pending()).bits() & 0x7fffffff,
+                        t.blocked.bits() & 0x7fffffff, sets.ignored.bits() & 0x7fffffff,
+                        sets.caught.bits() & 0x7fffffff);
+  absl::StrAppendFormat(&out, " %d 0 0 %d %d %d %d 0 0 0", state_letter(t) == 'S' ? 1 : 0,
+                        g.exit_signal < 0 ? 0 : g.exit_signal, t.sched.cpu,
+                        rt ? t.sched.rt_priority : 0, static_cast<int>(t.sched.sched_class));
+  absl::StrAppendFormat(&out, " %d %d %d %d %d %d %d %d\n", address(image.start_data),
+                        address(image.end_data), full && t.mm_ref() ? t.mm().brk_start() : 0,
+                        address(image.arg_start), address(image.arg_end), address(image.env_start),
+                        address(image.env_end), full ? t.exit_code : 0);
+  return out;
+}
+
+Result<std::string> show_status(Ctx& c) {
+  const Task& t = *c.task;
+  const ThreadGroup& g = *t.group;
+  const Cred& cred = t.cred();
+  std::string out = absl::StrFormat("Name:\t%s\n", escape_comm(t.comm));
+  if (t.fs_) absl::StrAppendFormat(&out, "Umask:\t%04o\n", t.fs_->umask);
+  absl::StrAppendFormat(&out,
+                        "State:\t%s\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t%d\n"
+                        "Uid:\t%d\t%d\t%d\t%d\nGid:\t%d\t%d\t%d\t%d\nFDSize:\t%d\nGroups:\t",
+                        state_name(state_letter(t)), t.tgid(), t.tid, parent_of(t),
+                        t.tracer != nullptr ? t.tracer->tid : 0, cred.uid, cred.euid, cred.suid,
+                        cred.fsuid, cred.gid, cred.egid, cred.sgid, cred.fsgid,
+                        t.fds_ ? (t.fds_->highest() / 64 + 1) * 64 : 0);
+  for (uint32_t group : cred.groups) absl::StrAppendFormat(&out, "%d ", group);
+  const int pgid = g.group ? g.group->pgid : 0;
+  const int sid = g.group && g.group->session ? g.group->session->sid : 0;
+  absl::StrAppendFormat(&out, "\nNStgid:\t%d\nNSpid:\t%d\nNSpgid:\t%d\nNSsid:\t%d\nKthread:\t0\n",
+                        t.tgid(), t.tid, pgid, sid);
+  if (t.mm_ref()) add_memory(out, t.mm().stats());
+  const Sets sets = handler_sets(t);
+  absl::StrAppendFormat(
+      &out,
+      "Threads:\t%d\nSigQ:\t0/%d\nSigPnd:\t%016x\nShdPnd:\t%016x\nSigBlk:\t%016x\nSigIgn:\t%016x\n"
+      "SigCgt:\t%016x\n",
+      g.threads.size(), g.rlimits[11].cur, t.pending.pending().bits(), g.pending.pending().bits(),
+      t.blocked.bits(), sets.ignored.bits(), sets.caught.bits());
+  absl::StrAppendFormat(&out,
+                        "CapInh:\t%016x\nCapPrm:\t%016x\nCapEff:\t%016x\nCapBnd:\t%016x\n"
+                        "CapAmb:\t%016x\nNoNewPrivs:\t%d\nSeccomp:\t0\nSeccomp_filters:\t0\n"
+                        "Speculation_Store_Bypass:\tunknown\n"
+                        "SpeculationIndirectBranch:\tunknown\n",
+                        cred.cap_inheritable, cred.cap_permitted, cred.cap_effective,
+                        cred.cap_bounding, cred.cap_ambient, cred.no_new_privs ? 1 : 0);
+  const uint64_t cpus = cpu_mask(t, c.kernel.vcpus.count());
+  absl::StrAppendFormat(&out,
+                        "Cpus_allowed:\t%x\nCpus_allowed_list:\t%s\nMems_allowed:\t1\n"
+                        "Mems_allowed_list:\t0\nvoluntary_ctxt_switches:\t%d\n"
+                        "nonvoluntary_ctxt_switches:\t%d\n",
+                        cpus, cpu_list(cpus), t.sched.voluntary_switches,
+                        t.sched.involuntary_switches);
+  return out;
+}
+
+}  // namespace uk::procfs

@@ -1,0 +1,255 @@
+#include "ukernel/fs/procfs/proc_node.h"
+
+#include <dirent.h>
+
+#include <charconv>
+
+#include "ukernel/fs/procfs/procfs.h"
+#include "ukernel/task/current.h"
+
+namespace uk::procfs {
+namespace {
+
+constexpr size_t kMaxStore = 4096;
+constexpr uint64_t kProcMagic = 0x9fa0;
+
+constexpr uint8_t dirent_type(uint32_t mode) { return static_cast<uint8_t>((mode & S_IFMT) >> 12); }
+
+class TextFile final : public File {
+ public:
+  TextFile(Path path, int flags, Ref<Node> node, Ref<const Cred> opener)
+      : File(std::move(path), flags), node_(std::move(node)), opener_(std::move(opener)) {}
+
+  bool seekable() const override { return true; }
+  Result<size_t> read(Park& park, IoSink& to, uint64_t offset) override {
+    if (!made_ || offset == 0) {
+      text_ = TRY(node_->make_text(park, *opener_));
+      made_ = true;
+    }
+    if (offset >= text_.size()) return 0;
+    std::string piece =
+        text_.substr(offset, to.remaining());  // put() may suspend; text_ may change
+    return to.put(park, std::as_bytes(std::span(piece)));
+  }
+  Result<size_t> write(Park& park, IoSource& from, uint64_t& offset) override {
+    const size_t n = from.remaining();
+    std::string text(std::min(n, kMaxStore), '\0');
+    size_t got = TRY(from.get(park, std::as_writable_bytes(std::span(text))));
+    text.resize(got);
+    TRY(node_->store_text(park, *opener_, text));
+    offset += got;
+    return got;
+  }
+  Result<> truncate(Park&, uint64_t) override { return {}; }
+  Result<uint64_t> seek(Park&, int64_t offset, int whence) override {
+    if (whence != SEEK_SET && whence != SEEK_CUR) return Err(Errno::kINVAL);
+    int64_t to = 0;
+    if (__builtin_add_overflow(whence == SEEK_CUR ? static_cast<int64_t>(pos) : 0, offset, &to) ||
+        to < 0) {
+      return Err(Errno::kINVAL);
+    }
+    return pos = static_cast<uint64_t>(to);
+  }
+
+ private:
+  Ref<Node> node_;
+  Ref<const Cred> opener_;
+  std::string text_;
+  bool made_ = false;
+};
+
+class DirFile final : public File {
+ public:
+  DirFile(Path path, int flags, Ref<Node> node)
+      : File(std::move(path), flags), node_(std::move(node)) {}
+
+  bool seekable() const override { return true; }
+  Result<size_t> read(Park&, IoSink&, uint64_t) override { return Err(Errno::kISDIR); }
+  Result<uint64_t> seek(Park&, int64_t offset, int whence) override {
+    if (whence == SEEK_CUR) offset += static_cast<int64_t>(pos);
+    if ((whence != SEEK_SET && whence != SEEK_CUR) || offset < 0) return Err(Errno::kINVAL);
+    return pos = static_cast<uint64_t>(offset);
+  }
+  Result<> readdir(Park& park, const DirVisitor& visit) override {
+    if (pos == 0 || !listed_) {
+      names_ = TRY(node_->list(park));
+      names_.insert(names_.begin(), {{".", node_->ino(), DT_DIR}, {"..", 1, DT_DIR}});
+      listed_ = true;
+    }
+    while (pos < names_.size()) {
+      const Node::Name& n = names_[pos];
+      if (!visit({n.ino, pos + 1, n.type, n.name})) break;
+      ++pos;
+    }
+    return {};
+  }
+
+ private:
+  Ref<Node> node_;
+  std::vector<Node::Name> names_;
+  bool listed_ = false;
+};
+
+}  // namespace
+
+bool may_inspect(const Cred& cred, const Task& task, Kernel& kernel) {
+  const Task* self = current_task(kernel.reactor);
+  if (self != nullptr && self->group == task.group) return true;
+  if (cred.has(Cap::kSysPtrace)) return true;
+  const Cred& target = task.cred();
+  if (task.mm_ref() && !task.mm().dumpable) return false;
+  return cred.fsuid == target.uid && cred.fsuid == target.euid && cred.fsuid == target.suid &&
+         cred.fsgid == target.gid && cred.fsgid == target.egid && cred.fsgid == target.sgid &&
+         (target.cap_permitted & ~cred.cap_permitted) == 0;
+}
+
+Result<int64_t> parse_number(std::string_view text, int64_t low, int64_t high) {
+  while (!text.empty() && (text.back() == '\n' || text.back() == ' ' || text.back() == '\0' ||
+                           text.back() == '\t')) {
+    text.remove_suffix(1);
+  }
+  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
+  const bool hex = text.starts_with("0x");
+  if (hex) text.remove_prefix(2);
+  int64_t value = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, hex ? 16 : 10);
+  if (error != std::errc{} || end != text.data() + text.size()) return Err(Errno::kINVAL);
+  if (value < low || value > high) return Err(Errno::kINVAL);
+  return value;
+}
+
+Result<FsStat> Super::statfs(Park&) {
+  FsStat s;
+  s.type = kProcMagic;
+  return s;
+}
+
+Node::Node(Ref<SuperBlock> sb, const Entry* entry, uint32_t mode, uint64_t ino, Ref<Task> task)
+    : Inode(std::move(sb)), entry_(entry), mode_(mode), ino_(ino), task_(std::move(task)) {}
+
+bool Node::alive() const {
+  return task_ == nullptr || kernel().pids.task(task_->tid) == task_.get();
+}
+
+Result<FileAttr> Node::getattr(Park&) {
+  FileAttr a;
+  a.ino = ino_;
+  a.dev = sb().dev;
+  a.mode = mode_;
+  a.nlink = type() == S_IFDIR ? 2 : 1;
+  a.block_size = 1024;
+  // A task that may not be looked into belongs to root, but for its directory's own attributes.
+  if (task_ != nullptr) {
+    const bool open_to_all = type() == S_IFDIR && (mode_ & 0777) == 0555;
+    if (open_to_all || (task_->mm_ref() && task_->mm().dumpable)) {
+      a.uid = task_->cred().euid;
+      a.gid = task_->cred().egid;
+    }
+  }
+  a.atime = a.mtime = a.ctime = kernel().vfs.now();
+  return a;
+}
+
+Result<> Node::setattr(Park&, const AttrChange& c) {
+  // open(2) with O_TRUNC and shells' `>` must work; owners and modes are not ours to change.
+  if (c.mode || c.uid || c.gid) return Err(Errno::kPERM);
+  return {};
+}
+
+Result<> Node::check_access(const Cred& cred, uint32_t) {
+  if (entry_ != nullptr && entry_->inspect && task_ != nullptr &&
+      !may_inspect(cred, *task_, kernel())) {
+    return Err(Errno::kACCES);
+  }
+  return {};
+}
+
+bool Node::same_as(const Inode& other) const {
+  if (&other.sb() != &sb()) return false;
+  const auto& o = static_cast<const Node&>(other);
+  return o.ino_ == ino_ && o.entry_ == entry_ && o.mode_ == mode_ && o.task_ == task_ && alive();
+}
+
+uint64_t Node::child_ino(std::string_view name) const {
+  uint64_t h = 0xcbf29ce484222325ull ^ ino_;
+  for (char c : name) h = (h ^ static_cast<uint8_t>(c)) * 0x100000001b3ull;
+  return (h ^ (h >> 32)) & 0xffffffff;
+}
+
+Ref<Node> Node::make_child(const Entry& e) const {
+  if (e.make != nullptr) return e.make(*this, e, child_ino(e.name));
+  return make_ref<Node>(sb_ref(), &e, e.mode, child_ino(e.name), task_);
+}
+
+std::span<const Entry> Node::children() const {
+  if (entry_ == nullptr) return {};
+  return entry_->more != nullptr ? entry_->more() : entry_->children;
+}
+
+Result<Ref<Inode>> Node::lookup(Park&, std::string_view name) {
+  if (type() != S_IFDIR) return Err(Errno::kNOTDIR);
+  if (!alive()) return Err(Errno::kNOENT);
+  for (const Entry& e : children()) {
+    if (name == e.name && shows(e)) return Ref<Inode>(make_child(e));
+  }
+  return Err(Errno::kNOENT);
+}
+
+Result<std::vector<Node::Name>> Node::list(Park&) {
+  if (!alive()) return Err(Errno::kNOENT);
+  std::vector<Name> names;
+  for (const Entry& e : children()) {
+    if (shows(e)) names.push_back({e.name, child_ino(e.name), dirent_type(e.mode)});
+  }
+  return names;
+}
+
+Result<std::string> Node::make_text(Park& park, const Cred& opener) {
+  if (entry_ == nullptr || entry_->show == nullptr) return Err(Errno::kINVAL);
+  if (!alive()) return Err(Errno::kSRCH);
+  Ctx c{park, kernel(), super(), task_.get(), opener};
+  return entry_->show(c);
+}
+
+Result<> Node::store_text(Park& park, const Cred& opener, std::string_view text) {
+  if (entry_ == nullptr || entry_->store == nullptr) return Err(Errno::kIO);
+  if (!alive()) return Err(Errno::kSRCH);
+  Ctx c{park, kernel(), super(), task_.get(), opener};
+  return entry_->store(c, text);
+}
+
+Result<std::string> Node::readlink(Park& park) {
+  if (type() != S_IFLNK) return Err(Errno::kINVAL);
+  const Task* self = current_task(kernel().reactor);
+  if (self == nullptr) return Err(Errno::kACCES);
+  return make_text(park, self->cred());
+}
+
+Result<Ref<File>> Node::open(Park&, const Path& path, int flags, const Cred& cred) {
+  if (!alive()) return Err(Errno::kSRCH);
+  Ref<Node> self(this);
+  if (type() == S_IFDIR) return Ref<File>(make_ref<DirFile>(path, flags, self));
+  if (type() != S_IFREG) return Err(Errno::kLOOP);
+  if (entry_ != nullptr && entry_->show == nullptr && (flags & O_ACCMODE) == O_RDONLY)
+    return Err(Errno::kINVAL);
+  return Ref<File>(make_ref<TextFile>(path, flags, self, Ref<const Cred>(cred.copy())));
+}
+
+}  // namespace uk::procfs
+
+namespace uk {
+
+void register_procfs(Kernel& kernel) {
+  Kernel* k = &kernel;
+  procfs::Super::BootId boot_id;
+  kernel.random(boot_id);
+  kernel.vfs.register_fs({"proc", false,
+                          [k, boot_id](Park&, Vfs&, const std::string&, const std::string&,
+                                       Ref<Inode>* root) -> Result<Ref<SuperBlock>> {
+                            Ref<SuperBlock> sb = make_ref<procfs::Super>(*k, boot_id);
+                            *root = procfs::make_root(sb);
+                            return sb;
+                          }});
+}
+
+}  // namespace uk

@@ -1,0 +1,136 @@
+// The building blocks of procfs: tables of entries, and the inodes made from them. An entry is a
+// text file (show, store), a symbolic link, or a directory of entries; special directories
+// (numbers, descriptors, threads) are classes of their own (pid_dir.cc). Inodes are made by
+// lookups, on every walk.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ukernel/kernel.h"
+#include "ukernel/vfs/file.h"
+
+namespace uk::procfs {
+
+class Node;
+class Super;
+
+// What a show or store function gets. `task`: of the directory, null outside of /proc/PID.
+struct Ctx {
+  Park& park;
+  Kernel& kernel;
+  Super& super;
+  Task* task;
+  const Cred& opener;
+};
+
+struct Entry {
+  const char* name;
+  uint32_t mode;  // type and permission
+  Result<std::string> (*show)(Ctx&) = nullptr;
+  Result<> (*store)(Ctx&, std::string_view text) = nullptr;
+  std::span<const Entry> children = {};
+  bool inspect = false;     // only for who may trace the task (ptrace(2), access mode checking)
+  bool group_only = false;  // not in /proc/PID/task/TID
+  // A special inode.
+  Ref<Node> (*make)(const Node& dir, const Entry& entry, uint64_t ino) = nullptr;
+  std::span<const Entry> (*more)() = nullptr;  // children from another table
+};
+
+constexpr Entry text(const char* name, Result<std::string> (*show)(Ctx&), uint32_t perm = 0444,
+                     Result<> (*store)(Ctx&, std::string_view) = nullptr) {
+  return {name, S_IFREG | perm, show, store};
+}
+constexpr Entry inspect_text(const char* name, Result<std::string> (*show)(Ctx&),
+                             uint32_t perm = 0400) {
+  return {.name = name, .mode = S_IFREG | perm, .show = show, .inspect = true};
+}
+constexpr Entry link(const char* name, Result<std::string> (*show)(Ctx&)) {
+  return {name, S_IFLNK | 0777, show};
+}
+constexpr Entry dir(const char* name, std::span<const Entry> children) {
+  return {.name = name, .mode = S_IFDIR | 0555, .children = children};
+}
+
+// May a task with these credentials look into `task` (its memory map, descriptors, ...)?
+bool may_inspect(const Cred& cred, const Task& task, Kernel& kernel);
+
+class Super final : public SuperBlock {
+ public:
+  using BootId = std::array<std::byte, 16>;
+  Super(Kernel& k, const BootId& id) : kernel(k), boot_id(id) {}
+  std::string_view fs_type() const override { return "proc"; }
+  Result<FsStat> statfs(Park&) override;
+  bool volatile_names() const override { return true; }
+  Kernel& kernel;
+  const BootId boot_id;
+};
+
+// An inode; plain ones come from an Entry.
+class Node : public Inode {
+ public:
+  Node(Ref<SuperBlock> sb, const Entry* entry, uint32_t mode, uint64_t ino, Ref<Task> task);
+
+  uint32_t type() const override { return mode_ & S_IFMT; }
+  Result<FileAttr> getattr(Park& park) override;
+  Result<> setattr(Park&, const AttrChange&) override;
+  Result<> check_access(const Cred& cred, uint32_t may) override;
+  bool same_as(const Inode& other) const override;
+  Result<Ref<Inode>> lookup(Park& park, std::string_view name) override;
+  Result<Ref<Inode>> create(Park&, std::string_view, const MakeNode&) override {
+    return Err(Errno::kNOENT);
+  }
+  Result<std::string> readlink(Park& park) override;
+  Result<Ref<File>> open(Park& park, const Path& path, int flags, const Cred& cred) override;
+
+  struct Name {
+    std::string name;
+    uint64_t ino;
+    uint8_t type;  // DT_*
+  };
+  // A directory's names, without "." and "..".
+  virtual Result<std::vector<Name>> list(Park& park);
+
+  Super& super() const { return static_cast<Super&>(sb()); }
+  Kernel& kernel() const { return super().kernel; }
+  Ref<SuperBlock> sb_ref() const { return Ref<SuperBlock>(&sb()); }
+  Task* task() const { return task_.get(); }
+  Ref<Task> task_ref() const { return task_; }
+  const Entry* entry() const { return entry_; }
+  uint64_t ino() const { return ino_; }
+  uint32_t mode() const { return mode_; }
+  // False once the task has been reaped.
+  bool alive() const;
+  // Contents of a text file, or a link's target.
+  virtual Result<std::string> make_text(Park& park, const Cred& opener);
+  Result<> store_text(Park& park, const Cred& opener, std::string_view text);
+
+ protected:
+  Ref<Node> make_child(const Entry& entry) const;
+  std::span<const Entry> children() const;
+  uint64_t child_ino(std::string_view name) const;
+  virtual bool shows(const Entry& entry) const { return (void)entry, true; }
+
+ private:
+  const Entry* entry_;
+  uint32_t mode_;
+  uint64_t ino_;
+  Ref<Task> task_;
+};
+
+// ---- the tables
+std::span<const Entry> root_entries();  // root_files.cc
+std::span<const Entry> sys_entries();   // sys_files.cc
+std::span<const Entry> net_entries();   // root_files.cc
+Ref<Node> make_root(Ref<SuperBlock> sb);
+
+// ---- show functions in files of their own
+Result<std::string> show_cpuinfo(Ctx& c);
+// Parses what was written: a decimal (or 0x) number within [low, high], blanks around it. kINVAL.
+Result<int64_t> parse_number(std::string_view text, int64_t low, int64_t high);
+
+}  // namespace uk::procfs

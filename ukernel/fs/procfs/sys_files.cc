@@ -1,0 +1,177 @@
+// /proc/sys: settings of the instance (proc(5), sysctl(8)). Constants are shown read-only; what can
+// be written has an effect.
+#include <array>
+
+#include "absl/strings/str_format.h"
+#include "ukernel/abi/uname.h"
+#include "ukernel/fs/procfs/proc_node.h"
+#include "ukernel/task/current.h"
+
+namespace uk::procfs {
+namespace {
+
+// A text that never changes.
+template <const auto& kText>
+Result<std::string> constant(Ctx&) {
+  return std::string(kText) + "\n";
+}
+template <int64_t kValue>
+Result<std::string> number(Ctx&) {
+  return std::to_string(kValue) + "\n";
+}
+template <int64_t kValue>
+constexpr Entry fixed(const char* name) {
+  return text(name, number<kValue>);
+}
+
+UtsInfo& uts(Ctx& c) {
+  Task* t = current_task(c.kernel.reactor);
+  return t != nullptr ? t->uts() : *c.kernel.uts;
+}
+
+std::string_view line_of(std::string_view s) { return s.substr(0, s.find('\n')); }
+
+Result<std::string> hostname(Ctx& c) { return uts(c).nodename + "\n"; }
+Result<> set_hostname(Ctx& c, std::string_view s) {
+  if (!c.opener.has(Cap::kSysAdmin)) return Err(Errno::kPERM);
+  uts(c).nodename = line_of(s).substr(0, 64);
+  return {};
+}
+Result<std::string> domainname(Ctx& c) { return uts(c).domainname + "\n"; }
+Result<> set_domainname(Ctx& c, std::string_view s) {
+  if (!c.opener.has(Cap::kSysAdmin)) return Err(Errno::kPERM);
+  uts(c).domainname = line_of(s).substr(0, 64);
+  return {};
+}
+
+Result<std::string> pid_max(Ctx& c) { return std::to_string(c.kernel.pids.pid_max) + "\n"; }
+Result<> set_pid_max(Ctx& c, std::string_view s) {
+  c.kernel.pids.pid_max = static_cast<int>(TRY(parse_number(s, 301, 4194304)));
+  return {};
+}
+Result<std::string> threads_max(Ctx& c) { return std::to_string(c.kernel.pids.max_tasks) + "\n"; }
+
+std::string uuid_text(std::array<std::byte, 16> b) {
+  b[6] = (b[6] & std::byte{0x0f}) | std::byte{0x40};
+  b[8] = (b[8] & std::byte{0x3f}) | std::byte{0x80};
+  std::string out;
+  for (size_t i = 0; i < b.size(); ++i) {
+    if (i == 4 || i == 6 || i == 8 || i == 10) out += '-';
+    absl::StrAppendFormat(&out, "%02x", static_cast<unsigned>(b[i]));
+  }
+  return out + "\n";
+}
+
+Result<std::string> uuid(Ctx& c) {
+  std::array<std::byte, 16> bytes;
+  c.kernel.random(bytes);
+  return uuid_text(bytes);
+}
+
+Result<std::string> boot_id(Ctx& c) { return uuid_text(c.super.boot_id); }
+
+Result<std::string> file_nr(Ctx&) { return "1024\t0\t9223372036854775807\n"; }
+Result<std::string> sem(Ctx&) { return "32000\t1024000000\t500\t32000\n"; }
+Result<std::string> printk(Ctx&) { return "4\t4\t1\t7\n"; }
+Result<std::string> port_range(Ctx&) { return "32768\t60999\n"; }
+Result<std::string> core_pattern(Ctx&) { return "core\n"; }
+
+constexpr Entry kRandom[] = {
+    text("boot_id", boot_id),
+    fixed<256>("entropy_avail"),
+    fixed<256>("poolsize"),
+    text("uuid", uuid),
+};
+constexpr Entry kKernel[] = {
+    fixed<kLastCap>("cap_last_cap"),
+    text("core_pattern", core_pattern),
+    fixed<0>("core_uses_pid"),
+    fixed<1>("dmesg_restrict"),
+    text("domainname", domainname, 0644, set_domainname),
+    text("hostname", hostname, 0644, set_hostname),
+    fixed<1>("kptr_restrict"),
+    fixed<8192>("msgmax"),
+    fixed<16384>("msgmnb"),
+    fixed<32000>("msgmni"),
+    fixed<65536>("ngroups_max"),
+    text("osrelease", constant<kUnameRelease>),
+    text("ostype", constant<kUnameSysname>),
+    fixed<65534>("overflowgid"),
+    fixed<65534>("overflowuid"),
+    fixed<0>("panic"),
+    fixed<3>("perf_event_paranoid"),
+    text("pid_max", pid_max, 0644, set_pid_max),
+    text("printk", printk),
+    dir("random", kRandom),
+    fixed<2>("randomize_va_space"),
+    fixed<100>("sched_rr_timeslice_ms"),
+    text("sem", sem),
+    fixed<0x3fffffffffffff>("shmall"),
+    fixed<0x7fffffffffffff>("shmmax"),
+    fixed<4096>("shmmni"),
+    fixed<0>("tainted"),
+    text("threads-max", threads_max),
+    fixed<1>("unprivileged_bpf_disabled"),
+    text("version", constant<kUnameVersion>),
+};
+constexpr Entry kVm[] = {
+    fixed<0>("admin_reserve_kbytes"),
+    fixed<65530>("max_map_count"),
+    fixed<65536>("mmap_min_addr"),
+    fixed<0>("nr_hugepages"),
+    fixed<0>("oom_kill_allocating_task"),
+    fixed<1>("overcommit_memory"),
+    fixed<50>("overcommit_ratio"),
+    fixed<0>("panic_on_oom"),
+    fixed<0>("swappiness"),
+    fixed<100>("vfs_cache_pressure"),
+};
+constexpr Entry kInotify[] = {
+    fixed<16384>("max_queued_events"),
+    fixed<128>("max_user_instances"),
+    fixed<65536>("max_user_watches"),
+};
+constexpr Entry kEpoll[] = {fixed<1000000>("max_user_watches")};
+constexpr Entry kFs[] = {
+    fixed<65536>("aio-max-nr"),
+    fixed<0>("aio-nr"),
+    dir("epoll", kEpoll),
+    fixed<INT64_MAX>("file-max"),
+    text("file-nr", file_nr),
+    dir("inotify", kInotify),
+    fixed<45>("lease-break-time"),
+    fixed<1>("leases-enable"),
+    fixed<100000>("mount-max"),
+    fixed<1048576>("nr_open"),
+    fixed<65534>("overflowgid"),
+    fixed<65534>("overflowuid"),
+    fixed<1048576>("pipe-max-size"),
+    fixed<0>("pipe-user-pages-hard"),
+    fixed<16384>("pipe-user-pages-soft"),
+    fixed<0>("protected_hardlinks"),
+    fixed<0>("protected_symlinks"),
+    fixed<0>("suid_dumpable"),
+};
+constexpr Entry kNetCore[] = {
+    fixed<212992>("rmem_default"), fixed<212992>("rmem_max"), fixed<4096>("somaxconn"),
+    fixed<212992>("wmem_default"), fixed<212992>("wmem_max"),
+};
+constexpr Entry kNetIpv4[] = {text("ip_local_port_range", port_range)};
+constexpr Entry kNetUnix[] = {fixed<512>("max_dgram_qlen")};
+constexpr Entry kSysNet[] = {
+    dir("core", kNetCore),
+    dir("ipv4", kNetIpv4),
+    dir("unix", kNetUnix),
+};
+constexpr Entry kSys[] = {
+    dir("fs", kFs),
+    dir("kernel", kKernel),
+    dir("net", kSysNet),
+    dir("vm", kVm),
+};
+
+}  // namespace
+
+std::span<const Entry> sys_entries() { return kSys; }
+
+}  // namespace uk::procfs
