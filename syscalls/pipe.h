@@ -1,4 +1,4 @@
-// pipe(2), pipe2(2).
+// pipe(2), pipe2(2): a pair of descriptors of a new pipe. The address of the pair is guest input.
 #pragma once
 
 #include <array>
