@@ -105,7 +105,7 @@ std::string mount_host_dirs(Park& park, Kernel& kernel, const FsContext& ctx,
     if (!sb) return sentence(what, sb.error(), "give a host directory you can read");
     auto dentry = make_ref<Dentry>(nullptr, "", root);
     auto mounted =
-        kernel.vfs.attach(*kernel.mounts, *at, *sb, dentry, m.host, m.read_only ? kMntRdonly : 0);
+        kernel.vfs.attach(*kernel.mounts, *at, *sb, dentry, m.host, m.read_only ? uint32_t{kMntRdonly} : 0u);
     if (!mounted) return sentence(what, mounted.error(), "give another guest directory");
   }
   return "";

@@ -4,6 +4,6 @@
 
 namespace uk::boot {
 
-void register_platforms(PlatformRegistry& registry) { register_ptrace(registry); }
+void register_platforms(PlatformRegistry& registry) { ptrace::register_ptrace(registry); }
 
 }  // namespace uk::boot
