@@ -64,7 +64,11 @@ std::string mount_slash(Park& park, Kernel& kernel, const RunOptions& options) {
                       "give a directory you can read to --root=dir:PATH");
     sb = *made;
     if (!options.root.writable && options.overlay == RunOptions::Overlay::kMemory) {
-      auto overlay = make_overlay(park, vfs, sb, root, &root);
+      TmpfsOptions upper_options;
+      upper_options.mode = 0755;
+      Ref<Inode> upper, lower = root;
+      Ref<SuperBlock> memory = make_tmpfs(vfs, upper_options, &upper);
+      auto overlay = make_overlay(vfs, upper, lower, &root);
       if (!overlay) return sentence("overlay", overlay.error(), "give a larger --mem");
       sb = *overlay;
       source = "overlay";
