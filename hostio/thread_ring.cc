@@ -100,6 +100,8 @@ class ThreadRing final : public Ring {
   void on_poll_event(Completion& c, uint32_t events);
 
   sys::Fd epoll_, event_;
+  bool ready_ = false;  // the last wait was ended by an event
+  int unlooked_ = 0;
   std::vector<std::thread> workers_;
   std::mutex mutex_;  // guards all below
   std::condition_variable work_ready_;
@@ -205,9 +207,15 @@ void ThreadRing::on_poll_event(Completion& c, uint32_t events) {
   finish(c, static_cast<int32_t>(events), o.multishot);
 }
 
+// Looking costs a host call, so it is done after a wait that an event ended, and else only now and
+// then, for a loop that has no time to wait.
 void ThreadRing::reap() {
+  constexpr int kBusyLooks = 8;
+  if (!ready_ && ++unlooked_ < kBusyLooks) return;
+  unlooked_ = 0;
   struct epoll_event events[32];
   size_t n = CHECK_OK(sys::epoll_wait(epoll_.get(), events, 0));
+  ready_ = n == std::size(events);  // there may be more
   for (size_t i = 0; i < n; ++i) {
     if (events[i].data.ptr != nullptr) {
       on_poll_event(*static_cast<Completion*>(events[i].data.ptr), events[i].events);
@@ -226,7 +234,8 @@ void ThreadRing::reap() {
 WaitEnd ThreadRing::do_wait(int64_t timeout_ns, const sigset_t* mask) {
   struct pollfd p = {epoll_.get(), POLLIN, 0};
   Result<int> r = sys::ppoll({&p, 1}, timeout_ns, mask);
-  if (r) return *r == 0 ? WaitEnd::kTimeout : WaitEnd::kEvent;
+  ready_ = r && *r != 0;
+  if (r) return ready_ ? WaitEnd::kEvent : WaitEnd::kTimeout;
   CHECK(r.error() == Errno::kINTR || r.error() == Errno::kNOMEM);
   return WaitEnd::kSignal;
 }

@@ -8,8 +8,7 @@
 //   * COVERS(a, b) inside a test body names further calls whose semantics the test checks.
 // Rules: no test depends on being root or not (branch on IsRoot()), none sleeps to synchronise,
 // none needs a network, none leaves anything behind.
-#ifndef TESTS_SYSCALLS_TESTING_H_
-#define TESTS_SYSCALLS_TESTING_H_
+#pragma once
 
 #include <errno.h>
 #include <fcntl.h>
@@ -300,5 +299,3 @@ class ScopedBlock {
 };
 
 }  // namespace uk::test
-
-#endif  // TESTS_SYSCALLS_TESTING_H_

@@ -21,6 +21,7 @@ struct Reactor::Impl {
   List<Fiber, LiveTag> live;  // each holds a reference
   std::unique_ptr<Offload> offload;
   sigset_t sleep_mask;  // the thread's, without the signals of sources
+  sigset_t blocked;     // those this reactor has blocked
 };
 
 // The loop. A turn that finds something to do does not sleep; the next one runs the fibers that
@@ -102,6 +103,7 @@ Reactor::Reactor(hostio::Ring& ring, Clock& clock)
   sigset_t none;
   sigemptyset(&none);
   impl_->sleep_mask = CHECK_OK(sys::sigprocmask(SIG_BLOCK, none));
+  impl_->blocked = none;
 }
 
 Reactor::~Reactor() {
@@ -115,6 +117,7 @@ Reactor::~Reactor() {
     f->release_stack();
     f->unref();
   }
+  CHECK_OK(sys::sigprocmask(SIG_UNBLOCK, impl_->blocked));
 }
 
 StackPool& Reactor::stacks() { return impl_->stacks; }
@@ -143,16 +146,17 @@ void Reactor::add_source(EventSource& s) {
   sigset_t wake;
   sigemptyset(&wake);
   s.wake_signals(wake);
+  sigset_t before = CHECK_OK(sys::sigprocmask(SIG_BLOCK, wake));
   for (int sig = 1; sig < NSIG; ++sig) {
     if (sigismember(&wake, sig) != 1) continue;
     s.by_signal_ = true;
     sigdelset(&impl_->sleep_mask, sig);
+    if (sigismember(&before, sig) == 0) sigaddset(&impl_->blocked, sig);
     // Ignored signals end no sleep.
     struct sigaction action = {};
     action.sa_handler = on_signal;
     CHECK_OK(sys::sigaction(sig, action));
   }
-  if (s.by_signal_) CHECK_OK(sys::sigprocmask(SIG_BLOCK, wake));
   sources_.push_back(s);
 }
 

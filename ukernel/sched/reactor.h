@@ -40,7 +40,8 @@ class EventSource : public ListNode<> {
   // wake_signals() interrupt its sleep.
   virtual bool pending() const { return false; }
   // Signals that announce an event, e.g. SIGCHLD. Asked once. add_source() blocks them on the
-  // reactor thread, but for its sleep, and gives them an empty handler.
+  // reactor thread, but for its sleep, and gives them an empty handler;
+  // ~Reactor() unblocks them.
   virtual void wake_signals(sigset_t&) const {}
   // Asked before sleeping: spin on collect() for up to this many ns first. 0: do not.
   virtual uint64_t spin_ns() const { return 0; }

@@ -135,6 +135,20 @@ TEST(Reactor, ASignalEndsTheSleepOnlyWhilePending) {
   EXPECT_TRUE(sys::sigprocmask(SIG_UNBLOCK, usr1));
 }
 
+TEST(Reactor, UnblocksWhatItBlocked) {
+  sigset_t none;
+  sigemptyset(&none);
+  SignalSource source;
+  {
+    HostReactor h;
+    h.reactor.add_source(source);
+    sigset_t during = sys::sigprocmask(SIG_BLOCK, none).value();
+    EXPECT_EQ(sigismember(&during, SIGUSR1), 1);
+  }
+  sigset_t after = sys::sigprocmask(SIG_BLOCK, none).value();
+  EXPECT_EQ(sigismember(&after, SIGUSR1), 0);
+}
+
 TEST(Reactor, ASignalSourceIsNotStarvedByABusyLoop) {
   HostReactor h;
   SignalSource source;

@@ -59,7 +59,7 @@ TEST(fcntl, DupfdTakesTheLowestAtOrAbove) {
 TEST(fcntl, StatusFlags) {
   Scratch dir;
   dir.File("f");
-  Fd fd(open((dir / "f").c_str(), O_RDWR | O_CLOEXEC | O_CREAT | O_TRUNC));
+  Fd fd(open((dir / "f").c_str(), O_RDWR | O_CLOEXEC | O_CREAT | O_TRUNC, 0600));
   int flags = syscall(SYS_fcntl, fd.get(), F_GETFL);
   EXPECT_EQ(flags & O_ACCMODE, O_RDWR);
   EXPECT_EQ(flags & (O_CREAT | O_TRUNC | O_CLOEXEC), 0) << "creation flags are not kept";

@@ -1,6 +1,5 @@
 // Runs an access and reports the signal it raised with its siginfo, by jumping out of the handler.
-#ifndef TESTS_SYSCALLS_MEMORY_FAULT_H_
-#define TESTS_SYSCALLS_MEMORY_FAULT_H_
+#pragma once
 
 #include <setjmp.h>
 #include <signal.h>
@@ -47,5 +46,3 @@ inline Fault TryCall(void* p) {
 }
 
 }  // namespace uk::test
-
-#endif  // TESTS_SYSCALLS_MEMORY_FAULT_H_

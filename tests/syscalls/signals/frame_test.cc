@@ -15,10 +15,11 @@ TEST(rt_sigreturn, AllIntegerRegistersSurvive) {
   ScopedHandler h(SIGUSR1, Nothing);
   uint64_t out[10];
   long pid = getpid();
+  long sig = SIGUSR1;
+  uint64_t* place = out;
   // kill(getpid(), SIGUSR1) with known values everywhere else; rcx and r11 belong to syscall.
   __asm__ volatile(
-      "push %%rbx\n push %%rbp\n"
-      "mov %[sig], %%rsi\n mov %[pid], %%rdi\n mov %[out], %%r15\n"
+      "push %%rbx\n push %%rbp\n mov %%rax, %%r15\n"
       "mov $0x1111, %%rbx\n mov $0x2222, %%rdx\n mov $0x3333, %%rbp\n mov $0x4444, %%r8\n"
       "mov $0x5555, %%r9\n mov $0x6666, %%r10\n mov $0x7777, %%r12\n mov $0x8888, %%r13\n"
       "mov $0x9999, %%r14\n mov $62, %%eax\n syscall\n"
@@ -26,10 +27,9 @@ TEST(rt_sigreturn, AllIntegerRegistersSurvive) {
       "mov %%r9, 32(%%r15)\n mov %%r10, 40(%%r15)\n mov %%r12, 48(%%r15)\n"
       "mov %%r13, 56(%%r15)\n mov %%r14, 64(%%r15)\n mov %%rax, 72(%%r15)\n"
       "pop %%rbp\n pop %%rbx\n"
+      : "+a"(place), "+D"(pid), "+S"(sig)
       :
-      : [pid] "r"(pid), [sig] "i"(SIGUSR1), [out] "r"(out)
-      : "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
-        "memory", "cc");
+      : "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory", "cc");
   for (int i = 0; i < 9; i++) EXPECT_EQ(out[i], 0x1111u * (i + 1)) << i;
   EXPECT_EQ(out[9], 0u) << "kill returned 0";
 }

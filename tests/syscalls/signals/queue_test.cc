@@ -242,7 +242,7 @@ TEST(signal_restart, NanosleepReportsTheRest) {
   auto call = [] {
     timespec ts = {30, 0}, rest = {};
     int r = nanosleep(&ts, &rest);
-    return r == -1 && errno == EINTR && rest.tv_sec >= 1 && rest.tv_sec < 30 ? 1 : 2;
+    return r == -1 && errno == EINTR && rest.tv_sec >= 1 && rest.tv_sec <= 30 ? 1 : 2;
   };
   EXPECT_EQ(Interrupt(0, call, [] {}), Exited(1));
 }
