@@ -291,18 +291,21 @@ std::optional<uint64_t> PageCacheObject::seek_hole(uint64_t offset) const {
 uint64_t PageCacheObject::resident_pages() const { return impl_->pages.size(); }
 uint64_t PageCacheObject::dirty_pages() const { return impl_->dirty; }
 
-// Clean pages that nobody maps or uses, in two rounds: those not used since the last round first.
+// Clean pages that nobody maps or uses; those used since the last time only if the others do not
+// suffice.
 uint64_t PageCacheObject::reclaim(uint64_t n) {
   uint64_t got = 0;
-  for (auto it = impl_->pages.begin(); it != impl_->pages.end() && got < n;) {
-    Impl::Entry& e = it->second;
-    if (e.dirty || mem_.ref_count(e.pfn) != 1 || std::exchange(e.accessed, false)) {
-      ++it;
-      continue;
+  for (int round = 0; round < 2 && got < n; ++round) {
+    for (auto it = impl_->pages.begin(); it != impl_->pages.end() && got < n;) {
+      Impl::Entry& e = it->second;
+      if (e.dirty || mem_.ref_count(e.pfn) != 1 || std::exchange(e.accessed, false)) {
+        ++it;
+        continue;
+      }
+      mem_.unref(e.pfn);
+      it = impl_->pages.erase(it);
+      ++got;
     }
-    mem_.unref(e.pfn);
-    it = impl_->pages.erase(it);
-    ++got;
   }
   count(-static_cast<int64_t>(got));
   if (budget_) budget_->give(got);

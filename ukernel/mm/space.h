@@ -147,6 +147,7 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
   size_t next_stale_ = 0;
 
   friend class AddressSpace;
+  friend class AddressSpaceTestPeer;
 };
 
 template <class F>

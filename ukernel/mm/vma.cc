@@ -94,6 +94,10 @@ Vma& VmaSet::insert(std::unique_ptr<Vma> v) {
   DCHECK(v->start < v->end && free(v->start, v->end));
   v->id = next_id_++;
   Vma& r = *v;
+  if (r.start == offered_) {  // gap()'s last answer was taken: what it passed by is known
+    cache_from_ = offered_;
+    cache_hole_ = offered_hole_;
+  }
   map_.emplace(r.start, std::move(v));
   return r;
 }
@@ -103,7 +107,7 @@ std::unique_ptr<Vma> VmaSet::remove(Vma& v) {
   CHECK(it != map_.end() && it->second.get() == &v);
   std::unique_ptr<Vma> out = std::move(it->second);
   map_.erase(it);
-  cache_from_ = UINT64_MAX;
+  cache_from_ = offered_ = UINT64_MAX;
   return out;
 }
 
@@ -159,7 +163,7 @@ uint64_t VmaSet::room_start(const Vma& v) {
 
 std::optional<uint64_t> VmaSet::gap(uint64_t len, uint64_t floor, uint64_t ceiling) const {
   if (ceiling != cache_ceiling_) {
-    cache_from_ = UINT64_MAX;
+    cache_from_ = offered_ = UINT64_MAX;
     cache_ceiling_ = ceiling;
   }
   // Start below the part known to have no hole of this size; remember the largest hole passed on
@@ -180,8 +184,8 @@ std::optional<uint64_t> VmaSet::gap(uint64_t len, uint64_t floor, uint64_t ceili
       it = map_.end();
     }
     if (top > bottom && top - bottom >= len) {
-      cache_from_ = top - len;
-      cache_hole_ = largest;
+      offered_ = top - len;
+      offered_hole_ = largest;
       return top - len;
     }
     if (top > bottom) largest = std::max(largest, top - bottom);
@@ -189,7 +193,7 @@ std::optional<uint64_t> VmaSet::gap(uint64_t len, uint64_t floor, uint64_t ceili
     top = std::min(top, room_start(*it->second));
   }
   if (cache_from_ == UINT64_MAX) return std::nullopt;
-  cache_from_ = UINT64_MAX;  // what was offered above may not have been taken
+  cache_from_ = UINT64_MAX;
   return gap(len, floor, ceiling);
 }
 

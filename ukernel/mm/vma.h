@@ -107,7 +107,10 @@ class VmaSet {
   std::optional<uint64_t> gap_up(uint64_t len, uint64_t floor, uint64_t ceiling) const;
   size_t size() const { return map_.size(); }
   const Map& map() const { return map_; }
-  void clear() { map_.clear(); }
+  void clear() {
+    map_.clear();
+    cache_from_ = offered_ = UINT64_MAX;
+  }
 
   static constexpr uint64_t kStackGap = 256 * kPageSize;
 
@@ -116,9 +119,10 @@ class VmaSet {
   static uint64_t room_start(const Vma& v);
   Map map_;
   uint64_t next_id_ = 1;
-  // Above cache_from_ there is no gap larger than cache_hole_ (a lower bound of the search; see
-  // gap()).
+  // From cache_from_ to the ceiling there is no gap larger than cache_hole_. Learnt by gap() when
+  // its answer is taken.
   mutable uint64_t cache_from_ = UINT64_MAX, cache_hole_ = 0, cache_ceiling_ = 0;
+  mutable uint64_t offered_ = UINT64_MAX, offered_hole_ = 0;
 };
 
 }  // namespace uk
