@@ -8,8 +8,8 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
 
-#include "absl/strings/str_format.h"
 
 namespace uk {
 
@@ -33,18 +33,10 @@ class Log {
   void set_sink(Sink sink) { sink_ = std::move(sink); }
 
   void add(LogLevel level, std::string text);
-  template <class... Args>
-  void info(const absl::FormatSpec<Args...>& f, const Args&... args) {
-    add(LogLevel::kInfo, absl::StrFormat(f, args...));
-  }
-  template <class... Args>
-  void warn(const absl::FormatSpec<Args...>& f, const Args&... args) {
-    add(LogLevel::kWarn, absl::StrFormat(f, args...));
-  }
-  template <class... Args>
-  void err(const absl::FormatSpec<Args...>& f, const Args&... args) {
-    add(LogLevel::kErr, absl::StrFormat(f, args...));
-  }
+  // The text is complete; callers format it (absl::StrFormat), so that this header stays light.
+  void info(std::string text) { add(LogLevel::kInfo, std::move(text)); }
+  void warn(std::string text) { add(LogLevel::kWarn, std::move(text)); }
+  void err(std::string text) { add(LogLevel::kErr, std::move(text)); }
 
   const std::deque<Line>& lines() const { return lines_; }
 

@@ -89,7 +89,8 @@ void mount_if_possible(Park& park, Kernel& kernel, const FsContext& ctx, const c
     auto path = kernel.vfs.walk(park, ctx, {}, at, kWalkFollow | kWalkDirectory);
     if (!path) return;
     auto mounted = kernel.vfs.mount(park, ctx, *path, type, type, options, 0);
-    if (!mounted) kernel.log.warn("mount %s on %s: %s", type, at, errno_text(mounted.error()));
+    if (!mounted)
+      kernel.log.warn(absl::StrFormat("mount %s on %s: %s", type, at, errno_text(mounted.error())));
   }
 }
 
@@ -108,8 +109,8 @@ std::string mount_host_dirs(Park& park, Kernel& kernel, const FsContext& ctx,
     auto sb = make_hostfs(kernel.vfs, m.host, {.writable = !m.read_only, .stable = false}, &root);
     if (!sb) return sentence(what, sb.error(), "give a host directory you can read");
     auto dentry = make_ref<Dentry>(nullptr, "", root);
-    auto mounted =
-        kernel.vfs.attach(*kernel.mounts, *at, *sb, dentry, m.host, m.read_only ? uint32_t{kMntRdonly} : 0u);
+    auto mounted = kernel.vfs.attach(*kernel.mounts, *at, *sb, dentry, m.host,
+                                     m.read_only ? uint32_t{kMntRdonly} : 0u);
     if (!mounted) return sentence(what, mounted.error(), "give another guest directory");
   }
   return "";
@@ -128,7 +129,7 @@ std::string mount_root(Park& park, Kernel& kernel, const RunOptions& options) {
   auto cred = make_ref<Cred>();
   FsContext ctx = kernel_root_context(kernel, cred);
   if (auto dev = mount_dev(park, kernel.vfs, ctx); !dev)
-    kernel.log.warn("mount /dev: %s", errno_text(dev.error()));
+    kernel.log.warn(absl::StrFormat("mount /dev: %s", errno_text(dev.error())));
   mount_if_possible(park, kernel, ctx, "proc", "/proc");
   mount_if_possible(park, kernel, ctx, "sysfs", "/sys");
   mount_if_possible(park, kernel, ctx, "tmpfs", "/tmp", "mode=1777");

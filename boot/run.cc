@@ -148,8 +148,9 @@ class Instance {
       wait_status_ = status;
       reactor_->stop();
     };
-    log_.info("ukernel: platform %s, ring %s, %d cpus, %u MiB",
-              std::string(kernel_->platform->name()), ring_->name(), ko.cpus, ko.mem_bytes >> 20);
+    log_.info(absl::StrFormat("ukernel: platform %s, ring %s, %d cpus, %u MiB",
+                              std::string(kernel_->platform->name()), ring_->name(), ko.cpus,
+                              ko.mem_bytes >> 20));
     return std::nullopt;
   }
 

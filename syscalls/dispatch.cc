@@ -27,8 +27,8 @@ Result<int64_t> SyscallTable::dispatch(Task& task, uint64_t nr, const uint64_t (
   if (row->run != nullptr) return row->run(task, args);
   if (!named_missing_[nr]) {
     named_missing_[nr] = true;
-    task.kernel.log.warn("%s[%d]: system call %s (%d) is not implemented: ENOSYS", task.comm,
-                         task.tid, row->name, row->nr);
+    task.kernel.log.warn(absl::StrFormat("%s[%d]: system call %s (%d) is not implemented: ENOSYS",
+                                         task.comm, task.tid, row->name, row->nr));
   }
   return Err(Errno::kNOSYS);
 }

@@ -142,7 +142,9 @@ Result<> Kernel::exec_init(Task& task, const InitRequest& request) {
   if (request.console) {
     NoUserMemory user(task);
     Result<int64_t> r = request.console->ioctl(park, user, TIOCSCTTY, 0);
-    if (!r) log.warn("the console cannot be a controlling terminal: %s", errno_text(r.error()));
+    if (!r)
+      log.warn(absl::StrFormat("the console cannot be a controlling terminal: %s",
+                               errno_text(r.error())));
   }
   return {};
 }
@@ -194,8 +196,8 @@ bool Kernel::oom_kill(std::string_view why) {
   });
   if (dying) return true;
   if (victim == nullptr) return false;
-  log.err("%s: killed process %d (%s), %d pages", std::string(why), victim->tgid(), victim->comm,
-          worst);
+  log.err(absl::StrFormat("%s: killed process %d (%s), %d pages", std::string(why), victim->tgid(),
+                          victim->comm, worst));
   begin_exit_group(*victim->group, SIGKILL);
   return true;
 }

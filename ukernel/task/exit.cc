@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_format.h"
 #include "base/check.h"
 #include "ukernel/kernel.h"
 #if __has_include("ukernel/mm/futex.h")
@@ -110,7 +111,7 @@ void end_instance(Task& task) {
           task.park(),
           [&] { return k.pids.count() <= static_cast<int>(task.group->threads.size()); },
           WaitMode::kUninterruptible, until, "zap_pid_ns")) {
-    k.log.warn("%d tasks did not end with init", k.pids.count() - 1);
+    k.log.warn(absl::StrFormat("%d tasks did not end with init", k.pids.count() - 1));
   }
 }
 

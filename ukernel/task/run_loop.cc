@@ -2,6 +2,7 @@
 // until it traps, give the CPU back, answer the trap; again, until it has to end.
 #include <signal.h>
 
+#include "absl/strings/str_format.h"
 #include "base/check.h"
 #include "ukernel/kernel.h"
 #include "ukernel/task/exit.h"
@@ -112,7 +113,8 @@ void handle_trap(Task& task, const Trap& trap) {
     case Trap::Kind::kKicked:
       return;
     case Trap::Kind::kGone:
-      task.kernel.log.err("%s[%d]: its host thread is gone; killed", task.comm, task.tid);
+      task.kernel.log.err(
+          absl::StrFormat("%s[%d]: its host thread is gone; killed", task.comm, task.tid));
       return begin_exit_group(*task.group, SIGKILL);
   }
 }

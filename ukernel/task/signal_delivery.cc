@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_format.h"
 #include "base/check.h"
 #include "ukernel/kernel.h"
 #include "ukernel/task/job_control.h"
@@ -30,8 +31,8 @@ void default_action(Task& task, const SigInfo& info) {
     return;
   }
   if (kSynchronous.has(signo) && info.code > 0 && info.code != SI_USER) {
-    task.kernel.log.info("%s[%d]: signal %d (code %d) at address %#x ends it", task.comm, task.tid,
-                         signo, info.code, task.fault_addr);
+    task.kernel.log.info(absl::StrFormat("%s[%d]: signal %d (code %d) at address %#x ends it",
+                                         task.comm, task.tid, signo, info.code, task.fault_addr));
   }
   begin_exit_group(group, signo);
 }
