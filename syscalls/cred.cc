@@ -1,67 +1,65 @@
 #include "syscalls/cred.h"
 
-#include <linux/securebits.h>
+#include <algorithm>
 
-#include "syscalls/fs_common.h"
+#include "syscalls/process.h"
+#include "ukernel/kernel.h"
 
 namespace uk {
 namespace {
 
-constexpr uint32_t kSame = ~0u;  // -1: leave it
+constexpr uint32_t kUnchanged = ~0u;
 constexpr int kMaxGroups = 65536;
+constexpr uint32_t kNoSetuidFixup = 4, kKeepCapsBit = 0x10;
+// Capabilities that follow the file system uid (capabilities(7), "Effect of user ID changes").
 constexpr uint64_t kFsCaps =
-    (1ull << static_cast<int>(Cap::kChown)) | (1ull << static_cast<int>(Cap::kDacOverride)) |
-    (1ull << static_cast<int>(Cap::kDacReadSearch)) | (1ull << static_cast<int>(Cap::kFowner)) |
-    (1ull << static_cast<int>(Cap::kFsetid)) | (1ull << static_cast<int>(Cap::kLinuxImmutable)) |
-    (1ull << static_cast<int>(Cap::kMknod)) | (1ull << static_cast<int>(Cap::kMacOverride));
+    1ull << 0 | 1ull << 1 | 1ull << 2 | 1ull << 3 | 1ull << 4 | 1ull << 9 | 1ull << 27 | 1ull << 32;
 
-// What changes of user ids do to capabilities (capabilities(7), "Effect of user ID changes").
-void fix_caps(const Cred& old, Cred& now) {
-  if (now.securebits & SECBIT_NO_SETUID_FIXUP) return;
-  const bool had_root = old.uid == 0 || old.euid == 0 || old.suid == 0;
-  const bool has_root = now.uid == 0 || now.euid == 0 || now.suid == 0;
-  if (had_root && !has_root) {
-    if ((now.securebits & SECBIT_KEEP_CAPS) == 0) now.cap_permitted = now.cap_effective = 0;
-    now.cap_ambient = 0;
+// Effects of a change of the real, effective and saved uid on capabilities.
+void fix_capabilities(Task& task, const Cred& old, Cred& c) {
+  if ((c.securebits & kNoSetuidFixup) != 0) return;
+  bool was_root = old.uid == 0 || old.euid == 0 || old.suid == 0;
+  bool is_root = c.uid == 0 || c.euid == 0 || c.suid == 0;
+  if (was_root && !is_root) {
+    if (!task.keep_caps && (c.securebits & kKeepCapsBit) == 0) {
+      c.cap_permitted = 0;
+      c.cap_effective = 0;
+    }
+    c.cap_ambient = 0;
   }
-  if (old.euid == 0 && now.euid != 0) now.cap_effective = 0;
-  if (old.euid != 0 && now.euid == 0) now.cap_effective = now.cap_permitted;
+  if (old.euid == 0 && c.euid != 0) c.cap_effective = 0;
+  if (old.euid != 0 && c.euid == 0) c.cap_effective = c.cap_permitted;
 }
 
-int64_t commit_uids(Task& task, Ref<Cred> now) {
-  now->fsuid = now->euid;
-  fix_caps(task.cred(), *now);
-  if (now->euid != task.cred().euid || now->egid != task.cred().egid) task.mm().dumpable = false;
-  task.set_cred(std::move(now));
+void fix_fs_capabilities(const Cred& old, Cred& c) {
+  if ((c.securebits & kNoSetuidFixup) != 0) return;
+  if (old.fsuid == 0 && c.fsuid != 0) c.cap_effective &= ~kFsCaps;
+  if (old.fsuid != 0 && c.fsuid == 0) c.cap_effective |= c.cap_permitted & kFsCaps;
+}
+
+// Installs a changed copy of the credentials.
+Result<int64_t> commit(Task& task, Ref<Cred> c) {
+  const Cred& old = task.cred();
+  bool changed = old.euid != c->euid || old.egid != c->egid || old.fsuid != c->fsuid ||
+                 old.fsgid != c->fsgid || (c->cap_permitted & ~old.cap_permitted) != 0;
+  if (changed) {
+    task.mm().dumpable = false;
+    task.parent_death_signal = 0;
+  }
+  task.set_cred(std::move(c));
   return 0;
 }
 
-int64_t commit_gids(Task& task, Ref<Cred> now) {
-  now->fsgid = now->egid;
-  if (now->egid != task.cred().egid) task.mm().dumpable = false;
-  task.set_cred(std::move(now));
+Result<int64_t> put_ids(Task& task, const uint32_t (&ids)[3], UserOut<uint32_t> r,
+                        UserOut<uint32_t> e, UserOut<uint32_t> s) {
+  TRY(r.put(task.park(), task.mm(), ids[0]));
+  TRY(e.put(task.park(), task.mm(), ids[1]));
+  TRY(s.put(task.park(), task.mm(), ids[2]));
   return 0;
 }
 
-bool one_of(uint32_t id, uint32_t a, uint32_t b, uint32_t c) {
-  return id == kSame || id == a || id == b || id == c;
-}
-
-constexpr uint32_t kCapVersion1 = 0x19980330, kCapVersion2 = 0x20071026, kCapVersion3 = 0x20080522;
-
-// How many UserCapData a version has; for an unknown one the kernel's own version is stored and
-// kINVAL given.
-Result<int> cap_words(Task& task, UserInOut<UserCapHeader> user, const UserCapHeader& h) {
-  switch (h.version) {
-    case kCapVersion1:
-      return 1;
-    case kCapVersion2:
-    case kCapVersion3:
-      return 2;
-    default:
-      TRY(user.put(task.park(), task.mm(), {kCapVersion3, h.pid}));
-      return Err(Errno::kINVAL);
-  }
+bool one_of(uint32_t id, std::initializer_list<uint32_t> ids) {
+  return id == kUnchanged || std::find(ids.begin(), ids.end(), id) != ids.end();
 }
 
 }  // namespace
@@ -71,197 +69,205 @@ Result<int64_t> sys_geteuid(Task& task) { return task.cred().euid; }
 Result<int64_t> sys_getgid(Task& task) { return task.cred().gid; }
 Result<int64_t> sys_getegid(Task& task) { return task.cred().egid; }
 
+Result<int64_t> sys_getresuid(Task& task, UserOut<uint32_t> r, UserOut<uint32_t> e,
+                              UserOut<uint32_t> s) {
+  return put_ids(task, {task.cred().uid, task.cred().euid, task.cred().suid}, r, e, s);
+}
+
+Result<int64_t> sys_getresgid(Task& task, UserOut<uint32_t> r, UserOut<uint32_t> e,
+                              UserOut<uint32_t> s) {
+  return put_ids(task, {task.cred().gid, task.cred().egid, task.cred().sgid}, r, e, s);
+}
+
 Result<int64_t> sys_setuid(Task& task, uint32_t uid) {
-  if (uid == kSame) return Err(Errno::kINVAL);
+  if (uid == kUnchanged) return Err(Errno::kINVAL);
   const Cred& old = task.cred();
-  Ref<Cred> now = old.copy();
+  Ref<Cred> c = old.copy();
   if (old.has(Cap::kSetuid)) {
-    now->uid = now->suid = uid;
+    c->uid = c->suid = uid;
   } else if (uid != old.uid && uid != old.suid) {
     return Err(Errno::kPERM);
   }
-  now->euid = uid;
-  return commit_uids(task, std::move(now));
+  c->euid = c->fsuid = uid;
+  fix_capabilities(task, old, *c);
+  return commit(task, std::move(c));
 }
 
 Result<int64_t> sys_setgid(Task& task, uint32_t gid) {
-  if (gid == kSame) return Err(Errno::kINVAL);
+  if (gid == kUnchanged) return Err(Errno::kINVAL);
   const Cred& old = task.cred();
-  Ref<Cred> now = old.copy();
+  Ref<Cred> c = old.copy();
   if (old.has(Cap::kSetgid)) {
-    now->gid = now->sgid = gid;
+    c->gid = c->sgid = gid;
   } else if (gid != old.gid && gid != old.sgid) {
     return Err(Errno::kPERM);
   }
-  now->egid = gid;
-  return commit_gids(task, std::move(now));
+  c->egid = c->fsgid = gid;
+  return commit(task, std::move(c));
 }
 
-Result<int64_t> sys_setreuid(Task& task, uint32_t ruid, uint32_t euid) {
+Result<int64_t> sys_setreuid(Task& task, uint32_t r, uint32_t e) {
+  const Cred& old = task.cred();
+  if (!old.has(Cap::kSetuid) &&
+      (!one_of(r, {old.uid, old.euid}) || !one_of(e, {old.uid, old.euid, old.suid})))
+    return Err(Errno::kPERM);
+  Ref<Cred> c = old.copy();
+  if (r != kUnchanged) c->uid = r;
+  if (e != kUnchanged) c->euid = e;
+  if (r != kUnchanged || (e != kUnchanged && e != old.uid)) c->suid = c->euid;
+  c->fsuid = c->euid;
+  fix_capabilities(task, old, *c);
+  return commit(task, std::move(c));
+}
+
+Result<int64_t> sys_setregid(Task& task, uint32_t r, uint32_t e) {
+  const Cred& old = task.cred();
+  if (!old.has(Cap::kSetgid) &&
+      (!one_of(r, {old.gid, old.egid}) || !one_of(e, {old.gid, old.egid, old.sgid})))
+    return Err(Errno::kPERM);
+  Ref<Cred> c = old.copy();
+  if (r != kUnchanged) c->gid = r;
+  if (e != kUnchanged) c->egid = e;
+  if (r != kUnchanged || (e != kUnchanged && e != old.gid)) c->sgid = c->egid;
+  c->fsgid = c->egid;
+  return commit(task, std::move(c));
+}
+
+Result<int64_t> sys_setresuid(Task& task, uint32_t r, uint32_t e, uint32_t s) {
   const Cred& old = task.cred();
   if (!old.has(Cap::kSetuid)) {
-    if (!one_of(ruid, old.uid, old.euid, old.uid) || !one_of(euid, old.uid, old.euid, old.suid))
-      return Err(Errno::kPERM);
+    for (uint32_t id : {r, e, s})
+      if (!one_of(id, {old.uid, old.euid, old.suid})) return Err(Errno::kPERM);
   }
-  Ref<Cred> now = old.copy();
-  if (ruid != kSame) now->uid = ruid;
-  if (euid != kSame) now->euid = euid;
-  if (ruid != kSame || (euid != kSame && euid != old.uid)) now->suid = now->euid;
-  return commit_uids(task, std::move(now));
+  Ref<Cred> c = old.copy();
+  if (r != kUnchanged) c->uid = r;
+  if (e != kUnchanged) c->euid = e;
+  if (s != kUnchanged) c->suid = s;
+  c->fsuid = c->euid;
+  fix_capabilities(task, old, *c);
+  return commit(task, std::move(c));
 }
 
-Result<int64_t> sys_setregid(Task& task, uint32_t rgid, uint32_t egid) {
+Result<int64_t> sys_setresgid(Task& task, uint32_t r, uint32_t e, uint32_t s) {
   const Cred& old = task.cred();
   if (!old.has(Cap::kSetgid)) {
-    if (!one_of(rgid, old.gid, old.egid, old.gid) || !one_of(egid, old.gid, old.egid, old.sgid))
-      return Err(Errno::kPERM);
+    for (uint32_t id : {r, e, s})
+      if (!one_of(id, {old.gid, old.egid, old.sgid})) return Err(Errno::kPERM);
   }
-  Ref<Cred> now = old.copy();
-  if (rgid != kSame) now->gid = rgid;
-  if (egid != kSame) now->egid = egid;
-  if (rgid != kSame || (egid != kSame && egid != old.gid)) now->sgid = now->egid;
-  return commit_gids(task, std::move(now));
+  Ref<Cred> c = old.copy();
+  if (r != kUnchanged) c->gid = r;
+  if (e != kUnchanged) c->egid = e;
+  if (s != kUnchanged) c->sgid = s;
+  c->fsgid = c->egid;
+  return commit(task, std::move(c));
 }
 
-Result<int64_t> sys_setresuid(Task& task, uint32_t ruid, uint32_t euid, uint32_t suid) {
-  const Cred& old = task.cred();
-  if (!old.has(Cap::kSetuid)) {
-    for (uint32_t id : {ruid, euid, suid}) {
-      if (!one_of(id, old.uid, old.euid, old.suid)) return Err(Errno::kPERM);
-    }
-  }
-  Ref<Cred> now = old.copy();
-  if (ruid != kSame) now->uid = ruid;
-  if (euid != kSame) now->euid = euid;
-  if (suid != kSame) now->suid = suid;
-  return commit_uids(task, std::move(now));
-}
-
-Result<int64_t> sys_setresgid(Task& task, uint32_t rgid, uint32_t egid, uint32_t sgid) {
-  const Cred& old = task.cred();
-  if (!old.has(Cap::kSetgid)) {
-    for (uint32_t id : {rgid, egid, sgid}) {
-      if (!one_of(id, old.gid, old.egid, old.sgid)) return Err(Errno::kPERM);
-    }
-  }
-  Ref<Cred> now = old.copy();
-  if (rgid != kSame) now->gid = rgid;
-  if (egid != kSame) now->egid = egid;
-  if (sgid != kSame) now->sgid = sgid;
-  return commit_gids(task, std::move(now));
-}
-
-Result<int64_t> sys_getresuid(Task& task, UserOut<uint32_t> ruid, UserOut<uint32_t> euid,
-                              UserOut<uint32_t> suid) {
-  TRY(ruid.put(task.park(), task.mm(), task.cred().uid));
-  TRY(euid.put(task.park(), task.mm(), task.cred().euid));
-  return zero(suid.put(task.park(), task.mm(), task.cred().suid));
-}
-
-Result<int64_t> sys_getresgid(Task& task, UserOut<uint32_t> rgid, UserOut<uint32_t> egid,
-                              UserOut<uint32_t> sgid) {
-  TRY(rgid.put(task.park(), task.mm(), task.cred().gid));
-  TRY(egid.put(task.park(), task.mm(), task.cred().egid));
-  return zero(sgid.put(task.park(), task.mm(), task.cred().sgid));
-}
-
-// setfsuid(2) and setfsgid(2) cannot fail: they return the previous id.
 Result<int64_t> sys_setfsuid(Task& task, uint32_t uid) {
   const Cred& old = task.cred();
-  const uint32_t previous = old.fsuid;
-  if (uid == kSame ||
-      (!one_of(uid, old.uid, old.euid, old.suid) && uid != old.fsuid && !old.has(Cap::kSetuid)))
-    return previous;
-  Ref<Cred> now = old.copy();
-  now->fsuid = uid;
-  if ((now->securebits & SECBIT_NO_SETUID_FIXUP) == 0) {
-    if (previous == 0 && uid != 0) now->cap_effective &= ~kFsCaps;
-    if (previous != 0 && uid == 0) now->cap_effective |= now->cap_permitted & kFsCaps;
-  }
-  task.set_cred(std::move(now));
-  return previous;
+  uint32_t before = old.fsuid;
+  bool may = old.has(Cap::kSetuid) || uid == old.uid || uid == old.euid || uid == old.suid ||
+             uid == old.fsuid;
+  if (uid == kUnchanged || !may || uid == before) return before;
+  Ref<Cred> c = old.copy();
+  c->fsuid = uid;
+  fix_fs_capabilities(old, *c);
+  TRY(commit(task, std::move(c)));
+  return before;
 }
 
 Result<int64_t> sys_setfsgid(Task& task, uint32_t gid) {
   const Cred& old = task.cred();
-  const uint32_t previous = old.fsgid;
-  if (gid == kSame ||
-      (!one_of(gid, old.gid, old.egid, old.sgid) && gid != old.fsgid && !old.has(Cap::kSetgid)))
-    return previous;
-  Ref<Cred> now = old.copy();
-  now->fsgid = gid;
-  task.set_cred(std::move(now));
-  return previous;
+  uint32_t before = old.fsgid;
+  bool may = old.has(Cap::kSetgid) || gid == old.gid || gid == old.egid || gid == old.sgid ||
+             gid == old.fsgid;
+  if (gid == kUnchanged || !may || gid == before) return before;
+  Ref<Cred> c = old.copy();
+  c->fsgid = gid;
+  TRY(commit(task, std::move(c)));
+  return before;
 }
 
-Result<int64_t> sys_getgroups(Task& task, int count, UserOut<uint32_t> list) {
-  if (count < 0) return Err(Errno::kINVAL);
-  std::vector<uint32_t> groups = task.cred().groups;
-  if (count == 0) return static_cast<int64_t>(groups.size());
-  if (static_cast<size_t>(count) < groups.size()) return Err(Errno::kINVAL);
-  TRY(list.put_array(task.park(), task.mm(), groups));
+Result<int64_t> sys_getgroups(Task& task, int size, UserOut<uint32_t> list) {
+  const std::vector<uint32_t> groups = task.cred().groups;
+  if (size < 0) return Err(Errno::kINVAL);
+  if (size != 0) {
+    if (groups.size() > static_cast<size_t>(size)) return Err(Errno::kINVAL);
+    TRY(list.put_array(task.park(), task.mm(), groups));
+  }
   return static_cast<int64_t>(groups.size());
 }
 
-Result<int64_t> sys_setgroups(Task& task, int count, UserIn<uint32_t> list) {
+Result<int64_t> sys_setgroups(Task& task, int size, UserIn<uint32_t> list) {
   if (!task.cred().has(Cap::kSetgid)) return Err(Errno::kPERM);
-  if (count < 0 || count > kMaxGroups) return Err(Errno::kINVAL);
-  auto groups = TRY(list.get_array(task.park(), task.mm(), static_cast<size_t>(count)));
-  for (uint32_t g : groups) {
-    if (g == kSame) return Err(Errno::kINVAL);
+  if (size < 0 || size > kMaxGroups) return Err(Errno::kINVAL);
+  std::vector<uint32_t> groups =
+      TRY(list.get_array(task.park(), task.mm(), static_cast<size_t>(size)));
+  if (std::find(groups.begin(), groups.end(), kUnchanged) != groups.end())
+    return Err(Errno::kINVAL);
+  std::sort(groups.begin(), groups.end());
+  Ref<Cred> c = task.cred().copy();
+  c->groups = std::move(groups);
+  return commit(task, std::move(c));
+}
+
+namespace {
+
+constexpr uint32_t kCapVersion1 = 0x19980330, kCapVersion2 = 0x20071026, kCapVersion3 = 0x20080522;
+
+// How many 32-bit halves the version in the header has. An unknown one is answered with ours.
+Result<size_t> cap_words(Task& task, UserInOut<UserCapHeader> header, const UserCapHeader& h) {
+  if (h.version == kCapVersion1) return 1;
+  if (h.version == kCapVersion2 || h.version == kCapVersion3) return 2;
+  TRY(header.put(task.park(), task.mm(), UserCapHeader{kCapVersion3, h.pid}));
+  return Err(Errno::kINVAL);
+}
+
+}  // namespace
+
+Result<int64_t> sys_capget(Task& task, UserInOut<UserCapHeader> header, UserOut<UserCapData> data) {
+  UserCapHeader h = TRY(header.get(task.park(), task.mm()));
+  Result<size_t> words = cap_words(task, header, h);
+  if (!words) {
+    // Asking for the version with no data is not an error.
+    return words.error() == Errno::kINVAL && !data ? Result<int64_t>(0) : Err(words.error());
   }
-  std::sort(groups.begin(), groups.end());  // getgroups(2) shows them sorted on Linux
-  Ref<Cred> now = task.cred().copy();
-  now->groups = std::move(groups);
-  task.set_cred(std::move(now));
+  if (h.pid < 0) return Err(Errno::kINVAL);
+  Task* t = TRY(find_task(task, h.pid));
+  const Ref<Cred> c = t->cred_;
+  for (size_t i = 0; data && i < *words; ++i) {
+    auto half = [&](uint64_t set) { return static_cast<uint32_t>(set >> (32 * i)); };
+    UserCapData d{half(c->cap_effective), half(c->cap_permitted), half(c->cap_inheritable)};
+    TRY(data.put(task.park(), task.mm(), d, i));
+  }
   return 0;
 }
 
-Result<int64_t> sys_capget(Task& task, UserInOut<UserCapHeader> user, UserOut<UserCapData> data) {
-  UserCapHeader h = TRY(user.get(task.park(), task.mm()));
-  auto words = cap_words(task, user, h);
-  if (!words)
-    return !data && words.error() == Errno::kINVAL ? Result<int64_t>(0) : Err(words.error());
-  if (h.pid < 0) return Err(Errno::kINVAL);
-  Task* target = h.pid == 0 ? &task : task.kernel.pids.task(h.pid);
-  if (target == nullptr) return Err(Errno::kSRCH);
-  if (!data) return 0;
-  const Cred& c = target->cred();
-  UserCapData out[2];
-  for (int i = 0; i < 2; ++i) {
-    out[i] = {static_cast<uint32_t>(c.cap_effective >> (32 * i)),
-              static_cast<uint32_t>(c.cap_permitted >> (32 * i)),
-              static_cast<uint32_t>(c.cap_inheritable >> (32 * i))};
-  }
-  return zero(data.put_array(task.park(), task.mm(),
-                             std::span<const UserCapData>(out, static_cast<size_t>(*words))));
-}
-
-Result<int64_t> sys_capset(Task& task, UserInOut<UserCapHeader> user, UserIn<UserCapData> data) {
-  UserCapHeader h = TRY(user.get(task.park(), task.mm()));
-  int words = TRY(cap_words(task, user, h));
+Result<int64_t> sys_capset(Task& task, UserInOut<UserCapHeader> header, UserIn<UserCapData> data) {
+  UserCapHeader h = TRY(header.get(task.park(), task.mm()));
+  size_t words = TRY(cap_words(task, header, h));
   if (h.pid != 0 && h.pid != task.tid) return Err(Errno::kPERM);
-  auto in = TRY(data.get_array(task.park(), task.mm(), static_cast<size_t>(words)));
   uint64_t effective = 0, permitted = 0, inheritable = 0;
-  for (int i = 0; i < words; ++i) {
-    effective |= static_cast<uint64_t>(in[static_cast<size_t>(i)].effective) << (32 * i);
-    permitted |= static_cast<uint64_t>(in[static_cast<size_t>(i)].permitted) << (32 * i);
-    inheritable |= static_cast<uint64_t>(in[static_cast<size_t>(i)].inheritable) << (32 * i);
+  for (size_t i = 0; i < words; ++i) {
+    UserCapData d = TRY(data.get(task.park(), task.mm(), i));
+    effective |= uint64_t{d.effective} << (32 * i);
+    permitted |= uint64_t{d.permitted} << (32 * i);
+    inheritable |= uint64_t{d.inheritable} << (32 * i);
   }
   effective &= kAllCaps, permitted &= kAllCaps, inheritable &= kAllCaps;
   const Cred& old = task.cred();
   if ((permitted & ~old.cap_permitted) != 0 || (effective & ~permitted) != 0)
     return Err(Errno::kPERM);
-  if (!old.has(Cap::kSetpcap) && (inheritable & ~(old.cap_inheritable | old.cap_permitted)) != 0)
+  uint64_t gained = inheritable & ~old.cap_inheritable;
+  if (!old.has(Cap::kSetpcap) && (gained & ~old.cap_permitted) != 0) return Err(Errno::kPERM);
+  if ((gained & ~(old.cap_bounding | old.cap_permitted)) != 0 ||
+      (inheritable & ~(old.cap_inheritable | old.cap_bounding)) != 0)
     return Err(Errno::kPERM);
-  if ((inheritable & ~(old.cap_inheritable | old.cap_bounding)) != 0) return Err(Errno::kPERM);
-  Ref<Cred> now = old.copy();
-  now->cap_effective = effective;
-  now->cap_permitted = permitted;
-  now->cap_inheritable = inheritable;
-  now->cap_ambient &= permitted & inheritable;
-  task.set_cred(std::move(now));
-  return 0;
+  Ref<Cred> c = old.copy();
+  c->cap_effective = effective;
+  c->cap_permitted = permitted;
+  c->cap_inheritable = inheritable;
+  c->cap_ambient &= permitted & inheritable;
+  return commit(task, std::move(c));
 }
 
 }  // namespace uk

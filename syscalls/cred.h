@@ -1,9 +1,29 @@
-// credentials(7) and capabilities(7): the set*id family, groups, capget(2) and capset(2).
+// Credentials of the calling thread (credentials(7), capabilities(7)). Handlers run on the calling
+// task's fiber; arguments are guest input.
 #pragma once
 
 #include "syscalls/decode.h"
 
 namespace uk {
+
+Result<int64_t> sys_getuid(Task& task);
+Result<int64_t> sys_geteuid(Task& task);
+Result<int64_t> sys_getgid(Task& task);
+Result<int64_t> sys_getegid(Task& task);
+Result<int64_t> sys_getresuid(Task& task, UserOut<uint32_t> r, UserOut<uint32_t> e,
+                              UserOut<uint32_t> s);
+Result<int64_t> sys_getresgid(Task& task, UserOut<uint32_t> r, UserOut<uint32_t> e,
+                              UserOut<uint32_t> s);
+Result<int64_t> sys_setuid(Task& task, uint32_t uid);
+Result<int64_t> sys_setgid(Task& task, uint32_t gid);
+Result<int64_t> sys_setreuid(Task& task, uint32_t r, uint32_t e);
+Result<int64_t> sys_setregid(Task& task, uint32_t r, uint32_t e);
+Result<int64_t> sys_setresuid(Task& task, uint32_t r, uint32_t e, uint32_t s);
+Result<int64_t> sys_setresgid(Task& task, uint32_t r, uint32_t e, uint32_t s);
+Result<int64_t> sys_setfsuid(Task& task, uint32_t uid);
+Result<int64_t> sys_setfsgid(Task& task, uint32_t gid);
+Result<int64_t> sys_getgroups(Task& task, int size, UserOut<uint32_t> list);
+Result<int64_t> sys_setgroups(Task& task, int size, UserIn<uint32_t> list);
 
 struct UserCapHeader {
   uint32_t version;
@@ -12,25 +32,6 @@ struct UserCapHeader {
 struct UserCapData {
   uint32_t effective, permitted, inheritable;
 };
-
-Result<int64_t> sys_getuid(Task& task);
-Result<int64_t> sys_geteuid(Task& task);
-Result<int64_t> sys_getgid(Task& task);
-Result<int64_t> sys_getegid(Task& task);
-Result<int64_t> sys_setuid(Task& task, uint32_t uid);
-Result<int64_t> sys_setgid(Task& task, uint32_t gid);
-Result<int64_t> sys_setreuid(Task& task, uint32_t ruid, uint32_t euid);
-Result<int64_t> sys_setregid(Task& task, uint32_t rgid, uint32_t egid);
-Result<int64_t> sys_setresuid(Task& task, uint32_t ruid, uint32_t euid, uint32_t suid);
-Result<int64_t> sys_setresgid(Task& task, uint32_t rgid, uint32_t egid, uint32_t sgid);
-Result<int64_t> sys_getresuid(Task& task, UserOut<uint32_t> ruid, UserOut<uint32_t> euid,
-                              UserOut<uint32_t> suid);
-Result<int64_t> sys_getresgid(Task& task, UserOut<uint32_t> rgid, UserOut<uint32_t> egid,
-                              UserOut<uint32_t> sgid);
-Result<int64_t> sys_setfsuid(Task& task, uint32_t uid);
-Result<int64_t> sys_setfsgid(Task& task, uint32_t gid);
-Result<int64_t> sys_getgroups(Task& task, int count, UserOut<uint32_t> list);
-Result<int64_t> sys_setgroups(Task& task, int count, UserIn<uint32_t> list);
 Result<int64_t> sys_capget(Task& task, UserInOut<UserCapHeader> header, UserOut<UserCapData> data);
 Result<int64_t> sys_capset(Task& task, UserInOut<UserCapHeader> header, UserIn<UserCapData> data);
 

@@ -13,4 +13,9 @@
 #include "syscalls/mm.h"
 #include "syscalls/pipe.h"
 #include "syscalls/poll.h"
+#include "syscalls/prctl.h"
+#include "syscalls/process.h"
+#include "syscalls/sched.h"
+#include "syscalls/signal.h"
+#include "syscalls/time.h"
 // IWYU pragma: end_exports

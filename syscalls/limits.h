@@ -1,5 +1,5 @@
-// Limits, usage and facts of the system: getrlimit(2), getrusage(2), times(2), sysinfo(2),
-// uname(2), getrandom(2), personality(2).
+// Resource limits and usage (getrlimit(2), getrusage(2), times(2)), and facts of the system
+// (sysinfo(2), uname(2)). Handlers run on the calling task's fiber; arguments are guest input.
 #pragma once
 
 #include <sys/resource.h>
@@ -11,22 +11,16 @@
 
 namespace uk {
 
-using UserRusage = struct ::rusage;
-using UserTms = struct ::tms;
-using UserSysinfo = struct ::sysinfo;
-using UserUtsname = struct ::utsname;
-
-Result<int64_t> sys_getrlimit(Task& task, uint32_t resource, UserOut<RLimit> out);
-Result<int64_t> sys_setrlimit(Task& task, uint32_t resource, UserIn<RLimit> in);
-Result<int64_t> sys_prlimit64(Task& task, int pid, uint32_t resource, UserIn<RLimit> in,
-                              UserOut<RLimit> out);
-Result<int64_t> sys_getrusage(Task& task, int who, UserOut<UserRusage> out);
-Result<int64_t> sys_times(Task& task, UserOut<UserTms> out);
-Result<int64_t> sys_sysinfo(Task& task, UserOut<UserSysinfo> out);
-Result<int64_t> sys_uname(Task& task, UserOut<UserUtsname> out);
-Result<int64_t> sys_sethostname(Task& task, UserIn<char> name, int len);
-Result<int64_t> sys_setdomainname(Task& task, UserIn<char> name, int len);
-Result<int64_t> sys_getrandom(Task& task, UserOut<std::byte> buf, size_t count, uint32_t flags);
-Result<int64_t> sys_personality(Task& task, uint32_t persona);
+Result<int64_t> sys_getrlimit(Task& task, uint32_t resource, UserOut<RLimit> limit);
+Result<int64_t> sys_setrlimit(Task& task, uint32_t resource, UserIn<RLimit> limit);
+Result<int64_t> sys_prlimit64(Task& task, int pid, uint32_t resource, UserIn<RLimit> limit,
+                              UserOut<RLimit> old);
+Result<int64_t> sys_getrusage(Task& task, int who, UserOut<rusage> usage);
+Result<int64_t> sys_times(Task& task, UserOut<tms> buf);
+Result<int64_t> sys_sysinfo(Task& task, UserOut<struct sysinfo> info);
+Result<int64_t> sys_uname(Task& task, UserOut<utsname> name);
+Result<int64_t> sys_sethostname(Task& task, UserAddr name, int len);
+Result<int64_t> sys_setdomainname(Task& task, UserAddr name, int len);
+Result<int64_t> sys_getrandom(Task& task, UserAddr buf, size_t len, Hex flags);
 
 }  // namespace uk

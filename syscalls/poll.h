@@ -2,6 +2,7 @@
 #pragma once
 
 #include "syscalls/decode.h"
+#include "ukernel/abi/time.h"
 #include "ukernel/fs/anonfs/epoll.h"
 
 namespace uk {
@@ -10,14 +11,6 @@ struct UserPollFd {
   int32_t fd;
   int16_t events;
   int16_t revents;
-};
-struct UserTimespec {
-  int64_t sec;
-  int64_t nsec;
-};
-struct UserTimeval {
-  int64_t sec;
-  int64_t usec;
 };
 
 Result<int64_t> sys_poll(Task& task, UserInOut<UserPollFd> fds, uint32_t count, int timeout_ms);

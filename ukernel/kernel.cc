@@ -106,7 +106,6 @@ Ref<Task> Kernel::make_init(const InitRequest& request) {
   CHECK(tid == 1);
   auto group = make_ref<ThreadGroup>(*this);
   group->tgid = tid;
-  group->unkillable = true;
   group->exit_signal = -1;
   group->handlers = make_ref<SigHandlers>();
   group->start_ns = uptime_ns();

@@ -70,6 +70,9 @@ class Kernel {
   uint64_t boot_ns = 0;  // monotonic time at boot
   uint64_t forks = 0;    // /proc/stat
   uint64_t context_switches = 0;
+  // Threads that leave user mode wake this while somebody watches (membarrier(2)).
+  WaitQueue left_user;
+  int left_user_watchers = 0;
   // Called before a guest thread goes to user mode; returns the monotonic time.
   uint64_t before_user_mode();
   // Random bytes for getrandom, AT_RANDOM, ASLR.

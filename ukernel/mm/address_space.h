@@ -163,6 +163,7 @@ class AddressSpace : public MappingSpace {
   };
   Image image;
   bool dumpable = true;
+  int membarrier_registered = 0;  // commands of membarrier(2)
 
   ~AddressSpace() override;
 

@@ -251,6 +251,7 @@ Result<NewImage> build_image(Task& task, const Program& p, const ImageIds& ids) 
   MmLimits for_stack = limits;
   for_stack.stack = std::max<uint64_t>(limits.stack, kMaxArgTotal + kStackFirst);
   TRY(map_stack(task, *mm, for_stack, p, top));
+  mm->set_stack_limit(limits.stack);
   Loaded at = TRY(load(task, *mm, limits, p, layout));
   mm->set_brk_start(page_ceil(at.program.end) + layout.brk_gap());
 

@@ -215,6 +215,7 @@ void exit_task(Task& task) {
   task.exiting = true;
   bool last = --group->live == 0;
   if (group->exiting) task.exit_code = group->exit_code;
+  if (!last && !group->exiting) retarget_pending(task);
   if (last) {
     group->timers->clear();
     group->timers->set(0, {});

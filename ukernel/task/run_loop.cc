@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "ukernel/kernel.h"
 #include "ukernel/task/exit.h"
+#include "ukernel/task/rseq.h"
 #include "ukernel/task/signal_delivery.h"
 #include "ukernel/task/timers.h"
 
@@ -124,9 +125,12 @@ Trap run_guest(Task& task) {
   Kernel& k = task.kernel;
   task.user_enter_ns = k.before_user_mode();
   if (task.group->timers->any_cpu()) task.group->timers->check_cpu();
+  ++task.user_entries;
   task.in_user = true;
   Trap trap = task.context->run(task.park());
   task.in_user = false;
+  task.rseq_disturbed = task.rseq_disturbed || trap.kind != Trap::Kind::kSyscall;
+  if (k.left_user_watchers != 0) k.left_user.wake_all();
   k.vcpus.leave(task.sched);
   ++k.context_switches;
   if (task.group->timers->any_cpu()) task.group->timers->check_cpu();
@@ -149,6 +153,7 @@ void run_loop(Task& task, Park& park) {
     uint64_t spent = now - trapped_ns, idle = waited - waited_ns;
     task.usage.stime_ns += spent > idle ? spent - idle : 0;
     bool entered = task.kernel.vcpus.enter(park, task.sched).has_value();
+    if (entered && task.rseq_addr != 0) update_rseq(task);
     if (entered && (task.must_exit() || signal_work(task))) {
       task.kernel.vcpus.leave(task.sched);
       entered = false;

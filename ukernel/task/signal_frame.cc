@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "ukernel/arch/x86_64/sigframe.h"
 #include "ukernel/kernel.h"
+#include "ukernel/task/rseq.h"
 #include "ukernel/task/signal_delivery.h"
 
 namespace uk {
@@ -58,7 +59,7 @@ Result<> push_frame(Task& task, const CaughtSignal& caught, arch::UserRegs& regs
   task.saved_blocked.reset();
   SigSet now = task.blocked | SigSet(action.mask);
   if ((action.flags & SA_NODEFER) == 0) now.add(caught.info.signo);
-  task.blocked = now & ~kUnblockable;
+  set_blocked(task, now);
   return {};
 }
 
@@ -82,6 +83,7 @@ void run_handlers(Task& task, CaughtSignal caught, arch::UserRegs regs) {
   Result<arch::FpState> fp = task.context->get_fp(park);
   if (!fp) return begin_exit_group(*task.group, SIGKILL);
   bool pushed = false;
+  abort_rseq(task, regs);
   std::optional<CaughtSignal> next(std::move(caught));
   while (next) {
     if (Result<> r = push_frame(task, *next, regs, *fp); !r) {

@@ -89,6 +89,19 @@ int send_signal_pgrp(ProcessGroup& to, const SigInfo& info) {
   return sent;
 }
 
+void retarget_pending(Task& leaving) {
+  ThreadGroup& group = *leaving.group;
+  if (group.pending.pending().empty()) return;
+  for (Task* t : group.threads)
+    if (t != &leaving && !t->exiting && !t->deliverable().empty()) t->notify();
+}
+
+void set_blocked(Task& task, SigSet blocked) {
+  SigSet newly = blocked & ~task.blocked;
+  task.blocked = blocked & ~kUnblockable;
+  if (!newly.empty() && task.group->live > 1) retarget_pending(task);
+}
+
 bool may_signal(const Task& from, const Task& to, int signo) {
   if (from.group == to.group) return true;
   const Cred &a = from.cred(), &b = to.cred();

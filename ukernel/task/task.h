@@ -118,10 +118,12 @@ class ThreadGroup final : public RefCounted {
   // The thread that runs execve and waits for the others to end; it becomes the leader.
   Task* exec_task = nullptr;
   WaitQueue thread_ended;
-  bool did_exec = false;    // setpgid after exec is EACCES
-  bool unkillable = false;  // pid 1: signals without a handler do nothing, SIGKILL included
-  int live = 0;             // threads that have not begun their exit
-  int unfinished = 0;       // threads that have not come to the end of it
+  bool did_exec = false;  // setpgid after exec is EACCES
+  // Signals without a handler do nothing, SIGKILL included, as for Linux's own init. Not so for our
+  // first process: it is the command that was asked for, and ends like any other.
+  bool unkillable = false;
+  int live = 0;        // threads that have not begun their exit
+  int unfinished = 0;  // threads that have not come to the end of it
   bool child_subreaper = false, has_subreaper = false;
   int stop_signal = 0;  // job control: stopped by this signal, 0 not stopped
   int stopped_threads = 0;
@@ -206,6 +208,7 @@ class Task final : public RefCounted, public Interruptor {
   SchedEntity sched;
   bool in_user = false;        // inside context->run()
   uint64_t user_enter_ns = 0;  // when it went there
+  uint64_t user_entries = 0;   // how often
   // Makes the task look at its signals and at what it was asked to do, wherever it is.
   void notify();
   // It has to run exit: the group ends, or another thread's execve removes this one.
@@ -216,6 +219,8 @@ class Task final : public RefCounted, public Interruptor {
   uint64_t clear_child_tid = 0, set_child_tid = 0;
   uint64_t rseq_addr = 0;
   uint32_t rseq_len = 0, rseq_sig = 0;
+  int rseq_cpu = -1;            // what the area says
+  bool rseq_disturbed = false;  // left user mode other than by a system call
   // restart_syscall(2): what a kRestartBlock continues with.
   std::function<Result<int64_t>(Task&)> restart_block;
   // The call in progress, for /proc/PID/syscall, --strace and dumps; nr -1 in user mode.
@@ -252,7 +257,7 @@ class Task final : public RefCounted, public Interruptor {
 struct CloneArgs {  // clone3(2)
   uint64_t flags = 0, pidfd = 0, child_tid = 0, parent_tid = 0, exit_signal = 0, stack = 0,
            stack_size = 0, tls = 0;
-  std::vector<int> set_tid;
+  std::vector<int> set_tid{};
 };
 // Returns the child's tid. The child is running when it returns; with CLONE_VFORK it has exec'ed or
 // exited.
@@ -283,6 +288,9 @@ Ref<ProcessGroup> new_pgrp(ThreadGroup& group, Ref<Session> session);
 Result<> send_signal(Task& to, const SigInfo& info);
 Result<> send_signal_group(ThreadGroup& to, const SigInfo& info);
 int send_signal_pgrp(ProcessGroup& to, const SigInfo& info);  // how many got it
+// Changes the mask of a task; group signals that it will not take now go to another thread.
+void set_blocked(Task& task, SigSet blocked);
+void retarget_pending(Task& leaving);
 bool may_signal(const Task& from, const Task& to, int signo);
 // A fault of the guest: forced (blocked or ignored becomes default).
 void force_signal(Task& to, const SigInfo& info);

@@ -38,6 +38,7 @@ class PosixTimer {
   uint64_t now() const;
   bool cpu() const { return cpu_; }
   bool cpu_expired() const { return cpu_ && at_ != 0 && !waiting_ && now() >= at_; }
+  void set_value(uint64_t value) { event_.value = value; }
   int overrun() const { return last_overrun_; }
 
   const int id;

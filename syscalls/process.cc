@@ -1,0 +1,252 @@
+#include "syscalls/process.h"
+
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "syscalls/fs_common.h"
+#include "ukernel/task/exit.h"
+#include "ukernel/task/job_control.h"
+#include "ukernel/task/pidfd.h"
+
+namespace uk {
+namespace {
+
+constexpr uint64_t kCsignal = 0xff;
+constexpr size_t kClone3Min = 64, kClone3Known = 88;
+
+// struct clone_args of clone3(2).
+struct UserCloneArgs {
+  uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
+      set_tid_size, cgroup;
+};
+static_assert(sizeof(UserCloneArgs) == kClone3Known);
+
+Result<UserCloneArgs> fetch_clone_args(Task& task, uint64_t addr, size_t size) {
+  if (size < kClone3Min) return Err(Errno::kINVAL);
+  if (size > kPageSize) return Err(Errno::k2BIG);
+  std::vector<std::byte> raw(std::max(size, kClone3Known));
+  std::span<std::byte> given(raw.data(), size);
+  if (TRY(task.mm().copy_in(task.park(), given, addr)) != size) return Err(Errno::kFAULT);
+  // A newer caller may give more, as long as it is zero (it asks for nothing that we do not know).
+  if (std::any_of(raw.begin() + kClone3Known, raw.end(),
+                  [](std::byte b) { return b != std::byte{0}; }))
+    return Err(Errno::k2BIG);
+  UserCloneArgs a;
+  std::memcpy(&a, raw.data(), sizeof a);
+  return a;
+}
+
+Result<CloneArgs> check_clone3(Task& task, const UserCloneArgs& u) {
+  constexpr uint64_t kKnown = 0xffffffffull | CLONE_CLEAR_SIGHAND | CLONE_INTO_CGROUP;
+  if ((u.flags & ~kKnown) != 0 || (u.flags & (CLONE_DETACHED | kCsignal)) != 0)
+    return Err(Errno::kINVAL);
+  if (u.set_tid_size > 32 || (u.set_tid == 0) != (u.set_tid_size == 0)) return Err(Errno::kINVAL);
+  if ((u.exit_signal & ~kCsignal) != 0 || u.exit_signal > kSignals) return Err(Errno::kINVAL);
+  if ((u.flags & (CLONE_THREAD | CLONE_PARENT)) != 0 && u.exit_signal != 0)
+    return Err(Errno::kINVAL);
+  if ((u.stack == 0) != (u.stack_size == 0)) return Err(Errno::kINVAL);
+  if (u.stack > task.mm().user_limit() || u.stack_size > task.mm().user_limit() - u.stack)
+    return Err(Errno::kINVAL);
+  CloneArgs a{.flags = u.flags,
+              .pidfd = u.pidfd,
+              .child_tid = u.child_tid,
+              .parent_tid = u.parent_tid,
+              .exit_signal = u.exit_signal,
+              .stack = u.stack,
+              .stack_size = u.stack_size,
+              .tls = u.tls,
+              .set_tid = {}};
+  if (u.set_tid_size != 0) {
+    std::vector<int32_t> tids =
+        TRY(UserIn<int32_t>{{u.set_tid}}.get_array(task.park(), task.mm(), u.set_tid_size));
+    a.set_tid.assign(tids.begin(), tids.end());
+  }
+  return a;
+}
+
+}  // namespace
+
+Result<int64_t> sys_fork(Task& task) { return TRY(do_clone(task, {.exit_signal = SIGCHLD})); }
+
+Result<int64_t> sys_vfork(Task& task) {
+  return TRY(do_clone(task, {.flags = CLONE_VFORK | CLONE_VM, .exit_signal = SIGCHLD}));
+}
+
+Result<int64_t> sys_clone(Task& task, Hex flags, UserAddr stack, UserAddr parent_tid,
+                          UserAddr child_tid, UserAddr tls) {
+  CloneArgs a;
+  a.flags = flags.value & 0xffffffff & ~kCsignal;
+  a.exit_signal = flags.value & kCsignal;
+  a.stack = stack.addr;
+  a.parent_tid = parent_tid.addr;
+  a.pidfd = parent_tid.addr;  // shared by both flags
+  a.child_tid = child_tid.addr;
+  a.tls = tls.addr;
+  if ((a.flags & CLONE_PIDFD) != 0 && (a.flags & (CLONE_PARENT_SETTID | CLONE_DETACHED)) != 0)
+    return Err(Errno::kINVAL);
+  return TRY(do_clone(task, a));
+}
+
+Result<int64_t> sys_clone3(Task& task, UserAddr args, size_t size) {
+  UserCloneArgs u = TRY(fetch_clone_args(task, args.addr, size));
+  return TRY(do_clone(task, TRY(check_clone3(task, u))));
+}
+
+Result<int64_t> sys_unshare(Task& task, Hex flags) {
+  constexpr uint64_t kPlain = CLONE_FS | CLONE_FILES | CLONE_SYSVSEM;
+  constexpr uint64_t kAlone = CLONE_THREAD | CLONE_SIGHAND | CLONE_VM;  // no effect when alone
+  constexpr uint64_t kNamespaces = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC |
+                                   CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWTIME;
+  uint64_t f = flags.value;
+  if ((f & ~(kPlain | kAlone | kNamespaces)) != 0) return Err(Errno::kINVAL);
+  if ((f & kAlone) != 0 && task.group->live > 1) return Err(Errno::kINVAL);
+  if ((f & kNamespaces) != 0) {
+    // DEVIATION: only the namespace of host names can be made.
+    if ((f & kNamespaces) != CLONE_NEWUTS) return Err(Errno::kINVAL);
+    if (!task.cred().has(Cap::kSysAdmin)) return Err(Errno::kPERM);
+    auto uts = make_ref<UtsInfo>();
+    uts->nodename = task.uts().nodename;
+    uts->domainname = task.uts().domainname;
+    task.uts_ = std::move(uts);
+  }
+  if ((f & CLONE_FS) != 0) task.fs_ = task.fs_->copy();
+  if ((f & CLONE_FILES) != 0 && task.fds_->users > 1) {
+    Ref<FdTable> own = task.fds_->copy();
+    drop_files(task.park(), std::exchange(task.fds_, std::move(own)));
+  }
+  return 0;
+}
+
+Result<int64_t> sys_exit(Task& task, int status) {
+  begin_exit_thread(task, (status & 0xff) << 8);
+  return 0;
+}
+
+Result<int64_t> sys_exit_group(Task& task, int status) {
+  begin_exit_group(*task.group, (status & 0xff) << 8);
+  return 0;
+}
+
+Result<Task*> find_task(Task& task, int tid) {
+  if (tid == 0) return &task;
+  Task* found = task.kernel.pids.task(tid);
+  if (found == nullptr) return Err(Errno::kSRCH);
+  return found;
+}
+
+bool may_access(const Task& task, const Task& target) {
+  if (task.group == target.group) return true;
+  const Cred &a = task.cred(), &b = target.cred();
+  bool same = a.uid == b.uid && a.uid == b.euid && a.uid == b.suid && a.gid == b.gid &&
+              a.gid == b.egid && a.gid == b.sgid;
+  if (a.has(Cap::kSysPtrace)) return true;
+  if (!same || (b.cap_permitted & ~a.cap_permitted) != 0) return false;
+  return !target.mm_ || target.mm_->dumpable;
+}
+
+Result<int64_t> sys_getpid(Task& task) { return task.tgid(); }
+Result<int64_t> sys_gettid(Task& task) { return task.tid; }
+Result<int64_t> sys_getppid(Task& task) {
+  return task.group->parent != nullptr ? task.group->parent->tgid : 0;
+}
+Result<int64_t> sys_getpgrp(Task& task) { return task.group->group->pgid; }
+
+namespace {
+
+Result<ThreadGroup*> find_group(Task& task, int pid) {
+  Task* t = TRY(find_task(task, pid));
+  if (!t->group->group) return Err(Errno::kSRCH);
+  return t->group.get();
+}
+
+}  // namespace
+
+Result<int64_t> sys_getpgid(Task& task, int pid) { return TRY(find_group(task, pid))->group->pgid; }
+
+Result<int64_t> sys_getsid(Task& task, int pid) {
+  return TRY(find_group(task, pid))->group->session->sid;
+}
+
+Result<int64_t> sys_setpgid(Task& task, int pid, int pgid) {
+  ThreadGroup& self = *task.group;
+  if (pid == 0) pid = self.tgid;
+  if (pgid == 0) pgid = pid;
+  if (pgid < 0) return Err(Errno::kINVAL);
+  Task* t = task.kernel.pids.task(pid);
+  if (t == nullptr) return Err(Errno::kSRCH);
+  if (!t->is_leader()) return Err(Errno::kINVAL);
+  ThreadGroup& target = *t->group;
+  if (target.parent == &self) {
+    if (target.group->session != self.group->session) return Err(Errno::kPERM);
+    if (target.did_exec) return Err(Errno::kACCES);
+  } else if (&target != &self) {
+    return Err(Errno::kSRCH);
+  }
+  if (target.group->session->sid == target.tgid) return Err(Errno::kPERM);  // a session's leader
+  Ref<ProcessGroup> to = task.kernel.pids.pgrp(pgid);
+  if (pgid != pid && (!to || to->session != self.group->session)) return Err(Errno::kPERM);
+  if (to) {
+    join_pgrp(target, to);
+  } else {
+    new_pgrp(target, target.group->session);
+  }
+  return 0;
+}
+
+Result<int64_t> sys_setsid(Task& task) {
+  ThreadGroup& group = *task.group;
+  PidTable& pids = task.kernel.pids;
+  if (pids.pgrp(group.tgid) || group.group->session->sid == group.tgid) return Err(Errno::kPERM);
+  auto session = make_ref<Session>();
+  session->sid = group.tgid;
+  pids.add_session(session);
+  new_pgrp(group, session);
+  return group.tgid;
+}
+
+Result<int64_t> sys_set_tid_address(Task& task, UserAddr addr) {
+  task.clear_child_tid = addr.addr;
+  return task.tid;
+}
+
+Result<int64_t> sys_pidfd_open(Task& task, int pid, Hex flags) {
+  if ((flags.value & 0xffffffff & ~uint64_t{O_NONBLOCK}) != 0 || pid <= 0)
+    return Err(Errno::kINVAL);
+  Task* t = task.kernel.pids.task(pid);
+  if (t == nullptr) return Err(Errno::kSRCH);
+  if (!t->is_leader()) return Err(Errno::kINVAL);
+  return TRY(install_pidfd(task, t->group, static_cast<int>(flags.value)));
+}
+
+Result<int64_t> sys_pidfd_getfd(Task& task, Fd pidfd, Fd target, Hex flags) {
+  if ((flags.value & 0xffffffff) != 0) return Err(Errno::kINVAL);
+  Ref<File> file = TRY(task.fds().get(pidfd));
+  Ref<ThreadGroup> group = TRY(pidfd_group(*file));
+  if (group->leader == nullptr || !group->leader->fds_) return Err(Errno::kSRCH);
+  if (!may_access(task, *group->leader)) return Err(Errno::kPERM);
+  return install_fd(task, TRY(group->leader->fds().get(target)), true);
+}
+
+Result<int64_t> sys_pidfd_send_signal(Task& task, Fd pidfd, Signo sig, UserIn<SigInfo> info,
+                                      Hex flags) {
+  if ((flags.value & 0xffffffff) != 0) return Err(Errno::kINVAL);
+  Ref<File> file = TRY(task.fds().get(pidfd));
+  Ref<ThreadGroup> group = TRY(pidfd_group(*file));
+  if (sig < 0 || sig > kSignals) return Err(Errno::kINVAL);
+  SigInfo what = siginfo_user(sig, SI_USER, task.tgid(), task.cred().uid);
+  if (info) {
+    what = TRY(info.get(task.park(), task.mm()));
+    if (what.signo != sig) return Err(Errno::kINVAL);
+    if ((what.code >= 0 || what.code == SI_TKILL) && group != task.group) return Err(Errno::kPERM);
+  }
+  if (group->leader == nullptr) return Err(Errno::kSRCH);
+  if (!may_signal(task, *group->leader, sig)) return Err(Errno::kPERM);
+  if (sig == 0) return 0;
+  return zero(send_signal_group(*group, what));
+}
+
+}  // namespace uk
