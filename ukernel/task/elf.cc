@@ -125,9 +125,9 @@ Result<> map_bss(Park& park, AddressSpace& mm, const MmLimits& limits, const Elf
   uint64_t file_end = bias + s.vaddr + s.file_size;
   uint64_t mem_end = bias + s.vaddr + s.mem_size;
   uint64_t page_end = s.file_size != 0 ? page_ceil(file_end) : page_floor(file_end);
-  if (any(s.prot & Prot::kWrite) && file_end < page_end) {
-    uint64_t n = std::min(page_end, mem_end) - file_end;
-    if (mem_end > page_end) n = page_end - file_end;
+  // To the end of the page, not of the bss: ld.so's first allocations rely on what follows it.
+  if (any(s.prot & Prot::kWrite) && s.mem_size > s.file_size && file_end < page_end) {
+    uint64_t n = page_end - file_end;
     if (TRY(mm.zero_out(park, file_end, n)) != n) return Err(Errno::kFAULT);
   }
   if (mem_end <= page_end) return {};

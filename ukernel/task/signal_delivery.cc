@@ -31,8 +31,16 @@ void default_action(Task& task, const SigInfo& info) {
     return;
   }
   if (kSynchronous.has(signo) && info.code > 0 && info.code != SI_USER) {
-    task.kernel.log.info(absl::StrFormat("%s[%d]: signal %d (code %d) at address %#x ends it",
-                                         task.comm, task.tid, signo, info.code, task.fault_addr));
+    arch::UserRegs regs = task.context->get_regs(task.park()).value_or(arch::UserRegs());
+    task.kernel.log.info(absl::StrFormat(
+        "%s[%d]: signal %d (code %d) at address %#x ends it; ip %#x sp %#x", task.comm, task.tid,
+        signo, info.code, task.fault_addr, regs.rip, regs.rsp));
+    task.mm().each_vma([&](const VmaInfo& v) {
+      if (regs.rip < v.start || regs.rip >= v.end) return;
+      task.kernel.log.info(
+          absl::StrFormat("%s[%d]: ip is %s+%#x", task.comm, task.tid,
+                          v.name.empty() ? "(no file)" : v.name, regs.rip - v.start + v.offset));
+    });
   }
   begin_exit_group(group, signo);
 }
