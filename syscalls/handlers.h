@@ -18,4 +18,6 @@
 #include "syscalls/sched.h"
 #include "syscalls/signal.h"
 #include "syscalls/time.h"
+#include "syscalls/socket.h"
+#include "syscalls/timerfd.h"
 // IWYU pragma: end_exports
