@@ -16,7 +16,7 @@ Result<uint64_t> ns_of(int64_t sec, int64_t nsec) {
   return std::min(static_cast<uint64_t>(sec), kMaxSec) * kNsPerSec + static_cast<uint64_t>(nsec);
 }
 
-UserItimerspec spec_of(const TimerFd::Setting& s) {
+TimerFdSpec spec_of(const TimerFd::Setting& s) {
   auto sec = [](uint64_t ns) { return static_cast<int64_t>(ns / kNsPerSec); };
   auto nsec = [](uint64_t ns) { return static_cast<int64_t>(ns % kNsPerSec); };
   return {sec(s.interval), nsec(s.interval), sec(s.value), nsec(s.value)};
@@ -47,9 +47,9 @@ Result<int64_t> sys_timerfd_create(Task& task, int clock, int flags) {
   return install_fd(task, file, (flags & TFD_CLOEXEC) != 0);
 }
 
-Result<int64_t> sys_timerfd_settime(Task& task, Fd fd, int flags, UserIn<UserItimerspec> to,
-                                    UserOut<UserItimerspec> old) {
-  const UserItimerspec spec = TRY(to.get(task.park(), task.mm()));
+Result<int64_t> sys_timerfd_settime(Task& task, Fd fd, int flags, UserIn<TimerFdSpec> to,
+                                    UserOut<TimerFdSpec> old) {
+  const TimerFdSpec spec = TRY(to.get(task.park(), task.mm()));
   if ((flags & ~(TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET)) != 0) return Err(Errno::kINVAL);
   TimerFd::Setting wanted;
   wanted.value = TRY(ns_of(spec.value_sec, spec.value_nsec));
@@ -60,7 +60,7 @@ Result<int64_t> sys_timerfd_settime(Task& task, Fd fd, int flags, UserIn<UserIti
   return 0;
 }
 
-Result<int64_t> sys_timerfd_gettime(Task& task, Fd fd, UserOut<UserItimerspec> current) {
+Result<int64_t> sys_timerfd_gettime(Task& task, Fd fd, UserOut<TimerFdSpec> current) {
   TimerRef t = TRY(timer_of(task, fd));
   return zero(current.put(task.park(), task.mm(), spec_of(t.timer->get())));
 }
