@@ -15,10 +15,16 @@ constexpr size_t kMxcsrOffset = 24;
 constexpr size_t kMxcsrMaskOffset = 28;
 constexpr size_t kXstateBvOffset = 512;
 constexpr uint64_t kX87 = 1, kSse = 2;
-// AMX (tile configuration and data) needs a permission Linux grants a process on request; guests have none.
+// AMX (tile configuration and data) needs a permission Linux grants a process on request; guests
+// have none.
 constexpr uint64_t kAmx = 3ull << 17;
 
+struct Component {
+  size_t offset = 0, bytes = 0;
+};
+
 struct Layout {
+  std::array<Component, 63> components = {};
   uint64_t features = kX87 | kSse;
   size_t bytes = kHeaderEnd;
   uint32_t mxcsr_mask = 0xffbf;
@@ -44,7 +50,9 @@ Layout probe() {
   for (unsigned i = 2; i < 63; ++i) {
     if (((l.features >> i) & 1) == 0) continue;
     if (!__get_cpuid_count(0xd, i, &a, &b, &c, &d)) break;
-    l.bytes = std::max<size_t>(l.bytes, static_cast<size_t>(a) + b);  // size + offset, SDM vol. 1, 13.4.3
+    l.components[i] = {b, a};
+    l.bytes =
+        std::max<size_t>(l.bytes, static_cast<size_t>(a) + b);  // size + offset, SDM vol. 1, 13.4.3
   }
   return l;
 }
@@ -92,9 +100,28 @@ void sanitize_fp_state(FpState& fp) {
   std::memcpy(fp.data() + kXstateBvOffset, &bv, sizeof bv);
 }
 
+void normalize_fp_state(FpState& fp) {
+  if (fp.size() != xsave_bytes()) return;
+  uint64_t bv;
+  std::memcpy(&bv, fp.data() + kXstateBvOffset, sizeof bv);
+  const FpState initial = initial_fp_state();
+  constexpr size_t kX87End = 160, kXmmEnd = 416;
+  if ((bv & kX87) == 0) {
+    // The legacy area's start, but for MXCSR and its mask, which belong to SSE.
+    std::memcpy(fp.data(), initial.data(), kMxcsrOffset);
+    std::memcpy(fp.data() + 32, initial.data() + 32, kX87End - 32);
+  }
+  if ((bv & kSse) == 0) std::memset(fp.data() + kX87End, 0, kXmmEnd - kX87End);
+  for (size_t i = 2; i < layout().components.size(); ++i) {
+    const Component& c = layout().components[i];
+    if (((bv >> i) & 1) == 0) std::memset(fp.data() + c.offset, 0, c.bytes);
+  }
+}
+
 uint64_t sanitize_eflags(uint64_t eflags) {
   // CF PF AF ZF SF TF DF OF NT RF AC ID; IF and the always-one bit are forced.
-  constexpr uint64_t kGuest = 0x1 | 0x4 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 0x800 | 0x4000 | 0x10000 | 0x40000 | 0x200000;
+  constexpr uint64_t kGuest = 0x1 | 0x4 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 0x800 | 0x4000 |
+                              0x10000 | 0x40000 | 0x200000;
   return (eflags & kGuest) | 0x202;
 }
 

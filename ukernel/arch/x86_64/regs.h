@@ -35,6 +35,9 @@ FpState initial_fp_state();
 // Makes a guest-written area loadable by XRSTOR: reserved bits, unknown features and MXCSR bits are
 // cleared.
 void sanitize_fp_state(FpState& fp);
+// Gives components that XSTATE_BV says are in their initial state that state, whatever the area
+// holds there.
+void normalize_fp_state(FpState& fp);
 // Keeps only the flags a guest may set itself (CF PF AF ZF SF TF DF OF RF NT AC ID).
 uint64_t sanitize_eflags(uint64_t eflags);
 

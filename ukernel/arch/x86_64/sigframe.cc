@@ -81,9 +81,8 @@ SigFrameLayout layout_sigframe(uint64_t sp, bool switched) {
   return l;
 }
 
-void build_sigframe(std::span<std::byte> out, const SigFrameLayout& l, const SigFrameContent& c) {
-  CHECK(out.size() >= l.bytes());
-  std::fill_n(out.begin(), l.bytes(), std::byte{0});
+void build_sigframe_head(std::span<std::byte, kSigFrameBytes> out, const SigFrameContent& c,
+                         uint64_t fp) {
   const UserRegs& r = c.regs;
   Frame f = {};
   f.restorer = c.restorer;
@@ -91,15 +90,43 @@ void build_sigframe(std::span<std::byte> out, const SigFrameLayout& l, const Sig
   f.stack_sp = c.altstack.sp;
   f.stack_flags = c.altstack.flags;
   f.stack_size = c.altstack.size;
-  f.mc = {.r8 = r.r8, .r9 = r.r9, .r10 = r.r10, .r11 = r.r11, .r12 = r.r12, .r13 = r.r13,
-          .r14 = r.r14, .r15 = r.r15, .rdi = r.rdi, .rsi = r.rsi, .rbp = r.rbp, .rbx = r.rbx,
-          .rdx = r.rdx, .rax = r.rax, .rcx = r.rcx, .rsp = r.rsp, .rip = r.rip,
-          .eflags = r.eflags, .cs = static_cast<uint16_t>(r.cs), .gs = 0, .fs = 0,
-          .ss = static_cast<uint16_t>(r.ss), .err = c.error_code, .trapno = c.trapno,
-          .oldmask = c.sigmask, .cr2 = c.cr2, .fpstate = l.fp, .reserved = {}};
+  f.mc = {.r8 = r.r8,
+          .r9 = r.r9,
+          .r10 = r.r10,
+          .r11 = r.r11,
+          .r12 = r.r12,
+          .r13 = r.r13,
+          .r14 = r.r14,
+          .r15 = r.r15,
+          .rdi = r.rdi,
+          .rsi = r.rsi,
+          .rbp = r.rbp,
+          .rbx = r.rbx,
+          .rdx = r.rdx,
+          .rax = r.rax,
+          .rcx = r.rcx,
+          .rsp = r.rsp,
+          .rip = r.rip,
+          .eflags = r.eflags,
+          .cs = static_cast<uint16_t>(r.cs),
+          .gs = 0,
+          .fs = 0,
+          .ss = static_cast<uint16_t>(r.ss),
+          .err = c.error_code,
+          .trapno = c.trapno,
+          .oldmask = c.sigmask,
+          .cr2 = c.cr2,
+          .fpstate = fp,
+          .reserved = {}};
   f.sigmask = c.sigmask;
   std::memcpy(f.siginfo, c.siginfo.data(), kSiginfoBytes);
   std::memcpy(out.data(), &f, sizeof f);
+}
+
+void build_sigframe(std::span<std::byte> out, const SigFrameLayout& l, const SigFrameContent& c) {
+  CHECK(out.size() >= l.bytes());
+  std::fill_n(out.begin() + kSigFrameBytes, l.bytes() - kSigFrameBytes, std::byte{0});
+  build_sigframe_head(out.first<kSigFrameBytes>(), c, l.fp);
 
   std::byte* fp = out.data() + (l.fp - l.frame);
   FpState initial;
@@ -123,7 +150,8 @@ void build_sigframe(std::span<std::byte> out, const SigFrameLayout& l, const Sig
   std::memcpy(fp + xsave_bytes(), &kXstateMagic2, kMagic2Bytes);
 }
 
-UserRegs handler_regs(const UserRegs& interrupted, const SigFrameLayout& l, uint64_t handler, int signo) {
+UserRegs handler_regs(const UserRegs& interrupted, const SigFrameLayout& l, uint64_t handler,
+                      int signo) {
   UserRegs r = interrupted;
   r.rip = handler;
   r.rsp = l.frame;
@@ -138,15 +166,18 @@ UserRegs handler_regs(const UserRegs& interrupted, const SigFrameLayout& l, uint
   return r;
 }
 
-ParsedSigFrame parse_sigframe(std::span<const std::byte, kSigFrameBytes> frame, const UserRegs& current) {
+ParsedSigFrame parse_sigframe(std::span<const std::byte, kSigFrameBytes> frame,
+                              const UserRegs& current) {
   Frame f;
   std::memcpy(&f, frame.data(), sizeof f);
   const SigContext& m = f.mc;
   ParsedSigFrame p;
   UserRegs& r = p.regs;
   r = current;
-  r.r8 = m.r8, r.r9 = m.r9, r.r10 = m.r10, r.r11 = m.r11, r.r12 = m.r12, r.r13 = m.r13, r.r14 = m.r14, r.r15 = m.r15;
-  r.rdi = m.rdi, r.rsi = m.rsi, r.rbp = m.rbp, r.rbx = m.rbx, r.rdx = m.rdx, r.rax = m.rax, r.rcx = m.rcx;
+  r.r8 = m.r8, r.r9 = m.r9, r.r10 = m.r10, r.r11 = m.r11, r.r12 = m.r12, r.r13 = m.r13,
+  r.r14 = m.r14, r.r15 = m.r15;
+  r.rdi = m.rdi, r.rsi = m.rsi, r.rbp = m.rbp, r.rbx = m.rbx, r.rdx = m.rdx, r.rax = m.rax,
+  r.rcx = m.rcx;
   r.rsp = m.rsp, r.rip = m.rip;
   // restore_sigcontext in Linux: only these flags come from the frame.
   constexpr uint64_t kFixEflags = 0x50dd5 | 0x10000;

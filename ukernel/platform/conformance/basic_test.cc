@@ -44,12 +44,15 @@ TEST_P(Basic, SyscallNumbersArgumentsAndResults) {
 TEST_P(Basic, ResultsWithoutRegisterAccess) {
   world_.run([&](Park& park) {
     Guest g(world_, park, blob::syscalls);
-    auto c = g.context(park);
+    arch::UserRegs start = g.start_regs(0, kCode + 2);  // behind the clearing of rbx
+    start.rbx = 1000;
+    auto c = std::move(*g.space->new_context(park, start, {}));
     uint64_t sum = 0;
     for (uint64_t i = 0; i < 1000; ++i) {
       Trap t = c->run(park);
-      ASSERT_EQ(t.kind, Trap::Kind::kSyscall);
-      ASSERT_EQ(t.nr, i);
+      ASSERT_EQ(t.kind, Trap::Kind::kSyscall)
+          << "call " << i << ": signal " << t.signo << ", code " << t.code;
+      ASSERT_EQ(t.nr, 1000 + i);
       c->set_syscall_result(i);
       sum += i;
     }
@@ -63,7 +66,8 @@ TEST_P(Basic, EveryRegisterSurvives) {
     Guest g(world_, park, blob::registers);
     arch::UserRegs r = g.start_regs();
     uint64_t v = 0x0101010101010101;
-    for (uint64_t* p : {&r.rbx, &r.rdx, &r.rsi, &r.rdi, &r.rbp, &r.r8, &r.r9, &r.r10, &r.r12, &r.r13, &r.r14, &r.r15})
+    for (uint64_t* p : {&r.rbx, &r.rdx, &r.rsi, &r.rdi, &r.rbp, &r.r8, &r.r9, &r.r10, &r.r12,
+                        &r.r13, &r.r14, &r.r15})
       *p = v *= 3;
     r.fs_base = 0x123456789000;
     r.gs_base = 0x765432100000;

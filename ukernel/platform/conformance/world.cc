@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "hostio/sys/file.h"
+#include "ukernel/platform/notify/notify_platform.h"
 #include "ukernel/platform/ptrace/ptrace_platform.h"
 
 namespace uk::conformance {
@@ -18,6 +19,7 @@ PlatformRegistry& registry() {
   static PlatformRegistry r = [] {
     PlatformRegistry all;
     ptrace::register_ptrace(all);
+    notify::register_notify(all);
     return all;
   }();
   return r;

@@ -16,35 +16,19 @@
 namespace uk::ptrace {
 namespace {
 
-constexpr uint64_t kVsyscallPage = 0xffffffffff600000;
 constexpr size_t kLongestInstruction = 15;
 
-Trap gone() {
-  Trap t;
-  t.kind = Trap::Kind::kGone;
-  return t;
-}
-
-Trap kicked() {
-  Trap t;
-  t.kind = Trap::Kind::kKicked;
-  return t;
-}
-
-// Linux ends a single-stepped system call with this (user_single_step_report).
-Trap stepped_over_syscall() {
-  Trap t;
-  t.kind = Trap::Kind::kException;
-  t.signo = SIGTRAP;
-  t.code = TRAP_BRKPT;
-  t.trapno = 1;
-  return t;
-}
+Trap gone() { return stub::simple_trap(Trap::Kind::kGone); }
 
 }  // namespace
 
-PtraceContext::PtraceContext(PtraceSpace& space, std::unique_ptr<Tracee> thread, const arch::UserRegs& regs)
-    : space_(space), thread_(std::move(thread)), regs_(stub::safe_regs(regs)), regs_valid_(true), regs_dirty_(true) {}
+PtraceContext::PtraceContext(PtraceSpace& space, std::unique_ptr<Tracee> thread,
+                             const arch::UserRegs& regs)
+    : space_(space),
+      thread_(std::move(thread)),
+      regs_(stub::safe_regs(regs)),
+      regs_valid_(true),
+      regs_dirty_(true) {}
 
 PtraceContext::~PtraceContext() { space_.take_back(std::move(thread_)); }
 
@@ -53,11 +37,11 @@ Trap PtraceContext::run(Park& park) {
   if (space_.broken()) return gone();
   if (kicked_) {
     kicked_ = false;
-    return kicked();
+    return stub::simple_trap(Trap::Kind::kKicked);
   }
   if (in_syscall_ && single_step_) {
     in_syscall_ = false;
-    return stepped_over_syscall();
+    return stub::stepped_over_syscall();
   }
   in_syscall_ = false;
   if (thread_->dead() || !store_regs()) return gone();
@@ -83,8 +67,9 @@ void PtraceContext::kick() {
 Result<bool> PtraceContext::decode(Trap* t) {
   if (thread_->at_syscall()) return decode_syscall(t);
   if (thread_->at_event_stop()) {
-    // A kick's, or a stop signal somebody on the host sent, or a kick's that came after another trap.
-    *t = kicked();
+    // A kick's, or a stop signal somebody on the host sent, or a kick's that came after another
+    // trap.
+    *t = stub::simple_trap(Trap::Kind::kKicked);
     return kicked_;
   }
   return decode_signal(t);
@@ -96,7 +81,7 @@ Result<bool> PtraceContext::decode_syscall(Trap* t) {
   TRY(thread_->call(PTRACE_GET_SYSCALL_INFO, sizeof info, &info));
   if (info.op != PTRACE_SYSCALL_INFO_ENTRY) return Err(Errno::kSRCH);
   t->kind = Trap::Kind::kSyscall;
-  t->nr = info.entry.nr;
+  t->nr = static_cast<uint32_t>(info.entry.nr);  // Linux takes no more of rax
   std::memcpy(t->args, info.entry.args, sizeof t->args);
   t->ip = info.instruction_pointer;
   t->compat = info.arch != AUDIT_ARCH_X86_64;
@@ -116,35 +101,29 @@ Result<bool> PtraceContext::decode_signal(Trap* t) {
   TRY(load_regs());
   *t = stub::fault_trap(info, regs_.rip);
   if (t->kind != Trap::Kind::kPageFault) return true;
-  // A fetch that runs over a page's end faults behind rip, as a data access does. If mm's cure (by its tables: the page is
-  // there and readable) changed nothing, it was a fetch.
+  // A fetch that runs over a page's end faults behind rip, as a data access does. If mm's cure (by
+  // its tables: the page is there and readable) changed nothing, it was a fetch.
   const uint64_t behind = t->addr - regs_.rip;
-  if (behind != 0 && behind < kLongestInstruction && t->addr % 4096 == 0 && last_fault_addr_ == t->addr &&
-      last_fault_ip_ == regs_.rip)
+  if (behind != 0 && behind < kLongestInstruction && t->addr % 4096 == 0 &&
+      last_fault_addr_ == t->addr && last_fault_ip_ == regs_.rip)
     t->access = Access::kExec;
   last_fault_addr_ = t->addr;
   last_fault_ip_ = regs_.rip;
   return true;
 }
 
-// A call into the vsyscall page, which the host emulates where it has one: the filter stopped it. To the guest there is no
-// such page.
+// A call into the vsyscall page, which the host emulates where it has one: the filter stopped it.
+// To the guest there is no such page.
 void PtraceContext::decode_vsyscall(const siginfo_t& info, Trap* t) {
   const uint64_t at = reinterpret_cast<uint64_t>(info.si_call_addr);
-  if ((at & ~4095ull) == kVsyscallPage) {
+  if (stub::in_vsyscall_page(at)) {
     // The host has already returned from the call.
     regs_.rip = at;
     regs_.rsp -= 8;
     regs_.orig_rax = ~0ull;
     regs_dirty_ = true;
   }
-  t->kind = Trap::Kind::kPageFault;
-  t->addr = regs_.rip;
-  t->ip = regs_.rip;
-  t->access = Access::kExec;
-  t->signo = SIGSEGV;
-  t->code = SEGV_MAPERR;
-  t->trapno = 14;
+  *t = stub::vsyscall_trap(regs_.rip);
 }
 
 void PtraceContext::set_syscall_result(uint64_t rax) {
@@ -173,11 +152,14 @@ Result<> PtraceContext::load_regs() {
 }
 
 Result<> PtraceContext::store_regs() {
-  // -512..-516 would make the host restart a system call when a signal comes: then the call number must go too.
-  if (result_set_ && rax_ >= static_cast<uint64_t>(-516) && rax_ <= static_cast<uint64_t>(-512)) TRY(load_regs());
+  // -512..-516 would make the host restart a system call when a signal comes: then the call number
+  // must go too.
+  if (result_set_ && rax_ >= static_cast<uint64_t>(-516) && rax_ <= static_cast<uint64_t>(-512))
+    TRY(load_regs());
   if (result_set_) {
     result_set_ = false;
-    TRY(thread_->call(PTRACE_POKEUSER, offsetof(arch::UserRegs, rax), reinterpret_cast<void*>(rax_)));
+    TRY(thread_->call(PTRACE_POKEUSER, offsetof(arch::UserRegs, rax),
+                      reinterpret_cast<void*>(rax_)));
   }
   if (regs_dirty_) {
     regs_dirty_ = false;
@@ -208,6 +190,7 @@ Result<arch::FpState> PtraceContext::get_fp(Park&) {
   TRY(thread_->call(PTRACE_GETREGSET, NT_X86_XSTATE, &iov));
   fp.resize(iov.iov_len);
   arch::sanitize_fp_state(fp);
+  arch::normalize_fp_state(fp);
   return fp;
 }
 

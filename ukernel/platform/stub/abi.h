@@ -1,13 +1,37 @@
-// Numbers shared by the stub's assembly and the kernel: the layout of the stub area and of a command page. Preprocessor
-// only, because an assembler reads it; C++ uses stub/layout.h.
+// Numbers shared by the stub's assembly and the kernel: the layout of the stub area and of a
+// command page. Preprocessor only, because an assembler reads it; C++ uses stub/layout.h.
 #pragma once
 
 #define UK_STUB_PAGE 4096
 
+// Pages of the area: code, constants (written once, sealed), commands.
+#define UK_STUB_CONSTANTS 4096
+#define UK_STUB_COMMANDS 8192
+
 // Header of a command page, then commands.
-#define UK_CMD_COUNT 0        // u32: commands in this batch
-#define UK_CMD_KERNEL_PID 8   // u64: a stub whose parent is another has lost its kernel
-#define UK_CMD_ENTRY 16       // u64: address of the loop a new stub enters
+#define UK_CMD_COUNT 0       // u32: commands in this batch
+#define UK_CMD_KERNEL_PID 8  // u64: a stub whose parent is another has lost its kernel
+#define UK_CMD_ENTRY 16      // u64: address of the loop a new stub enters
+#define UK_CMD_SEQ 24        // u64: of the batch; comes back with its result (notify)
 #define UK_CMD_FIRST 64
-#define UK_CMD_BYTES 64       // of one command: number, six arguments, address where a cloned child goes on
+#define UK_CMD_BYTES \
+  64  // of one command: number, six arguments, address where a cloned child goes on
 #define UK_CMD_CHILD 56
+
+// Constants page; the last is a struct sock_fprog with the guest threads' filter, then the filter.
+#define UK_CONST_FSGSBASE 0  // u64: not zero if programs may use RDFSBASE and friends
+#define UK_CONST_FILTER 8
+
+// System call numbers that mean a report to the kernel when made from stub code (notify). No host
+// has such calls.
+#define UK_NR_BATCH_DONE 0x7ffe0001
+#define UK_NR_REPORT 0x7ffe0002
+
+// The kernel's answer to a report: what is to be done before the return.
+#define UK_ANSWER_CLEAR_SEGMENTS 1
+#define UK_ANSWER_SET_FS 2
+#define UK_ANSWER_SET_GS 4
+
+// Offsets in a ucontext: two words the host leaves alone, which carry the bases to load on return.
+#define UK_UC_FS_BASE 232
+#define UK_UC_GS_BASE 240

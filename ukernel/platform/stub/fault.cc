@@ -4,7 +4,18 @@ namespace uk::stub {
 namespace {
 
 // Vectors (Intel SDM vol. 3, 6.3.1).
-enum : int { kDe = 0, kDb = 1, kBp = 3, kUd = 6, kSs = 12, kGp = 13, kPf = 14, kMf = 16, kAc = 17, kXm = 19 };
+enum : int {
+  kDe = 0,
+  kDb = 1,
+  kBp = 3,
+  kUd = 6,
+  kSs = 12,
+  kGp = 13,
+  kPf = 14,
+  kMf = 16,
+  kAc = 17,
+  kXm = 19
+};
 
 int guess_vector(const siginfo_t& i) {
   switch (i.si_signo) {
@@ -59,8 +70,40 @@ Trap fault_trap(const siginfo_t& i, uint64_t rip, int trapno, uint64_t error_cod
   t.error_code = error_code;
   if (t.kind == Trap::Kind::kPageFault && trapno == kPf) {
     t.addr = cr2;
-    t.access = (error_code & 16) != 0 ? Access::kExec : (error_code & 2) != 0 ? Access::kWrite : Access::kRead;
+    t.access = (error_code & 16) != 0  ? Access::kExec
+               : (error_code & 2) != 0 ? Access::kWrite
+                                       : Access::kRead;
   }
+  return t;
+}
+
+Trap simple_trap(Trap::Kind kind) {
+  Trap t;
+  t.kind = kind;
+  return t;
+}
+
+// As Linux does it (user_single_step_report).
+Trap stepped_over_syscall() {
+  Trap t;
+  t.kind = Trap::Kind::kException;
+  t.signo = SIGTRAP;
+  t.code = TRAP_BRKPT;
+  t.trapno = kDb;
+  return t;
+}
+
+bool in_vsyscall_page(uint64_t ip) { return (ip & ~4095ull) == 0xffffffffff600000; }
+
+Trap vsyscall_trap(uint64_t ip) {
+  Trap t;
+  t.kind = Trap::Kind::kPageFault;
+  t.addr = t.ip = ip;
+  t.access = Access::kExec;
+  t.signo = SIGSEGV;
+  t.code = SEGV_MAPERR;
+  t.trapno = kPf;
+  t.error_code = 0x14;  // user, fetch
   return t;
 }
 

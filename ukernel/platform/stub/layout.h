@@ -1,6 +1,7 @@
-// Where things lie in a stub, and the form of a command page. The stub area is the top of the host's user address space:
-//   base + 0      code page (read, execute; a sealed memfd)
-//   base + 4096   command page (read-only there, written by the kernel)
+// Where things lie in a stub, and the form of a command page. The stub area is the top of the
+// host's user address space:
+//   base + 0      code page and constants page (read, execute; a sealed memfd)
+//   base + 8192   command page (read-only there, written by the kernel)
 //   base + 64 KiB signal stacks of guest threads (notify only; the guest can write them)
 // The guest's addresses end at base. Constants and plain structs; nothing suspends.
 #pragma once
@@ -15,9 +16,14 @@ namespace uk::stub {
 constexpr uint64_t kPage = UK_STUB_PAGE;
 constexpr uint64_t kAreaBytes = 64ull << 20;
 constexpr uint64_t kCodeOffset = 0;
-constexpr uint64_t kCommandOffset = kPage;
-constexpr uint64_t kKeptBytes = 2 * kPage;  // of the area, in a new stub
+constexpr uint64_t kConstantsOffset = UK_STUB_CONSTANTS;
+constexpr uint64_t kCodeBytes = 2 * kPage;
+constexpr uint64_t kCommandOffset = UK_STUB_COMMANDS;
+constexpr uint64_t kKeptBytes = 3 * kPage;  // of the area, in a new stub
 constexpr uint64_t kStacksOffset = 64 << 10;
+constexpr uint64_t kStackBytes = 16 << 10;
+constexpr uint32_t kMaxThreads =
+    (kAreaBytes - kStacksOffset) / kStackBytes;  // of a stub, on notify
 
 struct Command {
   uint64_t nr = 0;
@@ -34,16 +40,22 @@ struct CommandPage {
   uint32_t pad;
   uint64_t kernel_pid;
   uint64_t entry;
-  uint64_t reserved[5];
+  uint64_t seq;
+  uint64_t reserved[4];
   Command commands[kMaxCommands];
 };
 static_assert(sizeof(CommandPage) == kPage);
 static_assert(offsetof(CommandPage, kernel_pid) == UK_CMD_KERNEL_PID);
 static_assert(offsetof(CommandPage, entry) == UK_CMD_ENTRY);
+static_assert(offsetof(CommandPage, seq) == UK_CMD_SEQ);
 static_assert(offsetof(CommandPage, commands) == UK_CMD_FIRST);
 
 extern "C" const char uk_stub_begin[], uk_stub_end[], uk_stub_boot[], uk_stub_new[];
 extern "C" const char uk_stub_mm_ptrace[], uk_stub_thread_ptrace[];
+extern "C" const char uk_stub_mm_notify[], uk_stub_thread_notify[], uk_stub_handler[];
+// Behind the handler's system call instructions.
+extern "C" const char uk_stub_report_ip[], uk_stub_set_fs_ip[], uk_stub_set_gs_ip[],
+    uk_stub_sigreturn_ip[];
 
 // The stub address of a symbol of stub_code.S.
 inline uint64_t stub_address(uint64_t area_base, const char* symbol) {

@@ -12,13 +12,15 @@
 #define ARCH_SET_GS 0x1001
 #define ARCH_SET_FS 0x1002
 #define FUTEX_WAKE 1
+#define SECCOMP_SET_MODE_FILTER 1
 #define MAX_ERRNO_RAX $-4095
 
     .section .rodata.uk_stub, "a", @progbits
     .balign 64
     .globl uk_stub_begin
 uk_stub_begin:
-    .set commands, uk_stub_begin + UK_STUB_PAGE
+    .set commands, uk_stub_begin + UK_STUB_COMMANDS
+    .set constants, uk_stub_begin + UK_STUB_CONSTANTS
 
 // Entered once by the zygote, from C: rdi = base of the area, rsi = bytes to keep there, rdx = top of the address space,
 // rcx = a futex to wake. Removes everything else.
@@ -141,6 +143,97 @@ uk_stub_mm_ptrace:
 // Where a guest thread is cloned to under ptrace. The tracer sets its registers before it runs.
     .globl uk_stub_thread_ptrace
 uk_stub_thread_ptrace:
+    ud2
+
+// The mm thread under seccomp notification: a call that only the kernel answers ends a batch, the answer starts the next.
+// All signals are blocked. After a stop by the host's user the call is repeated as it was.
+    .globl uk_stub_mm_notify
+uk_stub_mm_notify:
+    mov %rax, %rdi
+    mov %r13, %rsi
+    mov %r14, %rdx
+    mov $UK_NR_BATCH_DONE, %eax
+    syscall
+    mov commands + UK_CMD_SEQ(%rip), %r14
+    EXECUTE_BATCH uk_stub_mm_notify
+
+// A guest thread's beginning under notification: r9 = the ucontext that the kernel prepared on its signal stack. Signals
+// are still blocked; the filter makes every other call of the stub's code fail for this thread from here on.
+    .globl uk_stub_thread_notify
+uk_stub_thread_notify:
+    mov $SECCOMP_SET_MODE_FILTER, %edi
+    xor %esi, %esi
+    lea constants + UK_CONST_FILTER(%rip), %rdx
+    mov $__NR_seccomp, %eax
+    syscall
+    test %rax, %rax
+    jnz die
+    mov %r9, %rdx
+    xor %edi, %edi
+    xor %esi, %esi
+    xor %r8d, %r8d
+    xor %r9d, %r9d
+    jmp report
+
+// The handler of all signals: rdi = number, rsi = siginfo, rdx = ucontext, all on the thread's signal stack, which the
+// kernel shares (and the guest can write). Tells the kernel, which edits the ucontext and answers; then returns into it.
+// The stack pointer comes from rdx, which the kernel has seen, not from rsp, which a guest that jumped here chose.
+// Bases: where programs may use RDFSBASE the guest can change them itself, so they are told; else the kernel knows them.
+    .globl uk_stub_handler
+uk_stub_handler:
+    xor %r8d, %r8d
+    xor %r9d, %r9d
+    cmpb $0, constants + UK_CONST_FSGSBASE(%rip)
+    je report
+    rdfsbase %r8
+    rdgsbase %r9
+report:
+    mov $UK_NR_REPORT, %eax
+    syscall
+    .globl uk_stub_report_ip
+uk_stub_report_ip:
+    mov %eax, %ebx
+    test %ebx, %ebx
+    jz back
+    test $UK_ANSWER_CLEAR_SEGMENTS, %ebx
+    jz 1f
+    xor %ecx, %ecx
+    mov %ecx, %ds
+    mov %ecx, %es
+    mov %ecx, %fs
+    mov %ecx, %gs
+1:  mov UK_UC_FS_BASE(%rdx), %rsi
+    mov UK_UC_GS_BASE(%rdx), %r12
+    cmpb $0, constants + UK_CONST_FSGSBASE(%rip)
+    je 4f
+    test $UK_ANSWER_SET_FS, %ebx
+    jz 2f
+    wrfsbase %rsi
+2:  test $UK_ANSWER_SET_GS, %ebx
+    jz back
+    wrgsbase %r12
+    jmp back
+4:  test $UK_ANSWER_SET_FS, %ebx
+    jz 5f
+    mov $ARCH_SET_FS, %edi
+    mov $__NR_arch_prctl, %eax
+    syscall
+    .globl uk_stub_set_fs_ip
+uk_stub_set_fs_ip:
+5:  test $UK_ANSWER_SET_GS, %ebx
+    jz back
+    mov $ARCH_SET_GS, %edi
+    mov %r12, %rsi
+    mov $__NR_arch_prctl, %eax
+    syscall
+    .globl uk_stub_set_gs_ip
+uk_stub_set_gs_ip:
+back:
+    mov %rdx, %rsp
+    mov $__NR_rt_sigreturn, %eax
+    syscall
+    .globl uk_stub_sigreturn_ip
+uk_stub_sigreturn_ip:
     ud2
 
     .balign 64

@@ -1,8 +1,10 @@
 #include "ukernel/platform/stub/zygote.h"
 
+#include <asm/hwcap2.h>
 #include <fcntl.h>
 #include <linux/seccomp.h>
 #include <sched.h>
+#include <sys/auxv.h>
 #include <sys/prctl.h>
 #include <sys/rseq.h>
 #include <sys/syscall.h>
@@ -18,6 +20,7 @@
 namespace uk::stub {
 namespace {
 
+constexpr uint64_t kSaRestorer = 0x04000000;
 constexpr uint64_t kUsualTop = 0x7ffffffff000;
 
 // True if the host would map a page at `addr`.
@@ -55,12 +58,14 @@ struct ChildPlan {
   uint64_t area, top;
   int code_fd, pages_fd;
   uint64_t page_offset;
-  int go_fd;      // reads one byte when the kernel has attached
+  int go_fd;  // reads one byte when the kernel has attached
   Zygote::Report* report;
   long kernel_pid;
   sock_fprog filter;
   unsigned filter_flags;
   uint64_t boot;
+  uint64_t handler;
+  uint64_t handled;  // a bit for each signal
 };
 
 [[noreturn]] void child_fail(const ChildPlan& p, long error) {
@@ -69,12 +74,35 @@ struct ChildPlan {
   __builtin_unreachable();
 }
 
+// struct sigaction of the system call.
+struct KernelSigaction {
+  uint64_t handler, flags, restorer, mask;
+};
+
+void child_set_signals(const ChildPlan& p) {
+  for (long sig = 1; sig <= 64; ++sig) {
+    KernelSigaction act = {};  // SIG_DFL
+    if (((p.handled >> (sig - 1)) & 1) != 0) {
+      // One at a time, on the thread's own stack, and an interrupted call is repeated.
+      act = {p.handler, SA_SIGINFO | SA_ONSTACK | SA_RESTART | kSaRestorer, p.handler, ~0ull};
+    } else if (p.handled != 0) {
+      act.handler = reinterpret_cast<uint64_t>(SIG_IGN);
+    }
+    raw(SYS_rt_sigaction, sig, reinterpret_cast<long>(&act), 0, 8);
+  }
+  uint64_t mask = p.handled != 0 ? ~0ull : 0;
+  raw(SYS_rt_sigprocmask, SIG_SETMASK, reinterpret_cast<long>(&mask), 0, 8);
+}
+
 void child_forget_libc() {
-  // The C library registered its thread's rseq area; the host would write to it after we unmapped it. The length must be
-  // the one used at registration: 32 up to glibc 2.40, larger where the host has more features.
+  // The C library registered its thread's rseq area; the host would write to it after we unmapped
+  // it. The length must be the one used at registration: 32 up to glibc 2.40, larger where the host
+  // has more features.
   const uint64_t tp = reinterpret_cast<uint64_t>(__builtin_thread_pointer());
   for (long len : {32L, 64L, 96L, 128L})
-    if (raw(SYS_rseq, static_cast<long>(tp) + __rseq_offset, len, RSEQ_FLAG_UNREGISTER, RSEQ_SIG) == 0) break;
+    if (raw(SYS_rseq, static_cast<long>(tp) + __rseq_offset, len, RSEQ_FLAG_UNREGISTER, RSEQ_SIG) ==
+        0)
+      break;
   raw(SYS_set_robust_list, 0, 24);
   raw(SYS_set_tid_address, 0);
   struct {
@@ -83,10 +111,6 @@ void child_forget_libc() {
     size_t size;
   } no_stack = {nullptr, SS_DISABLE, 0};
   raw(SYS_sigaltstack, reinterpret_cast<long>(&no_stack), 0);
-  uint64_t act[4] = {};  // SIG_DFL
-  for (long sig = 1; sig <= 64; ++sig) raw(SYS_rt_sigaction, sig, reinterpret_cast<long>(act), 0, 8);
-  uint64_t none = 0;
-  raw(SYS_rt_sigprocmask, SIG_SETMASK, reinterpret_cast<long>(&none), 0, 8);
 }
 
 [[noreturn]] void child_main(const ChildPlan& p) {
@@ -94,13 +118,14 @@ void child_forget_libc() {
   if (raw(SYS_getppid) != p.kernel_pid) raw(SYS_exit_group, 127);
   char go;
   if (raw(SYS_read, p.go_fd, reinterpret_cast<long>(&go), 1) != 1) raw(SYS_exit_group, 127);
+  child_set_signals(p);
   child_forget_libc();
   raw(SYS_prctl, PR_SET_NAME, reinterpret_cast<long>("uk-stub"));
-  long r = raw(SYS_mmap, static_cast<long>(p.area + kCodeOffset), kPage, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED,
-               p.code_fd, 0);
+  long r = raw(SYS_mmap, static_cast<long>(p.area + kCodeOffset), kCodeBytes, PROT_READ | PROT_EXEC,
+               MAP_SHARED | MAP_FIXED, p.code_fd, 0);
   if (r < 0) child_fail(p, r);
-  r = raw(SYS_mmap, static_cast<long>(p.area + kCommandOffset), kPage, PROT_READ, MAP_SHARED | MAP_FIXED, p.pages_fd,
-          static_cast<long>(p.page_offset));
+  r = raw(SYS_mmap, static_cast<long>(p.area + kCommandOffset), kPage, PROT_READ,
+          MAP_SHARED | MAP_FIXED, p.pages_fd, static_cast<long>(p.page_offset));
   if (r < 0) child_fail(p, r);
   r = raw(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1);
   if (r < 0) child_fail(p, r);
@@ -112,20 +137,35 @@ void child_forget_libc() {
   }
   p.report->listener = static_cast<int32_t>(r);
   std::atomic_ref(p.report->ready).store(1, std::memory_order_release);
-  asm volatile("jmp *%0" : : "r"(p.boot), "D"(p.area), "S"(kKeptBytes), "d"(p.top), "c"(&p.report->ready) : "memory");
+  asm volatile("jmp *%0"
+               :
+               : "r"(p.boot), "D"(p.area), "S"(kKeptBytes), "d"(p.top), "c"(&p.report->ready)
+               : "memory");
   __builtin_unreachable();
 }
 
-Result<sys::Fd> make_code_file() {
+Result<sys::Fd> make_code_file(uint64_t area) {
   sys::Fd fd = TRY(sys::memfd_create("uk-stub-code", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  TRY(sys::ftruncate(fd.get(), kPage));
+  TRY(sys::ftruncate(fd.get(), kCodeBytes));
   std::span<const char> code(uk_stub_begin, static_cast<size_t>(uk_stub_end - uk_stub_begin));
   TRY(sys::pwrite(fd.get(), std::as_bytes(code), 0));
+  const uint64_t fsgsbase = has_fsgsbase() ? 1 : 0;
+  TRY(sys::pwrite(fd.get(), std::as_bytes(std::span(&fsgsbase, 1)),
+                  kConstantsOffset + UK_CONST_FSGSBASE));
+  std::vector<sock_filter> filter = guest_thread_filter(area);
+  const uint64_t at = kConstantsOffset + UK_CONST_FILTER;
+  const sock_fprog prog = {
+      .len = static_cast<unsigned short>(filter.size()),
+      .filter = reinterpret_cast<sock_filter*>(area + at + sizeof(sock_fprog))};
+  TRY(sys::pwrite(fd.get(), std::as_bytes(std::span(&prog, 1)), at));
+  TRY(sys::pwrite(fd.get(), std::as_bytes(std::span(filter)), at + sizeof prog));
   TRY(sys::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL));
   return fd;
 }
 
 }  // namespace
+
+bool has_fsgsbase() { return (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE) != 0; }
 
 Result<uint64_t> probe_address_top() {
   if (mappable(kUsualTop - kPage)) return kUsualTop;
@@ -142,7 +182,8 @@ Result<CommandPages> CommandPages::create() {
   CommandPages p;
   p.fd_ = TRY(sys::memfd_create("uk-stub-commands", MFD_CLOEXEC));
   TRY(sys::ftruncate(p.fd_.get(), kMaxSlots * kPage));
-  p.map_ = TRY(sys::Mapping::shared(p.fd_.get(), 0, kMaxSlots * kPage, PROT_READ | PROT_WRITE, MAP_NORESERVE));
+  p.map_ = TRY(sys::Mapping::shared(p.fd_.get(), 0, kMaxSlots * kPage, PROT_READ | PROT_WRITE,
+                                    MAP_NORESERVE));
   return p;
 }
 
@@ -161,7 +202,8 @@ void CommandPages::give_back(uint32_t slot) { free_.push_back(slot); }
 Result<std::unique_ptr<Zygote>> Zygote::start(const Options& options) {
   auto z = std::make_unique<Zygote>();
   const uint64_t top = TRY(probe_address_top());
-  // The kernel's own stack may (rarely) lie in the way; the child must not unmap the stack it runs on.
+  // The kernel's own stack may (rarely) lie in the way; the child must not unmap the stack it runs
+  // on.
   z->area = top - kAreaBytes;
   while (!is_free(z->area, kAreaBytes)) {
     if (z->area < top / 2) return Err(Errno::kNOMEM);
@@ -172,10 +214,11 @@ Result<std::unique_ptr<Zygote>> Zygote::start(const Options& options) {
   z->slot.page().kernel_pid = static_cast<uint64_t>(sys::getpid());
   z->slot.page().entry = z->address(options.entry);
 
-  sys::Fd code = TRY(make_code_file());
+  sys::Fd code = TRY(make_code_file(z->area));
   auto [go_read, go_write] = TRY(sys::pipe2(O_CLOEXEC));
   z->report_page = sys::Mapping(
-      TRY(sys::mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)), kPage);
+      TRY(sys::mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)),
+      kPage);
   std::vector<sock_filter> filter = stub_filter(z->area + kCodeOffset, options.otherwise);
   ChildPlan plan = {
       .area = z->area,
@@ -189,7 +232,10 @@ Result<std::unique_ptr<Zygote>> Zygote::start(const Options& options) {
       .filter = {.len = static_cast<unsigned short>(filter.size()), .filter = filter.data()},
       .filter_flags = options.filter_flags,
       .boot = z->address(uk_stub_boot),
+      .handler = z->address(uk_stub_handler),
+      .handled = 0,
   };
+  for (int sig : options.handled) plan.handled |= 1ull << (sig - 1);
   long pid = raw(SYS_clone, CLONE_FILES | SIGCHLD);
   if (pid == 0) child_main(plan);
   if (pid < 0) return Err(static_cast<Errno>(-pid));

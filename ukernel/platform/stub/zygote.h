@@ -1,9 +1,11 @@
-// The zygote: the first stub, forked once at boot while the kernel is small. It removes everything from its address space
-// but the stub area and from then on clones stubs on command. Here is the shared part: finding the area, the memory shared
-// with stubs, the fork. A platform drives the zygote's mm thread its own way.
+// The zygote: the first stub, forked once at boot while the kernel is small. It removes everything
+// from its address space but the stub area and from then on clones stubs on command. Here is the
+// shared part: finding the area, the memory shared with stubs, the fork. A platform drives the
+// zygote's mm thread its own way.
 //
-// Ownership: the Platform owns its Zygote. Stubs share the kernel's descriptor table (CLONE_FILES), so that a command names
-// a memfd or host file by number. They die with the kernel: parent-death signal, and PTRACE_O_EXITKILL under ptrace.
+// Ownership: the Platform owns its Zygote. Stubs share the kernel's descriptor table (CLONE_FILES),
+// so that a command names a memfd or host file by number. They die with the kernel: parent-death
+// signal, and PTRACE_O_EXITKILL under ptrace.
 #pragma once
 
 #include <cstdint>
@@ -17,16 +19,21 @@
 
 namespace uk::stub {
 
-// The lowest address that the host refuses to map, by trying: TASK_SIZE, or an outer kernel's limit.
+// The lowest address that the host refuses to map, by trying: TASK_SIZE, or an outer kernel's
+// limit.
 Result<uint64_t> probe_address_top();
 
-// Command pages, one for each stub, in one memfd: mapped whole in the kernel, one page read-only in each stub.
+// True if the host lets programs read and write their FS and GS bases by instruction.
+bool has_fsgsbase();
+
+// Command pages, one for each stub, in one memfd: mapped whole in the kernel, one page read-only in
+// each stub.
 class CommandPages {
  public:
   static constexpr uint32_t kMaxSlots = 65536;
   static Result<CommandPages> create();
 
-  Result<uint32_t> take();       // kAGAIN: all in use
+  Result<uint32_t> take();        // kAGAIN: all in use
   void give_back(uint32_t slot);  // only when no stub maps it any more
   CommandPage& page(uint32_t slot) { return reinterpret_cast<CommandPage*>(map_.data())[slot]; }
   static uint64_t offset(uint32_t slot) { return slot * kPage; }
@@ -75,7 +82,8 @@ struct Zygote {
     int32_t listener;  // with SECCOMP_FILTER_FLAG_NEW_LISTENER: its descriptor, in the shared table
   };
   sys::Mapping report_page;
-  // Descriptors the child uses while it starts; the table is shared, so they stay open until started().
+  // Descriptors the child uses while it starts; the table is shared, so they stay open until
+  // started().
   std::vector<sys::Fd> starting;
   void started() { starting.clear(); }
   Report& report() { return *reinterpret_cast<Report*>(report_page.data()); }
@@ -84,10 +92,14 @@ struct Zygote {
     const char* entry;          // symbol: the mm thread's loop
     uint32_t otherwise;         // what the filter answers to calls not from stub code
     unsigned filter_flags = 0;  // SECCOMP_FILTER_FLAG_NEW_LISTENER...
+    // Signals that enter uk_stub_handler; with any, the mm thread blocks all and the others are
+    // ignored.
+    std::vector<int> handled = {};
     // Called in the kernel while the child waits; an error ends it.
     std::function<Result<>(int pid)> attach;
   };
-  // Forks and lets the child go. The platform then awaits its entering the loop, or its death. Errors: the host's.
+  // Forks and lets the child go. The platform then awaits its entering the loop, or its death.
+  // Errors: the host's.
   static Result<std::unique_ptr<Zygote>> start(const Options& options);
 
   // Prepares a new stub's command page and the command that clones it.

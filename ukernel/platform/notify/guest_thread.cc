@@ -1,0 +1,124 @@
+#include "ukernel/platform/notify/guest_thread.h"
+
+#include <signal.h>
+
+#include <cstring>
+#include <vector>
+
+#include "base/check.h"
+#include "ukernel/platform/notify/notify_platform.h"
+
+namespace uk::notify {
+namespace {
+
+constexpr uint64_t kReturnAddressBytes = 8;  // of the frame, below the ucontext
+constexpr size_t kInfoOffset = 304;          // of the siginfo, from the ucontext
+constexpr size_t kFpSwReserved = 464, kFpSwReservedEnd = 512;
+constexpr int kAutoDisarm =
+    static_cast<int>(1u << 31);  // SS_AUTODISARM: frames always begin at the stack's end
+
+arch::SigStack signal_stack(uint64_t address) {
+  return {.sp = address, .flags = kAutoDisarm, .size = stub::kStackBytes};
+}
+
+}  // namespace
+
+uint64_t GuestThread::prepare(const stub::Stack& stack, uint64_t stack_address) {
+  const arch::SigFrameLayout l = arch::layout_sigframe(stack_address + stub::kStackBytes, true);
+  const std::byte info[arch::kSiginfoBytes] = {};
+  arch::SigFrameContent c = {
+      .regs = {}, .fp = {}, .siginfo = info, .altstack = signal_stack(stack_address)};
+  std::vector<std::byte> image(l.bytes());
+  arch::build_sigframe(image, l, c);
+  std::memcpy(stack.bytes().data() + (l.frame - stack_address), image.data(), image.size());
+  return l.uc;
+}
+
+bool GuestThread::on_stack(uint64_t address, uint64_t len) const {
+  return address >= stack_address_ && len <= stub::kStackBytes &&
+         address - stack_address_ <= stub::kStackBytes - len;
+}
+
+bool GuestThread::frame_ok() const {
+  const uint64_t uc = thread_.call().args[2];
+  if (uc % 8 != 0 || !on_stack(uc - kReturnAddressBytes, arch::kSigFrameBytes)) return false;
+  return signo() == 0 || !thread_.platform().in_stub_area(regs().rip);
+}
+
+uint64_t GuestThread::word(size_t offset) const {
+  uint64_t v;
+  std::memcpy(&v, at(thread_.call().args[2]) + offset, sizeof v);
+  return v;
+}
+
+arch::UserRegs GuestThread::regs() const {
+  std::byte frame[arch::kSigFrameBytes];
+  std::memcpy(frame, at(thread_.call().args[2] - kReturnAddressBytes), sizeof frame);
+  arch::UserRegs now;
+  // DEVIATION: without FSGSBASE a guest that loads a selector changes its base unseen; no 64-bit
+  // program does.
+  const bool told = thread_.platform().fsgsbase() && signo() != 0;
+  now.fs_base = told ? thread_.call().args[4] : fs_base_;
+  now.gs_base = told ? thread_.call().args[5] : gs_base_;
+  return arch::parse_sigframe(frame, now).regs;
+}
+
+siginfo_t GuestThread::siginfo() const {
+  siginfo_t info;
+  static_assert(sizeof info == arch::kSiginfoBytes);
+  std::memcpy(&info, at(thread_.call().args[2]) + kInfoOffset, sizeof info);
+  info.si_signo = signo();
+  return info;
+}
+
+std::byte* GuestThread::fp_area() const {
+  const uint64_t fp = word(kFpState);
+  if (fp % 64 != 0 || !on_stack(fp, arch::xsave_bytes() + 4)) return nullptr;
+  return at(fp);
+}
+
+arch::FpState GuestThread::fp() const {
+  const std::byte* area = fp_area();
+  if (area == nullptr) return arch::initial_fp_state();
+  arch::FpState fp(area, area + arch::xsave_bytes());
+  std::memset(fp.data() + kFpSwReserved, 0, kFpSwReservedEnd - kFpSwReserved);
+  arch::sanitize_fp_state(fp);
+  arch::normalize_fp_state(fp);
+  return fp;
+}
+
+void GuestThread::set_fp(const arch::FpState& fp) {
+  std::byte* area = fp_area();
+  if (area == nullptr) return;  // it forged the frame: what it gets is its own affair
+  arch::FpState safe = fp.empty() ? arch::initial_fp_state() : fp;
+  arch::sanitize_fp_state(safe);
+  // The words in between tell the host the area's size and features.
+  std::memcpy(area, safe.data(), kFpSwReserved);
+  std::memcpy(area + kFpSwReservedEnd, safe.data() + kFpSwReservedEnd,
+              safe.size() - kFpSwReservedEnd);
+}
+
+uint64_t GuestThread::set_regs(const arch::UserRegs& regs, bool clear) {
+  const arch::UserRegs now = this->regs();
+  uint64_t answer = clear ? UK_ANSWER_CLEAR_SEGMENTS : 0;
+  if (clear || regs.fs_base != now.fs_base) answer |= UK_ANSWER_SET_FS;
+  if (clear || regs.gs_base != now.gs_base) answer |= UK_ANSWER_SET_GS;
+  fs_base_ = regs.fs_base;
+  gs_base_ = regs.gs_base;
+  // The whole frame is written anew, but for the pointer to the fp area: nothing the guest left
+  // there counts.
+  const uint64_t uc = thread_.call().args[2];
+  const uint64_t frame = uc - kReturnAddressBytes;
+  const uint64_t fp = fp_area() != nullptr ? word(kFpState) : 0;
+  const std::byte info[arch::kSiginfoBytes] = {};
+  arch::SigFrameContent c = {
+      .regs = regs, .fp = {}, .siginfo = info, .altstack = signal_stack(stack_address_)};
+  std::byte image[arch::kSigFrameBytes];
+  arch::build_sigframe_head(image, c, fp);
+  std::memcpy(image + kReturnAddressBytes + UK_UC_FS_BASE, &regs.fs_base, sizeof regs.fs_base);
+  std::memcpy(image + kReturnAddressBytes + UK_UC_GS_BASE, &regs.gs_base, sizeof regs.gs_base);
+  std::memcpy(at(frame), image, sizeof image);
+  return answer;
+}
+
+}  // namespace uk::notify

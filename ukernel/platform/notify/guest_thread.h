@@ -1,0 +1,60 @@
+// A guest thread of the notify platform: the host thread and its signal stack, where the handler's
+// frame is read and edited. Lent to a context; when given back it is brought to the handler and
+// waits there for its next owner.
+#pragma once
+
+#include <signal.h>
+
+#include <span>
+
+#include "ukernel/arch/x86_64/sigframe.h"
+#include "ukernel/platform/notify/notify_thread.h"
+#include "ukernel/platform/stub/stack_pages.h"
+
+namespace uk::notify {
+
+class GuestThread {
+ public:
+  // `stack_address`: where the stub maps `stack`.
+  GuestThread(NotifyPlatform& platform, int tgid, int tid, const stub::Stack& stack,
+              uint64_t stack_address)
+      : thread_(platform, tgid, tid), stack_(stack), stack_address_(stack_address) {}
+
+  Thread& thread() { return thread_; }
+
+  // The frame a new thread begins with, written to its stack; returns the ucontext's address.
+  static uint64_t prepare(const stub::Stack& stack, uint64_t stack_address);
+
+  // In a report: the signal it is about; 0: a new thread's first.
+  int signo() const { return static_cast<int>(thread_.call().args[0]); }
+  // In a report. False: the frame does not lie on the thread's own stack, or the handler was
+  // entered from stub code: only a guest that jumps there itself does that.
+  bool frame_ok() const;
+  arch::UserRegs regs() const;
+  siginfo_t siginfo() const;
+  int trapno() const { return static_cast<int>(word(kTrapno)); }
+  uint64_t error_code() const { return word(kErr); }
+  uint64_t cr2() const { return word(kCr2); }
+  arch::FpState fp() const;
+  // Returns the answer that puts them in force. `clear`: the thread has a new owner.
+  uint64_t set_regs(const arch::UserRegs& regs, bool clear);
+  void set_fp(const arch::FpState& fp);  // empty: initial
+
+ private:
+  // Offsets in a ucontext (struct sigcontext_64 begins at 40).
+  static constexpr size_t kErr = 40 + 152, kTrapno = 40 + 160, kCr2 = 40 + 176, kFpState = 40 + 184;
+  uint64_t word(size_t offset) const;
+  std::byte* at(uint64_t address) const {
+    return stack_.bytes().data() + (address - stack_address_);
+  }
+  bool on_stack(uint64_t address, uint64_t len) const;
+  // The fp area the frame names, or null when that does not fit the stack.
+  std::byte* fp_area() const;
+
+  Thread thread_;
+  const stub::Stack& stack_;
+  uint64_t stack_address_;
+  uint64_t fs_base_ = 0, gs_base_ = 0;  // as last set
+};
+
+}  // namespace uk::notify

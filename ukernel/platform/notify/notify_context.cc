@@ -1,0 +1,242 @@
+#include "ukernel/platform/notify/notify_context.h"
+
+#include <linux/audit.h>
+#include <signal.h>
+
+#include <cstring>
+
+#include "base/check.h"
+#include "ukernel/platform/notify/notify_platform.h"
+#include "ukernel/platform/stub/fault.h"
+#include "ukernel/platform/stub/safe_regs.h"
+
+namespace uk::notify {
+namespace {
+
+constexpr uint64_t kTrapFlag = 0x100;
+constexpr uint64_t kSyscallBytes = 2;  // of `syscall`, `int 0x80` and `sysenter`
+constexpr uint64_t kNoSys = static_cast<uint64_t>(-38);
+
+// The host would take these for its own wish to restart a call.
+bool is_restart_code(uint64_t rax) {
+  return rax >= static_cast<uint64_t>(-516) && rax <= static_cast<uint64_t>(-512);
+}
+
+}  // namespace
+
+NotifyContext::NotifyContext(NotifySpace& space, std::unique_ptr<GuestThread> guest,
+                             const arch::UserRegs& regs, const arch::FpState& fp)
+    : space_(space), guest_(std::move(guest)), regs_(stub::safe_regs(regs)), fp_(fp) {}
+
+NotifyContext::~NotifyContext() { space_.take_back(std::move(guest_)); }
+
+int NotifyContext::host_tid() const { return thread().tid(); }
+
+Trap NotifyContext::gone() { return stub::simple_trap(Trap::Kind::kGone); }
+
+Trap NotifyContext::run(Park& park) {
+  if (space_.must_flush()) (void)space_.flush(park);  // a failure makes it broken
+  if (space_.broken() || thread().dead()) return gone();
+  if (kicked_) {
+    kicked_ = false;
+    return stub::simple_trap(Trap::Kind::kKicked);
+  }
+  if (in_call_ && single_step_) {
+    // The call's result must be in the registers, as the guest has left the call.
+    if (!to_report(park)) return gone();
+    in_call_ = false;
+    return stub::stepped_over_syscall();
+  }
+  for (;;) {
+    if (!resume(park)) return gone();
+    if (kicked_) thread().interrupt();  // the kick came while resume() waited
+    if (!thread().wait(park)) return gone();
+    Trap t;
+    auto meant = decode(park, &t);
+    if (!meant) return gone();
+    if (*meant) {
+      kicked_ = false;
+      return t;
+    }
+  }
+}
+
+void NotifyContext::kick() {
+  kicked_ = true;
+  if (thread().running()) thread().interrupt();
+}
+
+bool NotifyContext::needs_frame() const {
+  // With a signal on its way the host may abandon the call while we answer it: the answer would be
+  // lost. Only a frame is safe then.
+  return regs_dirty_ || fp_dirty_ || new_owner_ || trap_flag_ != single_step_ ||
+         thread().interrupt_pending() || (result_set_ && is_restart_code(result_));
+}
+
+Result<> NotifyContext::resume(Park& park) {
+  for (;;) {
+    if (thread().dead()) return Err(Errno::kSRCH);
+    uint64_t value = 0;
+    if (thread().state() == Thread::State::kCall) {
+      if (needs_frame()) {
+        TRY(to_report(park));
+        continue;
+      }
+      value = result_;
+    } else {
+      value = store_frame();
+    }
+    bool lost;
+    TRY(thread().answer(value, &lost));
+    if (!lost) break;
+    // Interrupted under our hands: what comes next is the same call again, or a report; either is
+    // then answered.
+    if (!thread().wait(park)) return Err(Errno::kSRCH);
+    if (thread().state() == Thread::State::kReport && !guest_->frame_ok()) return space_.expel();
+  }
+  regs_valid_ = regs_dirty_ = fp_dirty_ = new_owner_ = in_call_ = result_set_ = false;
+  result_ = kNoSys;
+  return {};
+}
+
+void NotifyContext::absorb_report() {
+  if (regs_valid_) return;
+  regs_ = guest_->regs();
+  regs_valid_ = true;
+  if (trap_flag_) regs_.eflags &= ~kTrapFlag;
+  if (!in_call_) return;
+  // The frame stands at the instruction, to repeat it. To Linux, and to us, the call is in
+  // progress.
+  if (trap_flag_) regs_.r11 &= ~kTrapFlag;
+  regs_.orig_rax = regs_.rax;
+  regs_.rip += kSyscallBytes;
+  regs_.rax = kNoSys;
+  regs_dirty_ = true;
+  if (result_set_) {
+    result_set_ = false;
+    set_syscall_result(result_);
+  }
+}
+
+uint64_t NotifyContext::store_frame() {
+  absorb_report();
+  arch::UserRegs r = regs_;
+  if (single_step_) r.eflags |= kTrapFlag;
+  trap_flag_ = single_step_;
+  if (fp_dirty_) guest_->set_fp(fp_);
+  return guest_->set_regs(r, new_owner_);
+}
+
+Result<> NotifyContext::to_report(Park& park) {
+  if (thread().dead()) return Err(Errno::kSRCH);
+  if (thread().state() == Thread::State::kCall) {
+    TRY(thread().leave_call(park));
+    if (!guest_->frame_ok()) return space_.expel();
+  }
+  absorb_report();
+  return {};
+}
+
+Result<bool> NotifyContext::decode(Park& park, Trap* t) {
+  const seccomp_data call = thread().call();
+  if (thread().state() == Thread::State::kReport) return decode_report(t);
+  if (stub::in_vsyscall_page(call.instruction_pointer)) {
+    // The host was about to emulate the call. Its frame stands behind the return; undo that.
+    TRY(to_report(park));
+    regs_.rip = call.instruction_pointer;
+    regs_.rsp -= 8;
+    regs_dirty_ = true;
+    *t = stub::vsyscall_trap(call.instruction_pointer);
+    return true;
+  }
+  in_call_ = true;
+  result_ = kNoSys;
+  t->kind = Trap::Kind::kSyscall;
+  t->nr = static_cast<uint32_t>(call.nr);
+  std::memcpy(t->args, call.args, sizeof t->args);
+  t->ip = call.instruction_pointer;
+  t->compat = call.arch != AUDIT_ARCH_X86_64;
+  return true;
+}
+
+Result<bool> NotifyContext::decode_report(Trap* t) {
+  if (!guest_->frame_ok()) {
+    TRY(space_.expel());
+  }
+  const int signo = guest_->signo();
+  if (signo == kKickSignal || signo == 0) {
+    // A kick that comes after another trap means nothing any more.
+    *t = stub::simple_trap(Trap::Kind::kKicked);
+    return kicked_;
+  }
+  const siginfo_t info = guest_->siginfo();
+  if (!stub::is_fault(info)) return false;
+  absorb_report();
+  if (signo == SIGILL && info.si_code == SI_KERNEL) {
+    decode_uprobe_call(t);
+    return true;
+  }
+  *t = stub::fault_trap(info, regs_.rip, guest_->trapno(), guest_->error_code(), guest_->cr2());
+  return true;
+}
+
+// Linux lets uretprobe(2) and uprobe(2), 335 and 336, pass all seccomp filters (since 6.14): they
+// are meant for its own trampolines. From anywhere else the first does nothing but raise this
+// signal (the second fails, unseen by us). To a guest it is a call like any other.
+void NotifyContext::decode_uprobe_call(Trap* t) {
+  constexpr uint64_t kUretprobe = 335;
+  in_call_ = true;
+  regs_.orig_rax = kUretprobe;
+  regs_.rax = kNoSys;
+  regs_dirty_ = true;
+  t->kind = Trap::Kind::kSyscall;
+  t->nr = kUretprobe;
+  const uint64_t args[6] = {regs_.rdi, regs_.rsi, regs_.rdx, regs_.r10, regs_.r8, regs_.r9};
+  std::memcpy(t->args, args, sizeof args);
+  t->ip = regs_.rip;
+}
+
+void NotifyContext::set_syscall_result(uint64_t rax) {
+  if (regs_valid_) {
+    regs_.rax = rax;
+    regs_.orig_rax = ~0ull;
+    regs_dirty_ = true;
+  } else {
+    result_ = rax;
+    result_set_ = true;
+  }
+}
+
+Result<arch::UserRegs> NotifyContext::get_regs(Park& park) {
+  TRY(to_report(park));
+  return regs_;
+}
+
+Result<> NotifyContext::set_regs(Park& park, const arch::UserRegs& regs) {
+  TRY(to_report(park));  // the thread must be in the handler for the frame to be there
+  regs_ = stub::safe_regs(regs);
+  regs_dirty_ = true;
+  result_set_ = false;
+  return {};
+}
+
+Result<arch::FpState> NotifyContext::get_fp(Park& park) {
+  if (thread().dead()) return Err(Errno::kSRCH);
+  if (fp_dirty_) {
+    arch::FpState fp = fp_.empty() ? arch::initial_fp_state() : fp_;
+    arch::sanitize_fp_state(fp);
+    arch::normalize_fp_state(fp);
+    return fp;
+  }
+  TRY(to_report(park));
+  return guest_->fp();
+}
+
+Result<> NotifyContext::set_fp(Park& park, const arch::FpState& fp) {
+  TRY(to_report(park));
+  fp_ = fp;
+  fp_dirty_ = true;
+  return {};
+}
+
+}  // namespace uk::notify

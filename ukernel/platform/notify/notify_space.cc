@@ -1,0 +1,116 @@
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "ukernel/platform/notify/notify_context.h"
+#include "ukernel/platform/notify/notify_platform.h"
+
+namespace uk::notify {
+
+// --- mm thread ---
+
+bool NotifyMmThread::batch_done() const {
+  const seccomp_data& c = thread_.call();
+  return c.nr == UK_NR_BATCH_DONE && c.args[2] == page_.seq;
+}
+
+Result<> NotifyMmThread::start(Park& park) {
+  if (!thread_.wait(park)) return Err(Errno::kAGAIN);
+  return {};
+}
+
+Result<stub::BatchResult> NotifyMmThread::run_batch(Park& park) {
+  ++page_.seq;
+  // Repeated while it reports an earlier batch: a stop by the host's user can make an answer be
+  // lost.
+  do {
+    bool lost;
+    TRY(thread_.answer(0, &lost));
+    if (!thread_.wait(park)) return Err(Errno::kSRCH);
+  } while (!batch_done());
+  return stub::BatchResult{.left = static_cast<uint32_t>(thread_.call().args[1]),
+                           .value = thread_.call().args[0]};
+}
+
+// --- space ---
+
+NotifySpace::NotifySpace(NotifyPlatform& platform, stub::Slot slot, int pid)
+    : StubSpace(std::move(slot), platform.user_limit()),
+      platform_(platform),
+      pid_(pid),
+      mm_(platform, pid, page()) {}
+
+NotifySpace::~NotifySpace() {
+  CHECK(contexts_ == 0);
+  if (mm_.thread().dead()) return;
+  // Threads that stand in a notification die there. One that runs could go on for a moment, in
+  // memory that is about to have a new owner.
+  const bool runs = mm_.thread().running() ||
+                    std::ranges::any_of(idle_, [](const auto& g) { return g->thread().running(); });
+  platform_.kill_stub(pid_);
+  if (runs) platform_.reap_stub(pid_);
+}
+
+Result<> NotifySpace::expel() {
+  platform_.kill_stub(pid_);
+  return Err(Errno::kSRCH);
+}
+
+Result<std::unique_ptr<GuestThread>> NotifySpace::new_thread(Park& park) {
+  const size_t place = stacks_.size();
+  if (place == stub::kMaxThreads) return Err(Errno::kAGAIN);
+  auto stack = std::make_unique<stub::Stack>(platform_.stacks(), TRY(platform_.stacks().take()));
+  const uint64_t address = platform_.user_limit() + stub::kStacksOffset + place * stub::kStackBytes;
+  const uint64_t uc = GuestThread::prepare(*stack, address);
+
+  MutexLock hold(park, mm_.lock());
+  stub::CommandPage& p = page();
+  p.commands[0] = {
+      .nr = SYS_mmap,
+      .args = {address, stub::kStackBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+               static_cast<uint64_t>(platform_.stacks().fd()), stack->offset()}};
+  p.commands[1] = {
+      .nr = SYS_clone,
+      .args = {CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM, 0,
+               0, 0, 0, uc},
+      .child = platform_.zygote().address(stub::uk_stub_thread_notify)};
+  p.count = 2;
+  stub::BatchResult r = TRY(mm_.run_batch(park));
+  if (r.left != 0) return Err(static_cast<Errno>(-static_cast<int64_t>(r.value)));
+  stacks_.push_back(std::move(stack));
+  return std::make_unique<GuestThread>(platform_, pid_, static_cast<int>(r.value), *stacks_.back(),
+                                       address);
+}
+
+Result<std::unique_ptr<GuestThread>> NotifySpace::take_thread(Park& park) {
+  std::unique_ptr<GuestThread> g;
+  if (idle_.empty()) {
+    g = TRY(new_thread(park));
+  } else {
+    g = std::move(idle_.back());
+    idle_.pop_back();
+  }
+  if (!g->thread().wait(park)) return Err(Errno::kSRCH);
+  if (g->thread().state() != Thread::State::kReport || !g->frame_ok()) TRY(expel());
+  return g;
+}
+
+Result<std::unique_ptr<GuestContext>> NotifySpace::new_context(Park& park,
+                                                               const arch::UserRegs& regs,
+                                                               const arch::FpState& fp) {
+  std::unique_ptr<GuestThread> g = TRY(take_thread(park));
+  ++contexts_;
+  return std::make_unique<NotifyContext>(*this, std::move(g), regs, fp);
+}
+
+void NotifySpace::take_back(std::unique_ptr<GuestThread> guest) {
+  --contexts_;
+  if (guest->thread().dead()) return;
+  guest->thread().abandon();
+  idle_.push_back(std::move(guest));
+}
+
+}  // namespace uk::notify
