@@ -9,6 +9,7 @@
 #include "syscalls/fs_names.h"
 #include "syscalls/fs_open.h"
 #include "syscalls/fs_stat.h"
+#include "syscalls/futex.h"
 #include "syscalls/limits.h"
 #include "syscalls/mm.h"
 #include "syscalls/pipe.h"

@@ -10,17 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/check.h"
-#if __has_include("ukernel/mm/futex.h")
 #include "ukernel/mm/futex.h"
-#else
-namespace uk {
-class FutexTable {
- public:
-  void exit_robust_list(Park&, AddressSpace&, uint64_t, int) {}
-  int wake(Park&, AddressSpace&, uint64_t, bool, int, uint32_t) { return 0; }
-};
-}  // namespace uk
-#endif
 #include "ukernel/random.h"
 #include "ukernel/task/exec.h"
 #include "ukernel/task/timers.h"

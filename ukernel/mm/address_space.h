@@ -101,8 +101,9 @@ class AddressSpace : public MappingSpace {
   // limits.
   void set_stack_limit(uint64_t bytes);
 
-  // ---- faults. Called by the run loop with a kPageFault trap. kOk: run the guest again.
-  std::expected<void, FaultError> fault(Park& park, uint64_t addr, Access access, uint64_t sp);
+  // ---- faults. Called by the run loop with a kPageFault trap. kOk: run the guest again. `thread`
+  // tells the threads of the space apart (their tid): two may have faulted on one page at once.
+  std::expected<void, FaultError> fault(Park& park, uint64_t addr, Access access, uint64_t thread);
 
   // ---- the kernel's access to guest memory; partial progress is the return value, kFAULT if
   // nothing could be moved.
@@ -122,12 +123,12 @@ class AddressSpace : public MappingSpace {
   // Identity of a shared futex (inode or anonymous object, offset), or this space and address for a
   // private mapping.
   struct FutexKey {
-    const void* object;
-    uint64_t offset;
-    bool operator==(const FutexKey&) const = default;
+    Ref<RefCounted> object;  // holds it, so that its address means one thing while anybody waits
+    uint64_t offset = 0;
+    bool operator==(const FutexKey& o) const { return object == o.object && offset == o.offset; }
     template <class H>
     friend H AbslHashValue(H h, const FutexKey& k) {
-      return H::combine(std::move(h), k.object, k.offset);
+      return H::combine(std::move(h), k.object.get(), k.offset);
     }
   };
   Result<FutexKey> futex_key(Park& park, uint64_t addr, bool process_private);

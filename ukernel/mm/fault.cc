@@ -26,12 +26,13 @@ FaultError object_error(Errno e) { return e == Errno::kNOMEM ? kTryAgain : kBusE
 }  // namespace
 
 std::expected<void, FaultError> AddressSpace::fault(Park& park, uint64_t addr, Access access,
-                                                    uint64_t sp) {
-  return impl_->resolve(park, addr, access, sp, Impl::Who::kGuest);
+                                                    uint64_t thread) {
+  return impl_->resolve(park, addr, access, thread, Impl::Who::kGuest);
 }
 
 AddressSpace::Impl::FaultResult AddressSpace::Impl::resolve(Park& park, uint64_t addr,
-                                                            Access access, uint64_t sp, Who who) {
+                                                            Access access, uint64_t thread,
+                                                            Who who) {
   const uint64_t page = addr / kPageSize;
   for (;;) {
     settle();
@@ -47,14 +48,14 @@ AddressSpace::Impl::FaultResult AddressSpace::Impl::resolve(Park& park, uint64_t
     bool unsure = false;
     if (access == Access::kUnknown && shows) {
       // It can be read and yet it faulted: a write, or another thread's fault was quicker.
-      if (pte.writable()) return stale(*v, page, addr, sp, false);
+      if (pte.writable()) return stale(*v, page, addr, thread, false);
       if (v->has(Prot::kWrite)) {
         write = true;
       } else {
         unsure = true;
       }
     }
-    if (unsure) return stale(*v, page, addr, sp, true);
+    if (unsure) return stale(*v, page, addr, thread, true);
 
     if (who == Who::kForce) {
       if (write && v->shared && !v->has(Prot::kWrite)) return fail(kAccErr);
@@ -73,7 +74,7 @@ AddressSpace::Impl::FaultResult AddressSpace::Impl::resolve(Park& park, uint64_t
       // Present: bring the stub's view up to what it may be (it may have been write-protected by a
       // fork since undone, or not be mapped at all).
       if (stub_prot(*v, pte) == pte.stub()) {
-        return who == Who::kGuest ? stale(*v, page, addr, sp, false) : FaultResult();
+        return who == Who::kGuest ? stale(*v, page, addr, thread, false) : FaultResult();
       }
       uint64_t lo = page, hi = page + 1;
       const uint64_t window = page / kAround * kAround;
@@ -98,7 +99,7 @@ AddressSpace::Impl::FaultResult AddressSpace::Impl::resolve(Park& park, uint64_t
         step = break_host(park, *v, page);
       } else {
         // Mapped already, for all we know (who is not the guest reads through the object).
-        return who == Who::kGuest ? stale(*v, page, addr, sp, false) : FaultResult();
+        return who == Who::kGuest ? stale(*v, page, addr, thread, false) : FaultResult();
       }
     } else if (write && !v->shared) {
       step = break_cached(park, *v, page);
@@ -114,14 +115,14 @@ AddressSpace::Impl::FaultResult AddressSpace::Impl::resolve(Park& park, uint64_t
 // served first; then trying again is right. `maybe_violation`: a write (of unknown access) to a
 // read-only page looks the same; then the second time in a row is the answer.
 AddressSpace::Impl::FaultResult AddressSpace::Impl::stale(Vma& v, uint64_t page, uint64_t addr,
-                                                          uint64_t sp, bool maybe_violation) {
+                                                          uint64_t thread, bool maybe_violation) {
   Stale* s = nullptr;
   for (Stale& e : stale_) {
-    if (e.addr == addr && e.sp == sp) s = &e;
+    if (e.addr == addr && e.thread == thread) s = &e;
   }
   if (s == nullptr) {
     s = &stale_[next_stale_++ % stale_.size()];
-    *s = {addr, sp, 0};
+    *s = {addr, thread, 0};
   }
   if (++s->count == 1) return {};
   if (maybe_violation) {

@@ -84,7 +84,7 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
   // ---- faults (fault.cc, cow.cc)
   using FaultResult = std::expected<void, FaultError>;
   enum class Who : uint8_t { kGuest, kKernel, kForce };
-  FaultResult resolve(Park& park, uint64_t addr, Access access, uint64_t sp, Who who);
+  FaultResult resolve(Park& park, uint64_t addr, Access access, uint64_t thread, Who who);
   // The steps: true when the page is as wanted, false to look at everything anew (we suspended, or
   // must).
   using Step = std::expected<bool, FaultError>;
@@ -94,7 +94,7 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
   Step break_host(Park& park, Vma& v, uint64_t page);
   Step break_cached(Park& park, Vma& v, uint64_t page);
   Step write_shared(Park& park, Vma& v, uint64_t page);
-  FaultResult stale(Vma& v, uint64_t page, uint64_t addr, uint64_t sp, bool maybe_violation);
+  FaultResult stale(Vma& v, uint64_t page, uint64_t addr, uint64_t thread, bool maybe_violation);
   Vma* grow_stack(uint64_t addr);
   bool same_vma(uint64_t page, uint64_t id, Pte pte, Vma** out);
   Step out_of_memory(Park& park);
@@ -140,7 +140,7 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
   // Faults that found nothing to do, lately: two threads faulted at once, or the access is
   // forbidden (stale()).
   struct Stale {
-    uint64_t addr = ~0ull, sp = 0;
+    uint64_t addr = ~0ull, thread = 0;
     uint32_t count = 0;
   };
   std::array<Stale, 16> stale_;

@@ -155,12 +155,12 @@ Result<AddressSpace::FutexKey> AddressSpace::futex_key(Park& park, uint64_t addr
                                                        bool process_private) {
   if (addr % sizeof(uint32_t) != 0) return Err(Errno::kINVAL);
   if (addr >= user_limit_) return Err(Errno::kFAULT);
-  if (process_private) return FutexKey{this, addr};
+  if (process_private) return FutexKey{Ref<RefCounted>(this), addr};
   (void)TRY(impl_->view(park, addr, false, Impl::Who::kKernel));
   const Vma* v = impl_->vmas.find(addr);
   if (v == nullptr) return Err(Errno::kFAULT);
-  if (!v->shared) return FutexKey{this, addr};
-  return FutexKey{v->object.get(), v->offset + (addr - v->start)};
+  if (!v->shared) return FutexKey{Ref<RefCounted>(this), addr};
+  return FutexKey{v->object, v->offset + (addr - v->start)};
 }
 
 }  // namespace uk

@@ -7,17 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "base/check.h"
 #include "ukernel/kernel.h"
-#if __has_include("ukernel/mm/futex.h")
 #include "ukernel/mm/futex.h"
-#else
-namespace uk {
-class FutexTable {
- public:
-  void exit_robust_list(Park&, AddressSpace&, uint64_t, int) {}
-  int wake(Park&, AddressSpace&, uint64_t, bool, int, uint32_t) { return 0; }
-};
-}  // namespace uk
-#endif
 #include "ukernel/task/job_control.h"
 #include "ukernel/task/timers.h"
 

@@ -87,7 +87,7 @@ void handle_syscall(Task& task, const Trap& trap) {
 
 void handle_page_fault(Task& task, const Trap& trap) {
   ++task.usage.min_faults;
-  auto r = task.mm().fault(task.park(), trap.addr, trap.access, 0);
+  auto r = task.mm().fault(task.park(), trap.addr, trap.access, static_cast<uint64_t>(task.tid));
   if (r || r.error().signo == 0) return;
   task.fault_trapno = kPageFaultVector;
   task.fault_error = trap.error_code;

@@ -1,0 +1,108 @@
+#include "syscalls/futex.h"
+
+#include <linux/futex.h>
+#include <time.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "syscalls/poll.h"
+#include "ukernel/kernel.h"
+#include "ukernel/mm/futex.h"
+
+namespace uk {
+namespace {
+
+constexpr uint64_t kMaxTimeNs = uint64_t{1} << 62;
+constexpr uint32_t kFutex32 = 2;           // FUTEX_32, the only size of futex_waitv(2)
+
+Result<uint64_t> time_ns(Task& task, UserAddr timeout) {
+  UserTimespec t = TRY(UserIn<UserTimespec>{timeout}.get(task.park(), task.mm()));
+  if (t.sec < 0 || t.nsec < 0 || t.nsec >= static_cast<int64_t>(kNsPerSec))
+    return Err(Errno::kINVAL);
+  const uint64_t sec = std::min(static_cast<uint64_t>(t.sec), kMaxTimeNs / kNsPerSec);
+  return sec * kNsPerSec + static_cast<uint64_t>(t.nsec);
+}
+
+// A deadline on the monotonic clock for an absolute time of either clock.
+// DEVIATION: a later step of CLOCK_REALTIME does not move it; see docs/CAVEATS.md.
+Deadline absolute(Task& task, uint64_t ns, bool realtime) {
+  if (!realtime) return {ns};
+  const uint64_t now = task.kernel.clock.realtime_ns();
+  return {task.kernel.clock.monotonic_ns() + (ns > now ? ns - now : 0)};
+}
+
+Result<int64_t> wait(Task& task, FutexTable::Word word, uint32_t val, uint32_t bits,
+                     Deadline deadline) {
+  Result<> r = task.kernel.futexes->wait(task.park(), task.mm(), word, val, bits, deadline);
+  if (r) return 0;
+  if (r.error() != Errno::kRestartSys || deadline.never()) return Err(r.error());
+  // Restarted, it waits until the same moment, not as long again.
+  task.restart_block = [=](Task& t) { return wait(t, word, val, bits, deadline); };
+  return Err(Errno::kRestartBlock);
+}
+
+}  // namespace
+
+Result<int64_t> sys_futex(Task& task, UserAddr word, Hex op, uint32_t val, UserAddr timeout_or_val2,
+                          UserAddr word2, uint32_t val3) {
+  const uint32_t cmd = static_cast<uint32_t>(op) & FUTEX_CMD_MASK;
+  const bool is_private = (op & FUTEX_PRIVATE_FLAG) != 0;
+  const bool realtime = (op & FUTEX_CLOCK_REALTIME) != 0;
+  if (realtime && cmd != FUTEX_WAIT_BITSET) return Err(Errno::kNOSYS);
+  Park& park = task.park();
+  FutexTable& futexes = *task.kernel.futexes;
+  const FutexTable::Word first{word.addr, is_private}, second{word2.addr, is_private};
+  const int count = static_cast<int>(val);
+  const int count2 = static_cast<int>(timeout_or_val2.addr);
+  switch (cmd) {
+    case FUTEX_WAIT: {
+      Deadline deadline = kNever;
+      if (timeout_or_val2) {
+        const uint64_t ns = TRY(time_ns(task, timeout_or_val2));
+        deadline = {task.kernel.clock.monotonic_ns() + ns};
+      }
+      return wait(task, first, val, FutexTable::kAnyBit, deadline);
+    }
+    case FUTEX_WAIT_BITSET: {
+      Deadline deadline = kNever;
+      if (timeout_or_val2) deadline = absolute(task, TRY(time_ns(task, timeout_or_val2)), realtime);
+      return wait(task, first, val, val3, deadline);
+    }
+    case FUTEX_WAKE:  // as Linux, a count below 1 wakes one
+      return TRY(futexes.wake(park, task.mm(), first, std::max(count, 1)));
+    case FUTEX_WAKE_BITSET:
+      return TRY(futexes.wake(park, task.mm(), first, std::max(count, 1), val3));
+    case FUTEX_REQUEUE:
+      return TRY(futexes.requeue(park, task.mm(), first, second, count, count2, std::nullopt));
+    case FUTEX_CMP_REQUEUE:
+      return TRY(futexes.requeue(park, task.mm(), first, second, count, count2, val3));
+    case FUTEX_WAKE_OP:
+      return TRY(futexes.wake_op(park, task.mm(), first, second, std::max(count, 1),
+                                 std::max(count2, 1), val3));
+    default:  // priority inheritance is not implemented; FUTEX_FD is gone
+      return Err(Errno::kNOSYS);
+  }
+}
+
+Result<int64_t> sys_futex_waitv(Task& task, UserIn<UserFutexWaitv> waiters, uint32_t count,
+                                uint32_t flags, UserAddr timeout, int clock_id) {
+  if (flags != 0 || count == 0 || count > FutexTable::kMaxWaitMany || !waiters)
+    return Err(Errno::kINVAL);
+  Deadline deadline = kNever;
+  if (timeout) {
+    if (clock_id != CLOCK_MONOTONIC && clock_id != CLOCK_REALTIME) return Err(Errno::kINVAL);
+    deadline = absolute(task, TRY(time_ns(task, timeout)), clock_id == CLOCK_REALTIME);
+  }
+  std::vector<FutexTable::Expect> words;
+  for (const UserFutexWaitv& w : TRY(waiters.get_array(task.park(), task.mm(), count))) {
+    if ((w.flags & ~(kFutex32 | FUTEX_PRIVATE_FLAG)) != 0 || w.reserved != 0 ||
+        (w.flags & kFutex32) == 0)
+      return Err(Errno::kINVAL);
+    words.push_back({{w.addr, (w.flags & FUTEX_PRIVATE_FLAG) != 0}, static_cast<uint32_t>(w.val)});
+  }
+  return static_cast<int64_t>(
+      TRY(task.kernel.futexes->wait_many(task.park(), task.mm(), words, deadline)));
+}
+
+}  // namespace uk

@@ -1,0 +1,21 @@
+// futex(2), futex_waitv(2).
+#pragma once
+
+#include "syscalls/decode.h"
+
+namespace uk {
+
+// timeout_or_val2: a UserTimespec for the waiting operations, a count for the requeueing ones.
+Result<int64_t> sys_futex(Task& task, UserAddr word, Hex op, uint32_t val, UserAddr timeout_or_val2,
+                          UserAddr word2, uint32_t val3);
+
+struct UserFutexWaitv {  // struct futex_waitv
+  uint64_t val;
+  uint64_t addr;
+  uint32_t flags;
+  uint32_t reserved;
+};
+Result<int64_t> sys_futex_waitv(Task& task, UserIn<UserFutexWaitv> waiters, uint32_t count,
+                                uint32_t flags, UserAddr timeout, int clock_id);
+
+}  // namespace uk
