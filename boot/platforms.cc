@@ -1,9 +1,13 @@
 #include "boot/platforms.h"
 
+#include "ukernel/platform/notify/notify_platform.h"
 #include "ukernel/platform/ptrace/ptrace_platform.h"
 
 namespace uk::boot {
 
-void register_platforms(PlatformRegistry& registry) { ptrace::register_ptrace(registry); }
+void register_platforms(PlatformRegistry& registry) {
+  ptrace::register_ptrace(registry);
+  notify::register_notify(registry);
+}
 
 }  // namespace uk::boot
