@@ -209,7 +209,7 @@ class PipeInode final : public Inode {
   }
   // Through /proc/PID/fd/N.
   Result<Ref<File>> open(Park& park, const Path& path, int flags, const Cred&) override {
-    return open_fifo(park, path, flags);
+    return open_fifo(park, path, flags, false);
   }
 
  private:
@@ -235,7 +235,7 @@ Result<PipeEnds> make_pipe(Park&, SuperBlock& pipefs, int flags, const Cred& cre
   return ends;
 }
 
-Result<Ref<File>> open_fifo(Park& park, const Path& path, int flags) {
+Result<Ref<File>> open_fifo(Park& park, const Path& path, int flags, bool named) {
   Inode* inode = path.inode();
   CHECK(inode != nullptr);
   Ref<Pipe> pipe(static_cast<Pipe*>(inode->pipe_or_socket));
@@ -245,11 +245,11 @@ Result<Ref<File>> open_fifo(Park& park, const Path& path, int flags) {
     inode->pipe_or_socket = pipe.get();
   }
   const int access = flags & O_ACCMODE;
-  if (access == O_WRONLY && (flags & O_NONBLOCK) != 0 && pipe->readers == 0)
+  if (named && access == O_WRONLY && (flags & O_NONBLOCK) != 0 && pipe->readers == 0)
     return Err(Errno::kNXIO);
   const uint32_t peers = access == O_RDONLY ? pipe->writer_opens : pipe->reader_opens;
   Ref<File> file = make_ref<PipeFile>(path, flags, pipe);
-  if (access == O_RDWR || (flags & O_NONBLOCK) != 0) return file;
+  if (!named || access == O_RDWR || (flags & O_NONBLOCK) != 0) return file;
   TRY(pipe->queue().wait(
       park,
       [&] {

@@ -89,7 +89,8 @@ Result<PipeEnds> make_pipe(Park& park, SuperBlock& pipefs, int flags, const Cred
                            FileTime now);
 // The filesystem that unnamed pipes belong to; one per kernel.
 Ref<SuperBlock> make_pipefs();
-// open(2) of a FIFO: waits for the other end as fifo(7) says. kNXIO, kRestartSys.
-Result<Ref<File>> open_fifo(Park& park, const Path& path, int flags);
+// open(2) of a FIFO: waits for the other end as fifo(7) says. kNXIO, kRestartSys. An unnamed pipe
+// (opened through /proc/PID/fd) is not waited for: `named` is false.
+Result<Ref<File>> open_fifo(Park& park, const Path& path, int flags, bool named = true);
 
 }  // namespace uk
