@@ -18,5 +18,7 @@
 #include "syscalls/process.h"
 #include "syscalls/sched.h"
 #include "syscalls/signal.h"
+#include "syscalls/socket.h"
 #include "syscalls/time.h"
+#include "syscalls/timerfd.h"
 // IWYU pragma: end_exports

@@ -164,8 +164,10 @@ Result<size_t> Tty::read(Park& park, IoSink& to, bool nonblock, uint32_t epoch) 
   if (hung(epoch)) return 0;
   TRY(check_foreground(SIGTTIN));
   if (to.remaining() == 0) return 0;
+  want_input();
   if (!line_.canonical()) return read_raw(park, to, nonblock, epoch);
   auto ready = [&] {
+    if (!line_.readable()) want_input();
     return line_.readable() || hung(epoch) || other_closed_ || !line_.canonical();
   };
   if (!ready() && nonblock) return Err(Errno::kAGAIN);
@@ -193,7 +195,11 @@ Result<size_t> Tty::read_raw(Park& park, IoSink& to, bool nonblock, uint32_t epo
       if (min == 0 && time == 0) break;
       if (nonblock) return done > 0 ? Result<size_t>(done) : Err(Errno::kAGAIN);
       auto waited = queue_.wait(
-          park, [&] { return line_.readable() || hung(epoch) || other_closed_; },
+          park,
+          [&] {
+            if (!line_.readable()) want_input();
+            return line_.readable() || hung(epoch) || other_closed_;
+          },
           WaitMode::kInterruptible, deadline, "n_tty_read");
       if (!waited && waited.error() == Errno::kTIMEDOUT) break;
       if (!waited) return done > 0 ? Result<size_t>(done) : Err(waited.error());
@@ -239,6 +245,7 @@ Result<size_t> Tty::write(Park& park, IoSource& from, bool nonblock, uint32_t ep
 uint32_t Tty::ready(uint32_t epoch) {
   constexpr uint32_t kIn = POLLIN | POLLRDNORM, kOut = POLLOUT | POLLWRNORM;
   if (hung(epoch)) return kIn | kOut | POLLERR | POLLHUP;
+  if (!line_.readable()) want_input();
   uint32_t r = 0;
   const auto& cc = line_.termios().cc;
   const size_t min = !line_.canonical() && cc[VTIME] == 0 && cc[VMIN] != 0 ? cc[VMIN] : 1;

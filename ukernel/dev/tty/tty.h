@@ -64,6 +64,7 @@ class Tty : public RefCounted, private LineEvents {
  protected:
   virtual void output_added() {}         // the other side may take_output()
   virtual void input_taken() {}          // there is room for input again
+  virtual void want_input() {}           // somebody waits for input, or asks whether it is there
   virtual void last_file_closed() {}     // nobody has the terminal open any more
   virtual void packet_event(uint8_t) {}  // TIOCPKT_*
   // Nothing that tcdrain(3) would wait for.

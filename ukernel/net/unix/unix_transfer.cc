@@ -1,0 +1,262 @@
+// Sending and receiving.
+#include <sys/socket.h>
+
+#include <algorithm>
+
+#include "ukernel/net/unix/unix_socket.h"
+
+namespace uk {
+namespace {
+
+constexpr uint32_t kNoReceive = 1, kNoSend = 2;
+constexpr size_t kPieceBytes = 32 * 1024;
+constexpr size_t kPacketOverhead = 32;
+
+}  // namespace
+
+Result<> UnixSocket::take_error() {
+  if (error_ == Errno::kOk) return {};
+  return Err(std::exchange(error_, Errno::kOk));
+}
+
+// unix(7) ETOOMANYREFS: a user may have no more descriptors in flight than a task may have open.
+Result<> UnixSocket::check_files(const SocketCaller& who, const SendMessage& m) const {
+  if (m.files.empty() || who.fs.cred->has(Cap::kSysResource) || who.fs.cred->has(Cap::kSysAdmin))
+    return {};
+  if (table_->in_flight(m.creds.uid) + m.files.size() > who.file_limit)
+    return Err(Errno::kTOOMANYREFS);
+  return {};
+}
+
+void UnixSocket::deliver(UnixMessage message) {
+  message_bytes_ += message.rest().size();
+  messages_.push_back(std::move(message));
+  queue_.wake_all(POLLIN | POLLRDNORM);
+}
+
+Result<size_t> UnixSocket::send(Park& park, const SocketCaller& who, SendMessage& m) {
+  if (m.flags & MSG_OOB) return Err(Errno::kOPNOTSUPP);
+  Ref<UnixSocket> self(this);
+  TRY(check_files(who, m));
+  if (type_ == SOCK_STREAM) return send_stream(park, m);
+  return send_packet(park, &who, m);
+}
+
+Result<size_t> UnixSocket::send_plain(Park& park, SendMessage& m) {
+  Ref<UnixSocket> self(this);
+  return type_ == SOCK_STREAM ? send_stream(park, m) : send_packet(park, nullptr, m);
+}
+
+Result<size_t> UnixSocket::send_stream(Park& park, SendMessage& m) {
+  if (!m.to.empty()) return Err(peer_ ? Errno::kISCONN : Errno::kOPNOTSUPP);
+  if (!peer_) return Err(closed_ || (shutdown_ & kNoSend) != 0 ? Errno::kPIPE : Errno::kNOTCONN);
+  Ref<UnixSocket> peer = peer_;
+  auto broken = [&] {
+    return (shutdown_ & kNoSend) != 0 || peer->closed_ || (peer->shutdown_ & kNoReceive) != 0;
+  };
+  size_t done = 0;
+  if (broken()) return Err(Errno::kPIPE);
+  while (m.data.remaining() > 0) {
+    auto room = [&] { return budget_->used < budget_->limit || broken(); };
+    if (!room()) {
+      if (m.nonblock) return done > 0 ? Result<size_t>(done) : Err(Errno::kAGAIN);
+      auto waited = wait(park, queue_, send_timeout_ns_, room, "sock_alloc_send_pskb");
+      if (!waited) return done > 0 ? Result<size_t>(done) : Err(waited.error());
+    }
+    if (broken()) return done > 0 ? Result<size_t>(done) : Err(Errno::kPIPE);
+    std::vector<std::byte> piece(
+        std::min({m.data.remaining(), kPieceBytes, std::max<size_t>(budget_->limit / 2, 1)}));
+    Result<size_t> n = m.data.get(park, piece);
+    if (!n || *n == 0) return done > 0 ? Result<size_t>(done) : (n ? Err(Errno::kFAULT) : n);
+    if (broken()) return done > 0 ? Result<size_t>(done) : Err(Errno::kPIPE);
+    const bool whole = *n == piece.size();
+    piece.resize(*n);
+    peer->deliver(
+        UnixMessage(table_, budget_, std::move(piece), m.creds, bound, std::exchange(m.files, {})));
+    done += *n;
+    if (!whole) break;
+  }
+  return done;
+}
+
+Result<Ref<UnixSocket>> UnixSocket::packet_target(Park& park, const SocketCaller* who,
+                                                  const SendMessage& m) {
+  Ref<UnixSocket> target = peer_;
+  if (!m.to.empty() && !connection_based()) target = TRY(find(park, *who, m.to));
+  if (!target) return Err(Errno::kNOTCONN);
+  if (target->closed_) {
+    if (connection_based()) return Err(Errno::kPIPE);
+    if (target == peer_) {
+      peer_.reset();
+      state_ = State::kOpen;
+    }
+    return Err(Errno::kCONNREFUSED);
+  }
+  // A connected datagram socket takes messages from its peer only.
+  if (!connection_based() && target->peer_ && target->peer_.get() != this) return Err(Errno::kPERM);
+  return target;
+}
+
+Result<size_t> UnixSocket::send_packet(Park& park, const SocketCaller* who, SendMessage& m) {
+  if (connection_based() && state_ != State::kConnected) return Err(Errno::kNOTCONN);
+  if (shutdown_ & kNoSend) return Err(Errno::kPIPE);
+  if (pass_creds_ && !connection_based()) TRY(autobind());
+  const size_t size = m.data.remaining();
+  if (size + kPacketOverhead > budget_->limit) return Err(Errno::kMSGSIZE);
+  Ref<UnixSocket> target = TRY(packet_target(park, who, m));
+  std::vector<std::byte> bytes(size);
+  if (size > 0) {
+    size_t n = TRY(m.data.get(park, bytes));
+    if (n != size) return Err(Errno::kFAULT);
+  }
+  auto broken = [&] {
+    return (shutdown_ & kNoSend) != 0 || target->closed_ || (target->shutdown_ & kNoReceive) != 0;
+  };
+  auto own_room = [&] { return budget_->used < budget_->limit || broken(); };
+  auto their_room = [&] { return !target->queue_full() || broken(); };
+  while (!own_room() || !their_room()) {
+    if (m.nonblock) return Err(Errno::kAGAIN);
+    if (!own_room()) {
+      TRY(wait(park, queue_, send_timeout_ns_, own_room, "sock_alloc_send_pskb"));
+    } else {
+      TRY(wait(park, target->queue_, send_timeout_ns_, their_room, "unix_wait_for_peer"));
+    }
+  }
+  if ((shutdown_ & kNoSend) != 0) return Err(Errno::kPIPE);
+  target = TRY(packet_target(park, who, m));  // it may have gone meanwhile
+  if (target->shutdown_ & kNoReceive) return Err(Errno::kPIPE);
+  target->deliver(
+      UnixMessage(table_, budget_, std::move(bytes), m.creds, bound, std::exchange(m.files, {})));
+  return size;
+}
+
+// ---- receiving
+
+void UnixSocket::fill_control(UnixMessage& message, ReceiveMessage& m, bool peek) {
+  if (pass_creds_) m.creds = message.creds;
+  if (m.from.empty() && !message.from.empty()) {
+    const sa_family_t family = AF_UNIX;
+    m.from.assign(reinterpret_cast<const char*>(&family), sizeof family);
+    m.from += message.from;
+    if (message.from[0] != '\0') m.from += '\0';
+  }
+  if (peek) {
+    m.files.insert(m.files.end(), message.files().begin(), message.files().end());
+  } else {
+    std::vector<Ref<File>> files = message.take_files();
+    m.files.insert(m.files.end(), files.begin(), files.end());
+  }
+}
+
+// True: there is a message. False: the end.
+Result<bool> UnixSocket::wait_for_message(Park& park, bool nonblock) {
+  auto ready = [&] {
+    return !messages_.empty() || (shutdown_ & kNoReceive) != 0 || error_ != Errno::kOk;
+  };
+  if (!ready()) {
+    if (nonblock) return Err(Errno::kAGAIN);
+    TRY(wait(park, queue_, receive_timeout_ns_, ready, "unix_stream_read"));
+  }
+  if (!messages_.empty()) return true;
+  TRY(take_error());
+  return false;
+}
+
+Result<size_t> UnixSocket::receive(Park& park, ReceiveMessage& m) {
+  if (m.flags & MSG_OOB) return Err(Errno::kOPNOTSUPP);
+  Ref<UnixSocket> self(this);
+  if (type_ == SOCK_STREAM) {
+    if (state_ != State::kConnected) return Err(Errno::kINVAL);
+    return receive_stream(park, m);
+  }
+  if (type_ == SOCK_SEQPACKET && state_ != State::kConnected) return Err(Errno::kNOTCONN);
+  return receive_packet(park, m);
+}
+
+Result<size_t> UnixSocket::receive_stream(Park& park, ReceiveMessage& m) {
+  const bool peek = (m.flags & MSG_PEEK) != 0;
+  const size_t target = (m.flags & MSG_WAITALL) != 0 ? m.data.remaining() : 1;
+  size_t done = 0, peeked = 0;
+  bool first = true;
+  while (m.data.remaining() > 0) {
+    if (messages_.size() <= peeked) {
+      if (done >= target || (peek && done > 0)) break;
+      auto more = wait_for_message(park, m.nonblock);
+      if (!more) return done > 0 ? Result<size_t>(done) : Err(more.error());
+      if (!*more) break;
+      continue;
+    }
+    if (!first && pass_creds_ && !(messages_[peeked].creds == *m.creds)) break;
+    if (!first && !messages_[peeked].files().empty() && !m.files.empty()) break;
+    if (peek) {
+      UnixMessage& front = messages_[peeked++];
+      const size_t want = std::min(front.rest().size(), m.data.remaining());
+      auto from = front.rest().first(want);
+      std::vector<std::byte> copy(from.begin(), from.end());  // put() may suspend
+      fill_control(front, m, true);
+      size_t n = TRY(m.data.put(park, copy));
+      done += n;
+      if (n < want || !m.files.empty()) break;
+      first = false;
+      continue;
+    }
+    // Taken off the queue, as another reader may run while put() suspends.
+    UnixMessage front = std::move(messages_.front());
+    messages_.pop_front();
+    message_bytes_ -= front.rest().size();
+    const size_t want = std::min(front.rest().size(), m.data.remaining());
+    Result<size_t> n = m.data.put(park, front.rest().first(want));
+    if (n) {
+      fill_control(front, m, false);
+      front.start += *n;
+      done += *n;
+    }
+    const bool had_files = !m.files.empty();
+    const bool stop = !n || *n < want;
+    if (!front.rest().empty()) {
+      message_bytes_ += front.rest().size();
+      messages_.push_front(std::move(front));
+      queue_.wake_all(POLLIN | POLLRDNORM);
+    }
+    if (!n && done == 0) return n;
+    if (stop || had_files) break;
+    first = false;
+  }
+  return done;
+}
+
+Result<size_t> UnixSocket::receive_packet(Park& park, ReceiveMessage& m) {
+  if (!TRY(wait_for_message(park, m.nonblock))) return 0;
+  const bool peek = (m.flags & MSG_PEEK) != 0;
+  const bool was_full = queue_full();
+  const size_t room = m.data.remaining();
+  size_t size = messages_.front().rest().size();
+  std::vector<std::byte> bytes;
+  if (peek) {
+    UnixMessage& front = messages_.front();
+    fill_control(front, m, true);
+    bytes.assign(front.rest().begin(), front.rest().end());
+  } else {
+    UnixMessage front = std::move(messages_.front());
+    messages_.pop_front();
+    message_bytes_ -= front.rest().size();
+    fill_control(front, m, false);
+    bytes = std::move(front.data);
+  }
+  if (was_full && !queue_full()) {
+    queue_.wake_all(POLLOUT | POLLWRNORM);
+    for (UnixSocket& s : table_->all_) {
+      if (s.peer_.get() == this) s.queue_.wake_all(POLLOUT | POLLWRNORM);
+    }
+  }
+  size = bytes.size();
+  const size_t want = std::min(size, room);
+  if (want > 0) {
+    size_t n = TRY(m.data.put(park, std::span(bytes).first(want)));
+    if (n < want) return Err(Errno::kFAULT);
+  }
+  if (size > want) m.out_flags |= MSG_TRUNC;
+  return (m.flags & MSG_TRUNC) != 0 ? size : want;
+}
+
+}  // namespace uk
