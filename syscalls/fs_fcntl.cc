@@ -54,6 +54,7 @@ Result<FileLock> lock_range(Task& task, File& file, const UserFlock& f) {
     start += f.len;
   }
   lock.start = static_cast<uint64_t>(start);
+  if (lock.end == INT64_MAX) lock.end = UINT64_MAX;  // to the last possible byte: to the end
   return lock;
 }
 

@@ -331,6 +331,21 @@ Result<int64_t> sys_syncfs(Task& task, Fd fd) {
   return zero(sb->sync(task.park()));
 }
 
+Result<int64_t> sys_sync_file_range(Task& task, Fd fd, int64_t offset, int64_t len,
+                                    uint32_t flags) {
+  constexpr uint32_t kKnown = 7;  // SYNC_FILE_RANGE_WAIT_BEFORE, WRITE, WAIT_AFTER
+  if ((flags & ~kKnown) != 0 || offset < 0 || len < 0) return Err(Errno::kINVAL);
+  int64_t end = 0;
+  if (__builtin_add_overflow(offset, len, &end)) return Err(Errno::kINVAL);
+  Ref<File> file = TRY(task.fds().get_io(fd));
+  if (file->inode() == nullptr) return Err(Errno::kSPIPE);
+  uint32_t type = file->inode()->type();
+  if (type != S_IFREG && type != S_IFBLK && type != S_IFDIR && type != S_IFLNK) {
+    return Err(Errno::kSPIPE);
+  }
+  return flags == 0 ? 0 : zero(file->fsync(task.park(), true));
+}
+
 Result<int64_t> sys_sendfile(Task& task, Fd out_fd, Fd in_fd, UserInOut<int64_t> user,
                              size_t count) {
   Ref<File> in = TRY(task.fds().get_io(in_fd));

@@ -26,6 +26,7 @@ Result<int64_t> sys_lseek(Task& task, Fd fd, int64_t offset, uint32_t whence);
 Result<int64_t> sys_fsync(Task& task, Fd fd);
 Result<int64_t> sys_fdatasync(Task& task, Fd fd);
 Result<int64_t> sys_sync(Task& task);
+Result<int64_t> sys_sync_file_range(Task& task, Fd fd, int64_t offset, int64_t len, uint32_t flags);
 Result<int64_t> sys_syncfs(Task& task, Fd fd);
 Result<int64_t> sys_sendfile(Task& task, Fd out, Fd in, UserInOut<int64_t> offset, size_t count);
 Result<int64_t> sys_copy_file_range(Task& task, Fd in, UserInOut<int64_t> in_off, Fd out,

@@ -191,14 +191,11 @@ Result<int64_t> sys_memfd_create(Task& task, UserStr user, uint32_t flags) {
   auto name = user.get(task.park(), task.mm(), kMaxName);
   if (!name) return Err(name.error() == Errno::kNAMETOOLONG ? Errno::kINVAL : name.error());
   const bool noexec = (flags & 0x8u) != 0;
-  Ref<File> file = TRY(task.kernel.vfs.memory_file(task.park(), task.cred(), "memfd:" + *name,
+  Ref<File> file = TRY(task.kernel.vfs.memory_file(task.park(), task.cred(), "/memfd:" + *name,
                                                    noexec ? 0666 : 0777));
-  constexpr uint32_t kSealSeal = 1, kSealExec = 0x20;
-  if (noexec) {
-    TRY(file->inode()->add_seals(kSealExec));
-  } else if ((flags & MFD_ALLOW_SEALING) == 0) {
-    TRY(file->inode()->add_seals(kSealSeal));
-  }
+  constexpr uint32_t kSealExec = 0x20;
+  if (noexec || (flags & MFD_ALLOW_SEALING) != 0) file->inode()->allow_sealing();
+  if (noexec) TRY(file->inode()->add_seals(kSealExec));
   return install_fd(task, std::move(file), (flags & MFD_CLOEXEC) != 0);
 }
 

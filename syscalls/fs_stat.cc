@@ -60,6 +60,7 @@ Result<int64_t> put_statfs(Task& task, const Path& path, UserOut<UserStatfs> out
   s.f_fsid.__val[0] = static_cast<int>(id);
   s.f_fsid.__val[1] = static_cast<int>(id >> 32);
   constexpr uint64_t kValid = 0x20;  // ST_VALID
+  if (sb->read_only) f.flags |= 1;   // ST_RDONLY
   s.f_flags = static_cast<decltype(s.f_flags)>(f.flags | kValid |
                                                (path.mount ? path.mount->flags & 0xf : 0));
   return zero(out.put(task.park(), task.mm(), s));

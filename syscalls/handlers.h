@@ -6,10 +6,13 @@
 // IWYU pragma: begin_exports
 #include "syscalls/cred.h"
 #include "syscalls/fs_io.h"
+#include "syscalls/fs_mount.h"
 #include "syscalls/fs_names.h"
 #include "syscalls/fs_open.h"
+#include "syscalls/fs_splice.h"
 #include "syscalls/fs_stat.h"
 #include "syscalls/futex.h"
+#include "syscalls/fs_xattr.h"
 #include "syscalls/limits.h"
 #include "syscalls/mm.h"
 #include "syscalls/pipe.h"

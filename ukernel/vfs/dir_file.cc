@@ -26,6 +26,7 @@ Result<uint64_t> DirFile::seek(Park&, int64_t offset, int whence) {
 }
 
 Result<> DirFile::readdir(Park& park, const DirVisitor& visit) {
+  if (path().dentry->unlinked()) return Err(Errno::kNOENT);
   if (pos == 0) {
     uint64_t ino = TRY(getattr(park)).ino;
     if (!visit({ino, 1, DT_DIR, "."})) return {};

@@ -37,7 +37,10 @@ class SuperBlock : public RefCounted {
   virtual Result<FsStat> statfs(Park& park) = 0;
   virtual Result<> sync(Park& park) { return (void)park, Result<>{}; }
   virtual std::string options() const { return {}; }  // for /proc/mounts
-  uint64_t dev = 0;                                   // st_dev, assigned by the Vfs
+  // MS_REMOUNT with other options.
+  virtual Result<> reconfigure(const std::string& options) { return (void)options, Result<>{}; }
+  virtual bool never_writable() const { return false; }
+  uint64_t dev = 0;  // st_dev, assigned by the Vfs
   bool read_only = false;
   // Names that are looked up may change behind our back (procfs, hostfs rw): dentries are
   // revalidated on every walk.

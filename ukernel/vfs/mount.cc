@@ -176,6 +176,19 @@ Result<> Vfs::umount(Park& park, const FsContext& ctx, const Path& at, int flags
   return {};
 }
 
+Result<> Vfs::remount(const Path& at, uint32_t flags, bool bind_only, const std::string& options) {
+  if (at.mount == nullptr || at.dentry != at.mount->root) return Err(Errno::kINVAL);
+  if (!bind_only) {
+    if (!options.empty()) TRY(at.mount->sb->reconfigure(options));
+    bool read_only = (flags & kMntRdonly) != 0;
+    if (!read_only && at.mount->sb->never_writable()) return Err(Errno::kROFS);
+    at.mount->sb->read_only = read_only;
+  }
+  at.mount->flags = flags & kKeptFlags;
+  if (at.mount->ns != nullptr) at.mount->ns->changed.wake_all();
+  return {};
+}
+
 Result<> Vfs::move_mount(const FsContext& ctx, const Path& from, const Path& to) {
   if (from.mount == nullptr || from.dentry != from.mount->root) return Err(Errno::kINVAL);
   if (from.mount->parent == nullptr || from.mount->ns != ctx.ns) return Err(Errno::kINVAL);

@@ -196,6 +196,8 @@ class Vfs {
                             Ref<Dentry> root, std::string source, uint32_t flags);
   Result<Ref<Mount>> bind(const FsContext& ctx, const Path& from, const Path& at, bool recursive);
   Result<> umount(Park& park, const FsContext& ctx, const Path& at, int flags);
+  // MS_REMOUNT: new flags; of the mount alone with `bind_only`, else of the filesystem as well.
+  Result<> remount(const Path& at, uint32_t flags, bool bind_only, const std::string& options);
   Result<> move_mount(const FsContext& ctx, const Path& from, const Path& to);
   // pivot_root(2). The caller moves the roots and working directories of tasks that stood on the
   // old root.

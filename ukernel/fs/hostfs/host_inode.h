@@ -29,6 +29,7 @@ class HostSuper final : public SuperBlock {
   Result<FsStat> statfs(Park& park) override;
   Result<> sync(Park& park) override;
   bool volatile_names() const override { return !opts.stable; }
+  bool never_writable() const override { return !opts.writable; }
 
   // st_dev as the guest sees it: the tree's own device is the superblock's, others get numbers in
   // order of sight.

@@ -78,12 +78,7 @@ Result<> parse_option(std::string_view key, std::string_view value, uint64_t tot
   return {};
 }
 
-}  // namespace
-
-Result<TmpfsOptions> parse_tmpfs_options(const std::string& text, uint64_t total_pages) {
-  TmpfsOptions o;
-  o.max_pages = total_pages / 2;
-  o.max_inodes = total_pages / 2;
+Result<> parse_into(const std::string& text, uint64_t total_pages, TmpfsOptions& o) {
   std::string_view rest = text;
   while (!rest.empty()) {
     std::string_view item = rest.substr(0, rest.find(','));
@@ -94,6 +89,16 @@ Result<TmpfsOptions> parse_tmpfs_options(const std::string& text, uint64_t total
         eq == std::string_view::npos ? std::string_view() : item.substr(eq + 1);
     TRY(parse_option(item.substr(0, eq), value, total_pages, o));
   }
+  return {};
+}
+
+}  // namespace
+
+Result<TmpfsOptions> parse_tmpfs_options(const std::string& text, uint64_t total_pages) {
+  TmpfsOptions o;
+  o.max_pages = total_pages / 2;
+  o.max_inodes = total_pages / 2;
+  TRY(parse_into(text, total_pages, o));
   return o;
 }
 
@@ -138,6 +143,17 @@ Result<FsStat> TmpfsSuper::statfs(Park&) {
   }
   st.fsid = dev;
   return st;
+}
+
+// Limits may change, but not below what is used (tmpfs(5)).
+Result<> TmpfsSuper::reconfigure(const std::string& text) {
+  TmpfsOptions o = limits;
+  TRY(parse_into(text, vfs.mem().total_pages(), o));
+  if (o.max_pages < budget->used() || o.max_inodes < inodes) return Err(Errno::kINVAL);
+  limits.max_pages = o.max_pages;
+  limits.max_inodes = o.max_inodes;
+  budget->set_limit(o.max_pages);
+  return {};
 }
 
 std::string TmpfsSuper::options() const {

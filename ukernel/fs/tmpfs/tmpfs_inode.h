@@ -17,6 +17,7 @@ class TmpfsSuper final : public SuperBlock {
   std::string_view fs_type() const override { return "tmpfs"; }
   Result<FsStat> statfs(Park& park) override;
   std::string options() const override;
+  Result<> reconfigure(const std::string& options) override;
 
   Vfs& vfs;
   TmpfsOptions limits;

@@ -1,0 +1,192 @@
+// splice(2) and its kin. Bytes are copied: a pipe holds no pages of others.
+#include "syscalls/fs_splice.h"
+
+#include <fcntl.h>
+#include <sys/inotify.h>
+
+#include <optional>
+
+#include "syscalls/fs_common.h"
+#include "ukernel/fs/pipefs/pipe.h"
+
+namespace uk {
+namespace {
+
+constexpr uint64_t kKnownFlags = SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE | SPLICE_F_GIFT;
+
+// Until there is something to take; false: there never will be.
+Result<bool> wait_data(Park& park, Pipe& pipe, bool nonblock) {
+  if (pipe.bytes() > 0) return true;
+  if (pipe.writers == 0) return false;
+  if (nonblock) return Err(Errno::kAGAIN);
+  TRY(pipe.queue().wait(
+      park, [&] { return pipe.bytes() > 0 || pipe.writers == 0; }, WaitMode::kInterruptible, kNever,
+      "splice"));
+  return pipe.bytes() > 0;
+}
+
+// Until something can be put in: how much.
+Result<size_t> wait_room(Park& park, Pipe& pipe, bool nonblock) {
+  auto room = [&] { return pipe.bytes() < pipe.capacity() ? pipe.capacity() - pipe.bytes() : 0; };
+  if (pipe.readers != 0 && room() == 0) {
+    if (nonblock) return Err(Errno::kAGAIN);
+    TRY(pipe.queue().wait(
+        park, [&] { return pipe.readers == 0 || room() > 0; }, WaitMode::kInterruptible, kNever,
+        "splice"));
+  }
+  if (pipe.readers == 0) return Err(Errno::kPIPE);
+  return room();
+}
+
+Result<int64_t> as_count(Result<size_t> n) {
+  if (!n) return Err(n.error());
+  return static_cast<int64_t>(*n);
+}
+
+// Moves, or with `keep` copies, between two pipes.
+Result<size_t> pipe_to_pipe(Park& park, Pipe& in, Pipe& out, size_t count, bool nonblock,
+                            bool keep) {
+  for (;;) {
+    if (!TRY(wait_data(park, in, nonblock))) return size_t{0};
+    size_t room = TRY(wait_room(park, out, nonblock));
+    if (in.bytes() == 0) continue;  // somebody else was faster
+    std::vector<std::byte> data = in.peek(std::min(count, room));
+    BufferSource from(data);
+    size_t n = TRY(out.write(park, from, true, false));
+    if (!keep) in.consume(n);
+    return n;
+  }
+}
+
+struct Offsets {
+  std::optional<uint64_t> in, out;
+};
+
+Result<std::optional<uint64_t>> fetch_offset(Task& task, UserInOut<int64_t> user, File& file,
+                                             bool is_pipe) {
+  if (!user) return std::optional<uint64_t>();
+  if (is_pipe) return Err(Errno::kSPIPE);
+  if (!file.seekable()) return Err(Errno::kINVAL);
+  int64_t at = TRY(user.get(task.park(), task.mm()));
+  if (at < 0) return Err(Errno::kINVAL);
+  return std::optional<uint64_t>(static_cast<uint64_t>(at));
+}
+
+Result<size_t> pipe_to_file(Task& task, Pipe& in, File& out, std::optional<uint64_t>& offset,
+                            size_t count, bool nonblock) {
+  Park& park = task.park();
+  if ((out.flags & O_APPEND) != 0) return Err(Errno::kINVAL);
+  if (!TRY(wait_data(park, in, nonblock))) return size_t{0};
+  constexpr size_t kChunk = 64 * 1024;
+  std::vector<std::byte> data = in.peek(std::min(count, kChunk));
+  BufferSource from(data);
+  size_t n = 0;
+  if (!out.seekable()) {
+    uint64_t unused = 0;
+    n = TRY(out.write(park, from, unused));
+  } else if (offset) {
+    n = TRY(out.write(park, from, *offset));
+  } else {
+    MutexLock lock(park, out.pos_lock);
+    n = TRY(out.write(park, from, out.pos));
+  }
+  in.consume(n);
+  if (n > 0) task.kernel.vfs.notify(out.path(), IN_MODIFY);
+  return n;
+}
+
+Result<size_t> file_to_pipe(Task& task, File& in, std::optional<uint64_t>& offset, Pipe& out,
+                            size_t count, bool nonblock) {
+  Park& park = task.park();
+  size_t room = TRY(wait_room(park, out, nonblock));
+  std::vector<std::byte> data(std::min(count, room));
+  BufferSink to(data);
+  if (!in.seekable()) {
+    size_t got = TRY(in.read(park, to, 0));
+    std::span<const std::byte> piece(data.data(), got);
+    BufferSource from(piece);
+    return out.write(park, from, false, false);  // what was taken off a stream must go in
+  }
+  std::optional<MutexLock> lock;
+  if (!offset) lock.emplace(park, in.pos_lock);
+  uint64_t& at = offset ? *offset : in.pos;
+  size_t got = TRY(in.read(park, to, at));
+  if (got == 0) return size_t{0};
+  std::span<const std::byte> piece(data.data(), got);
+  BufferSource from(piece);
+  size_t n = TRY(out.write(park, from, nonblock, false));
+  at += n;
+  task.kernel.vfs.notify(in.path(), IN_ACCESS);
+  return n;
+}
+
+}  // namespace
+
+Result<int64_t> sys_splice(Task& task, Fd in_fd, UserInOut<int64_t> in_user, Fd out_fd,
+                           UserInOut<int64_t> out_user, size_t count, Hex flags) {
+  if (count == 0) return 0;
+  if ((flags & ~kKnownFlags) != 0) return Err(Errno::kINVAL);
+  Ref<File> in = TRY(task.fds().get_io(in_fd));
+  Ref<File> out = TRY(task.fds().get_io(out_fd));
+  if (!in->can_read() || !out->can_write()) return Err(Errno::kBADF);
+  Pipe* from = pipe_of(*in);
+  Pipe* to = pipe_of(*out);
+  auto in_off = TRY(fetch_offset(task, in_user, *in, from != nullptr));
+  auto out_off = TRY(fetch_offset(task, out_user, *out, to != nullptr));
+  if (from == nullptr && to == nullptr) return Err(Errno::kINVAL);
+  for (File* f : {in.get(), out.get()}) {
+    if (f->inode() != nullptr && is_type(f->inode()->type(), S_IFDIR)) return Err(Errno::kINVAL);
+  }
+  count = std::min(count, kMaxRw);
+  bool nonblock = (flags & SPLICE_F_NONBLOCK) != 0;
+  bool pipe_nonblock =
+      nonblock || (from != nullptr && in->nonblock()) || (to != nullptr && out->nonblock());
+  Result<size_t> n = 0;
+  if (from != nullptr && to != nullptr) {
+    if (from == to) return Err(Errno::kINVAL);
+    n = pipe_to_pipe(task.park(), *from, *to, count, pipe_nonblock, false);
+  } else if (from != nullptr) {
+    n = pipe_to_file(task, *from, *out, out_off, count, pipe_nonblock);
+  } else {
+    n = file_to_pipe(task, *in, in_off, *to, count, pipe_nonblock);
+  }
+  if (n && in_off) {
+    TRY(in_user.put(task.park(), task.mm(), static_cast<int64_t>(*in_off)));
+  }
+  if (n && out_off) {
+    TRY(out_user.put(task.park(), task.mm(), static_cast<int64_t>(*out_off)));
+  }
+  return as_count(raise_sigpipe(task, n));
+}
+
+Result<int64_t> sys_tee(Task& task, Fd in_fd, Fd out_fd, size_t count, Hex flags) {
+  if ((flags & ~kKnownFlags) != 0) return Err(Errno::kINVAL);
+  if (count == 0) return 0;
+  Ref<File> in = TRY(task.fds().get_io(in_fd));
+  Ref<File> out = TRY(task.fds().get_io(out_fd));
+  if (!in->can_read() || !out->can_write()) return Err(Errno::kBADF);
+  Pipe* from = pipe_of(*in);
+  Pipe* to = pipe_of(*out);
+  if (from == nullptr || to == nullptr || from == to) return Err(Errno::kINVAL);
+  bool nonblock = (flags & SPLICE_F_NONBLOCK) != 0 || in->nonblock() || out->nonblock();
+  return as_count(raise_sigpipe(
+      task, pipe_to_pipe(task.park(), *from, *to, std::min(count, kMaxRw), nonblock, true)));
+}
+
+Result<int64_t> sys_vmsplice(Task& task, Fd fd, UserAddr iov, uint64_t count, Hex flags) {
+  if ((flags & ~kKnownFlags) != 0) return Err(Errno::kINVAL);
+  Ref<File> file = TRY(task.fds().get_io(fd));
+  Pipe* pipe = pipe_of(*file);
+  if (pipe == nullptr) return Err(Errno::kBADF);
+  auto pieces = TRY(fetch_iovec(task.park(), task.mm(), iov, count));
+  bool nonblock = (flags & SPLICE_F_NONBLOCK) != 0 || file->nonblock();
+  if (file->can_write()) {
+    UserSource from(task.mm(), std::move(pieces));
+    if (from.remaining() == 0) return 0;
+    return as_count(raise_sigpipe(task, pipe->write(task.park(), from, nonblock, false)));
+  }
+  UserSink to(task.mm(), std::move(pieces));
+  return as_count(pipe->read(task.park(), to, nonblock));
+}
+
+}  // namespace uk
