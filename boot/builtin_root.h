@@ -4,6 +4,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <span>
 
 namespace uk {
@@ -13,5 +15,8 @@ namespace uk {
 // start at a multiple of 4096 bytes; for that, its name is followed by several NULs that namesize
 // counts.
 std::span<const std::byte> builtin_root_cpio();
+// Where the archive's first byte lies in the file of our own program; nullopt if that cannot be
+// told (the caller then reads it from memory).
+std::optional<uint64_t> builtin_root_file_offset();
 
 }  // namespace uk

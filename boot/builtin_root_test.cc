@@ -3,6 +3,9 @@
 #include "boot/builtin_root.h"
 
 #include <cstdint>
+#include <cstring>
+#include <fstream>
+#include <string>
 #include <string_view>
 
 #include "gtest/gtest.h"
@@ -26,6 +29,17 @@ TEST(BuiltinRoot, BusyboxIsPageAligned) {
       "ELF");
   ASSERT_NE(elf, text.npos);
   EXPECT_EQ(elf % 4096, 0u);
+}
+
+TEST(BuiltinRoot, LiesInOurFileWhereItSays) {
+  auto offset = builtin_root_file_offset();
+  ASSERT_TRUE(offset.has_value());
+  EXPECT_EQ(*offset % 4096, 0u);
+  std::ifstream self("/proc/self/exe", std::ios::binary);
+  self.seekg(static_cast<std::streamoff>(*offset));
+  std::string head(4096, '\0');
+  self.read(head.data(), static_cast<std::streamsize>(head.size()));
+  EXPECT_EQ(memcmp(head.data(), builtin_root_cpio().data(), head.size()), 0);
 }
 
 }  // namespace

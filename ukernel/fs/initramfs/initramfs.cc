@@ -38,7 +38,7 @@ class ArchiveBytes final : public MemoryObject {
   }
   std::optional<HostRange> host_range(uint64_t index) override {
     if (!file_) return std::nullopt;
-    return HostRange{file_->fd, file_->offset + index * kPageSize};
+    return HostRange{file_->fd->get(), file_->offset + index * kPageSize};
   }
   Result<size_t> read(Park&, uint64_t offset, std::span<std::byte> out) override {
     if (offset >= bytes_.size()) return size_t{0};

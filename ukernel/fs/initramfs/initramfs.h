@@ -8,18 +8,19 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 
 #include "base/result.h"
+#include "hostio/sys/fd.h"
 #include "ukernel/vfs/vfs.h"
 
 namespace uk {
 
-// Where the archive lies in a host file; the descriptor must stay open as long as the filesystem
-// lives.
+// Where the archive lies in a host file; the descriptor is shared by the files mapped from it.
 struct ArchiveFile {
-  int fd;
+  std::shared_ptr<sys::Fd> fd;
   uint64_t offset;  // of the archive's first byte
 };
 
