@@ -2,6 +2,9 @@
 
 #include <fcntl.h>
 
+#include <memory>
+#include <optional>
+
 #include "absl/strings/str_format.h"
 #include "boot/builtin_root.h"
 #include "hostio/sys/file.h"
@@ -41,7 +44,12 @@ Result<Ref<SuperBlock>> builtin_root(Park& park, Vfs& vfs, Ref<Inode>* root) {
   TmpfsOptions options;
   options.mode = 0755;
   Ref<SuperBlock> sb = make_tmpfs(vfs, options, root);
-  TRY(unpack_initramfs(park, vfs, *root, builtin_root_cpio()));
+  // What starts at a page boundary there is mapped straight from our own program's file.
+  std::optional<ArchiveFile> file;
+  auto self = sys::open("/proc/self/exe", O_RDONLY);
+  auto offset = builtin_root_file_offset();
+  if (self && offset) file = {std::make_shared<sys::Fd>(std::move(*self)), *offset};
+  TRY(unpack_initramfs(park, vfs, *root, builtin_root_cpio(), file));
   return sb;
 }
 
@@ -66,6 +74,7 @@ std::string mount_slash(Park& park, Kernel& kernel, const RunOptions& options) {
     if (!options.root.writable && options.overlay == RunOptions::Overlay::kMemory) {
       TmpfsOptions upper_options;
       upper_options.mode = 0755;
+      upper_options.max_pages = upper_options.max_inodes = vfs.mem().total_pages() / 2;
       Ref<Inode> upper, lower = root;
       Ref<SuperBlock> memory = make_tmpfs(vfs, upper_options, &upper);
       auto overlay = make_overlay(vfs, upper, lower, &root);

@@ -1,6 +1,7 @@
 // What all open files share: counts on their inode, locks, seeking by size, attributes.
 #include "ukernel/vfs/file.h"
 
+#include <sys/inotify.h>
 #include <unistd.h>
 
 #include "ukernel/vfs/file_locks.h"
@@ -17,6 +18,9 @@ File::~File() {
   while (FileObserver* o = observers.pop_front()) o->file_gone(*this);
   Inode* i = inode();
   if (i == nullptr) return;
+  if (opened_by_ != nullptr) {
+    opened_by_->notify(path_, can_write() ? IN_CLOSE_WRITE : IN_CLOSE_NOWRITE);
+  }
   if (counted_writer_) --i->writers;
   if (i->locks != nullptr) {
     i->locks->drop_owner(LockKind::kOfd, this);

@@ -127,7 +127,9 @@ class File : public RefCounted {
   int owner_type = 0, owner_id = 0, owner_signal = 0;
 
  private:
+  friend class Vfs;
   bool counted_writer_ = false;
+  class Vfs* opened_by_ = nullptr;  // told of the last close (inotify)
   Path path_;
 };
 

@@ -255,6 +255,7 @@ Result<Ref<File>> Vfs::open_path(Park& park, const Path& path, int flags, const 
   if (!file) return file;
   (*file)->flags = ((*file)->flags | flags) & ~kCreationFlags;
   (*file)->cred = Ref<const Cred>(&cred);
+  (*file)->opened_by_ = this;
   if (writes && regular) TRY((*file)->begin_write());
   return file;
 }

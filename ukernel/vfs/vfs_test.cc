@@ -321,8 +321,8 @@ TEST_F(Core, Inotify) {
       masks.push_back(e.mask);
       at += sizeof(e) + e.len;
     }
-    EXPECT_EQ(masks, (std::vector<uint32_t>{IN_CREATE, IN_OPEN, IN_MOVED_FROM, IN_MOVED_TO,
-                                            IN_DELETE, IN_DELETE_SELF, IN_IGNORED}));
+    EXPECT_EQ(masks, (std::vector<uint32_t>{IN_CREATE, IN_OPEN, IN_CLOSE_WRITE, IN_MOVED_FROM,
+                                            IN_MOVED_TO, IN_DELETE, IN_DELETE_SELF, IN_IGNORED}));
     EXPECT_ERR(kAGAIN, n->read(p, to, 0));
     EXPECT_ERR(kINVAL, n->remove_watch(wd));
   });

@@ -254,6 +254,7 @@ Result<Ref<File>> HostInode::open(Park&, const Path& path, int flags, const Cred
     return Ref<File>(make_ref<HostDirFile>(path, flags, std::move(self)));
   }
   if (type() != S_IFREG) return Err(Errno::kNOSYS);
+  look_again();
   int mode = flags & O_ACCMODE;
   if (mode != O_RDONLY) TRY(handle(Kind::kWrite));
   if (mode != O_WRONLY) TRY(handle(Kind::kRead));

@@ -90,6 +90,7 @@ class HostInode final : public Inode {
   friend class HostObject;
   Result<Ref<HostHandle>> open_handle(Kind kind);
   Result<Ref<HostHandle>> parent_handle();
+  void look_again();  // before an open, when what is known of a stable tree is old
   void drop_mappings(uint64_t old_size);  // after the file became smaller
   void take(const struct ::statx& st);
   void seen_as(Ref<HostInode> parent, std::string name);

@@ -235,6 +235,30 @@ Result<> HostInode::refresh(bool always) {
   return {};
 }
 
+// Also a tree called stable may be changed by its owner; an open sees the file that has the name
+// now.
+void HostInode::look_again() {
+  constexpr uint64_t kOldNs = 1'000'000'000;
+  if (!super().opts.stable || parent_ == nullptr || nameless_ ||
+      super().vfs.clock().monotonic_ns() - asked_ns_ < kOldNs) {
+    return;
+  }
+  auto dir = parent_handle();
+  if (!dir) return;
+  auto st =
+      sys::statx((*dir)->fd(), name_.c_str(), AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, kStatxMask);
+  if (!st || (st->stx_mode & S_IFMT) != type()) return;
+  HostKey now{makedev(st->stx_dev_major, st->stx_dev_minor), st->stx_ino};
+  if (now != key_) {  // replaced: descriptors of the old file serve only who mapped them
+    for (Ref<HostHandle>& slot : slots_) super().fds.forget(&slot);
+    object_ = nullptr;
+    auto it = super().inodes.find(key_);
+    if (it != super().inodes.end() && it->second == this) super().inodes.erase(it);
+    super().inodes.emplace(now, this);
+  }
+  take(*st);
+}
+
 void HostInode::wrote() { (void)refresh(true); }
 
 Result<FileAttr> HostInode::getattr(Park&) {
