@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -46,13 +47,9 @@
     if (!(cond)) ::uk::test::ChildFailed(__FILE__, __LINE__, #cond); \
   } while (0)
 
-// Runs the statements in a forked child and expects it to exit with 0.
-#define IN_CHILD(...)                           \
-  EXPECT_EQ(::uk::test::RunChild([&]() -> int { \
-              __VA_ARGS__;                      \
-              return 0;                         \
-            }),                                 \
-            ::uk::test::Exited(0))
+// Runs a lambda in a forked child and expects it to end well: IN_CHILD([&] { ... });
+#define IN_CHILD(...) \
+  EXPECT_PRED_FORMAT1(::uk::test::ChildPassed, ::uk::test::RunChild(__VA_ARGS__))
 
 namespace uk::test {
 
@@ -73,6 +70,13 @@ inline testing::AssertionResult FailsWith(const char*, const char* text, int exp
                  << text << " should fail with " << strerrorname_np(expected) << "; ";
   if (got != -1) return failure << "it returned " << got;
   return failure << "it failed with " << strerrorname_np(error);
+}
+
+inline testing::AssertionResult ChildPassed(const char*, int status) {
+  if (status == 0) return testing::AssertionSuccess();
+  return testing::AssertionFailure()
+         << "the child ended with wait status " << status << ": exit code " << (status >> 8)
+         << ", signal " << (status & 127);
 }
 
 inline bool IsRoot() { return geteuid() == 0; }
@@ -97,13 +101,18 @@ inline int WaitFor(pid_t pid) {
   return got == pid ? (WIFSIGNALED(status) ? WTERMSIG(status) : status) : -1;
 }
 
-// Forks; the child runs `body` and exits with what it returns. The parent gets the pid.
+// Forks; the child runs `body` and exits with what it returns, or with 0. The parent gets the pid.
 template <typename F>
 pid_t Spawn(F body) {
   fflush(nullptr);
   pid_t pid = fork();
-  if (pid == 0) _exit(body());
-  return pid;
+  if (pid != 0) return pid;
+  if constexpr (std::is_void_v<decltype(body())>) {
+    body();
+    _exit(0);
+  } else {
+    _exit(static_cast<int>(body()));
+  }
 }
 
 // Spawn and wait: the wait status without the core-dump flag.

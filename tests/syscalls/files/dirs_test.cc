@@ -195,12 +195,15 @@ TEST(chdir, ChangesRelativeResolution) {
   Scratch dir;
   ASSERT_OK(mkdir((dir / "d").c_str(), 0755));
   dir.File("d/f", "x");
-  IN_CHILD(CHILD_CHECK(syscall(SYS_chdir, (dir / "d").c_str()) == 0);
-           CHILD_CHECK(access("f", F_OK) == 0); char cwd[4096];
-           long n = syscall(SYS_getcwd, cwd, sizeof cwd);
-           CHILD_CHECK(n == static_cast<long>((dir / "d").size() + 1));
-           CHILD_CHECK(cwd == dir / "d");
-           CHILD_CHECK(chdir("..") == 0 && access("d/f", F_OK) == 0););
+  IN_CHILD([&] {
+    CHILD_CHECK(syscall(SYS_chdir, (dir / "d").c_str()) == 0);
+    CHILD_CHECK(access("f", F_OK) == 0);
+    char cwd[4096];
+    long n = syscall(SYS_getcwd, cwd, sizeof cwd);
+    CHILD_CHECK(n == static_cast<long>((dir / "d").size() + 1));
+    CHILD_CHECK(cwd == dir / "d");
+    CHILD_CHECK(chdir("..") == 0 && access("d/f", F_OK) == 0);
+  });
   dir.File("f");
   EXPECT_ERRNO(ENOENT, syscall(SYS_chdir, (dir / "none").c_str()));
   EXPECT_ERRNO(ENOTDIR, syscall(SYS_chdir, (dir / "f").c_str()));
@@ -214,38 +217,49 @@ TEST(chdir, ChangesRelativeResolution) {
 TEST(fchdir, ByDescriptor) {
   Scratch dir;
   Fd f = dir.Open("f");
-  IN_CHILD(Fd d = dir.Dir(); CHILD_CHECK(syscall(SYS_fchdir, d.get()) == 0);
-           CHILD_CHECK(access("f", F_OK) == 0););
+  IN_CHILD([&] {
+    Fd d = dir.Dir();
+    CHILD_CHECK(syscall(SYS_fchdir, d.get()) == 0);
+    CHILD_CHECK(access("f", F_OK) == 0);
+  });
   EXPECT_ERRNO(ENOTDIR, syscall(SYS_fchdir, f.get()));
   EXPECT_ERRNO(EBADF, syscall(SYS_fchdir, kBadFd));
 }
 
 TEST(getcwd, Errors) {
   char small[2];
-  IN_CHILD(CHILD_CHECK(chdir("/tmp") == 0);
-           CHILD_CHECK(syscall(SYS_getcwd, small, sizeof small) == -1 && errno == ERANGE););
+  IN_CHILD([&] {
+    CHILD_CHECK(chdir("/tmp") == 0);
+    CHILD_CHECK(syscall(SYS_getcwd, small, sizeof small) == -1 && errno == ERANGE);
+  });
   EXPECT_ERRNO(EFAULT, syscall(SYS_getcwd, BadPointer(), 4096));
 }
 
 TEST(getcwd, DeletedDirectory) {
   Scratch dir;
   ASSERT_OK(mkdir((dir / "d").c_str(), 0755));
-  IN_CHILD(CHILD_CHECK(chdir((dir / "d").c_str()) == 0);
-           CHILD_CHECK(rmdir((dir / "d").c_str()) == 0); char cwd[4096];
-           CHILD_CHECK(syscall(SYS_getcwd, cwd, sizeof cwd) == -1 && errno == ENOENT);
-           CHILD_CHECK(open("f", O_CREAT | O_RDWR, 0600) == -1 && errno == ENOENT);
-           CHILD_CHECK(chdir("..") == 0););
+  IN_CHILD([&] {
+    CHILD_CHECK(chdir((dir / "d").c_str()) == 0);
+    CHILD_CHECK(rmdir((dir / "d").c_str()) == 0);
+    char cwd[4096];
+    CHILD_CHECK(syscall(SYS_getcwd, cwd, sizeof cwd) == -1 && errno == ENOENT);
+    CHILD_CHECK(open("f", O_CREAT | O_RDWR, 0600) == -1 && errno == ENOENT);
+    CHILD_CHECK(chdir("..") == 0);
+  });
 }
 
 TEST(chroot, NeedsPrivilege) {
   Scratch dir;
   dir.File("marker");
   if (IsRoot()) {
-    IN_CHILD(CHILD_CHECK(syscall(SYS_chroot, dir.c_str()) == 0);
-             CHILD_CHECK(access("/marker", F_OK) == 0);
-             CHILD_CHECK(chdir("/") == 0 && chdir("../../..") == 0);
-             CHILD_CHECK(access("marker", F_OK) == 0); char cwd[64];
-             CHILD_CHECK(getcwd(cwd, sizeof cwd) && std::string(cwd) == "/"););
+    IN_CHILD([&] {
+      CHILD_CHECK(syscall(SYS_chroot, dir.c_str()) == 0);
+      CHILD_CHECK(access("/marker", F_OK) == 0);
+      CHILD_CHECK(chdir("/") == 0 && chdir("../../..") == 0);
+      CHILD_CHECK(access("marker", F_OK) == 0);
+      char cwd[64];
+      CHILD_CHECK(getcwd(cwd, sizeof cwd) && std::string(cwd) == "/");
+    });
     EXPECT_ERRNO(ENOTDIR, syscall(SYS_chroot, (dir / "marker").c_str()));
     EXPECT_ERRNO(ENOENT, syscall(SYS_chroot, (dir / "none").c_str()));
   } else {

@@ -100,10 +100,12 @@ TEST(unlink, StickyDirectoryProtectsOthersFiles) {
   Scratch dir;
   ASSERT_OK(chmod(dir.c_str(), 01777));
   std::string f = dir.File("f", "", 0666);
-  IN_CHILD(CHILD_CHECK(setresgid(12345, 12345, 12345) == 0);
-           CHILD_CHECK(setresuid(12345, 12345, 12345) == 0);
-           CHILD_CHECK(unlink(f.c_str()) == -1 && errno == EPERM);
-           CHILD_CHECK(rename(f.c_str(), (f + "2").c_str()) == -1 && errno == EPERM););
+  IN_CHILD([&] {
+    CHILD_CHECK(setresgid(12345, 12345, 12345) == 0);
+    CHILD_CHECK(setresuid(12345, 12345, 12345) == 0);
+    CHILD_CHECK(unlink(f.c_str()) == -1 && errno == EPERM);
+    CHILD_CHECK(rename(f.c_str(), (f + "2").c_str()) == -1 && errno == EPERM);
+  });
 }
 
 TEST(symlink, StoresTheTextAsGiven) {

@@ -38,7 +38,7 @@ TEST(flock, BelongsToTheDescriptionAndEndsWithIt) {
   ASSERT_OK(flock(a, LOCK_EX));
   a.reset();
   EXPECT_ERRNO(EAGAIN, flock(b, LOCK_EX | LOCK_NB)) << "the copy still holds it";
-  IN_CHILD(CHILD_CHECK(flock(copy, LOCK_UN) == 0););
+  IN_CHILD([&] { CHILD_CHECK(flock(copy, LOCK_UN) == 0); });
   EXPECT_OK(flock(b, LOCK_EX | LOCK_NB));
   EXPECT_OK(flock(b, LOCK_UN));
   ASSERT_OK(flock(copy, LOCK_EX));
@@ -78,13 +78,17 @@ TEST(fcntl, RecordLocksConflictBetweenProcesses) {
   Fd a = dir.Open("f", "0123456789");
   struct flock fl = Range(F_WRLCK, 0, 5);
   ASSERT_OK(syscall(SYS_fcntl, a.get(), F_SETLK, &fl));
-  IN_CHILD(Fd b(open((dir / "f").c_str(), O_RDWR)); struct flock want = Range(F_RDLCK, 4, 1);
-           CHILD_CHECK(fcntl(b, F_SETLK, &want) == -1 && (errno == EAGAIN || errno == EACCES));
-           CHILD_CHECK(fcntl(b, F_GETLK, &want) == 0);
-           CHILD_CHECK(want.l_type == F_WRLCK && want.l_start == 0 && want.l_len == 5);
-           CHILD_CHECK(want.l_pid == getppid()); want = Range(F_RDLCK, 5, 0);
-           CHILD_CHECK(fcntl(b, F_SETLK, &want) == 0);
-           CHILD_CHECK(fcntl(b, F_GETLK, &want) == 0 && want.l_type == F_UNLCK););
+  IN_CHILD([&] {
+    Fd b(open((dir / "f").c_str(), O_RDWR));
+    struct flock want = Range(F_RDLCK, 4, 1);
+    CHILD_CHECK(fcntl(b, F_SETLK, &want) == -1 && (errno == EAGAIN || errno == EACCES));
+    CHILD_CHECK(fcntl(b, F_GETLK, &want) == 0);
+    CHILD_CHECK(want.l_type == F_WRLCK && want.l_start == 0 && want.l_len == 5);
+    CHILD_CHECK(want.l_pid == getppid());
+    want = Range(F_RDLCK, 5, 0);
+    CHILD_CHECK(fcntl(b, F_SETLK, &want) == 0);
+    CHILD_CHECK(fcntl(b, F_GETLK, &want) == 0 && want.l_type == F_UNLCK);
+  });
 }
 
 TEST(fcntl, RecordLocksMergeSplitAndAreNotInherited) {
@@ -94,11 +98,16 @@ TEST(fcntl, RecordLocksMergeSplitAndAreNotInherited) {
   ASSERT_OK(fcntl(a, F_SETLK, &fl));
   fl = Range(F_UNLCK, 4, 2);
   ASSERT_OK(fcntl(a, F_SETLK, &fl));
-  IN_CHILD(struct flock want = Range(F_WRLCK, 4, 2); CHILD_CHECK(fcntl(a, F_SETLK, &want) == 0);
-           want = Range(F_WRLCK, 0, 0); CHILD_CHECK(fcntl(a, F_GETLK, &want) == 0);
-           CHILD_CHECK(want.l_start == 0 && want.l_len == 4); want = Range(F_WRLCK, 5, 0);
-           CHILD_CHECK(fcntl(a, F_GETLK, &want) == 0);
-           CHILD_CHECK(want.l_start == 6 && want.l_len == 4););
+  IN_CHILD([&] {
+    struct flock want = Range(F_WRLCK, 4, 2);
+    CHILD_CHECK(fcntl(a, F_SETLK, &want) == 0);
+    want = Range(F_WRLCK, 0, 0);
+    CHILD_CHECK(fcntl(a, F_GETLK, &want) == 0);
+    CHILD_CHECK(want.l_start == 0 && want.l_len == 4);
+    want = Range(F_WRLCK, 5, 0);
+    CHILD_CHECK(fcntl(a, F_GETLK, &want) == 0);
+    CHILD_CHECK(want.l_start == 6 && want.l_len == 4);
+  });
 }
 
 TEST(fcntl, ClosingAnyDescriptorDropsRecordLocks) {
@@ -108,7 +117,10 @@ TEST(fcntl, ClosingAnyDescriptorDropsRecordLocks) {
   struct flock fl = Range(F_WRLCK, 0, 0);
   ASSERT_OK(fcntl(a, F_SETLK, &fl));
   other.reset();
-  IN_CHILD(struct flock want = Range(F_WRLCK, 0, 0); CHILD_CHECK(fcntl(a, F_SETLK, &want) == 0););
+  IN_CHILD([&] {
+    struct flock want = Range(F_WRLCK, 0, 0);
+    CHILD_CHECK(fcntl(a, F_SETLK, &want) == 0);
+  });
 }
 
 TEST(fcntl, SetlkwWaitsAndDeadlockIsSeen) {

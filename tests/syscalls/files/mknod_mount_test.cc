@@ -73,20 +73,26 @@ TEST(mount, NeedsPrivilege) {
   ASSERT_OK(mkdir(d.c_str(), 0755));
   if (IsRoot()) {
     // In a mount namespace where there is one, so that nothing is left behind.
-    IN_CHILD(
-        CHILD_CHECK(unshare(CLONE_NEWNS) == 0);
-        CHILD_CHECK(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0);
-        CHILD_CHECK(syscall(SYS_mount, "none", d.c_str(), "tmpfs", 0l, "size=1m") == 0);
-        CHILD_CHECK(WriteFile(d + "/f", "x")); struct stat outer; struct stat inner;
-        CHILD_CHECK(stat(dir.c_str(), &outer) == 0 && stat(d.c_str(), &inner) == 0);
-        CHILD_CHECK(outer.st_dev != inner.st_dev); Fd busy(open((d + "/f").c_str(), O_RDONLY));
-        CHILD_CHECK(syscall(SYS_umount2, d.c_str(), 0) == -1 && errno == EBUSY); busy.reset();
-        CHILD_CHECK(syscall(SYS_umount2, d.c_str(), 0) == 0); CHILD_CHECK(!Exists(d + "/f"));
-        CHILD_CHECK(syscall(SYS_umount2, d.c_str(), 0) == -1 && errno == EINVAL);
-        CHILD_CHECK(syscall(SYS_mount, "none", d.c_str(), "nosuchfs", 0l, nullptr) == -1 &&
-                    errno == ENODEV);
-        CHILD_CHECK(syscall(SYS_mount, "none", (d + "/no").c_str(), "tmpfs", 0l, nullptr) == -1 &&
-                    errno == ENOENT););
+    IN_CHILD([&] {
+      CHILD_CHECK(unshare(CLONE_NEWNS) == 0);
+      CHILD_CHECK(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0);
+      CHILD_CHECK(syscall(SYS_mount, "none", d.c_str(), "tmpfs", 0l, "size=1m") == 0);
+      CHILD_CHECK(WriteFile(d + "/f", "x"));
+      struct stat outer;
+      struct stat inner;
+      CHILD_CHECK(stat(dir.c_str(), &outer) == 0 && stat(d.c_str(), &inner) == 0);
+      CHILD_CHECK(outer.st_dev != inner.st_dev);
+      Fd busy(open((d + "/f").c_str(), O_RDONLY));
+      CHILD_CHECK(syscall(SYS_umount2, d.c_str(), 0) == -1 && errno == EBUSY);
+      busy.reset();
+      CHILD_CHECK(syscall(SYS_umount2, d.c_str(), 0) == 0);
+      CHILD_CHECK(!Exists(d + "/f"));
+      CHILD_CHECK(syscall(SYS_umount2, d.c_str(), 0) == -1 && errno == EINVAL);
+      CHILD_CHECK(syscall(SYS_mount, "none", d.c_str(), "nosuchfs", 0l, nullptr) == -1 &&
+                  errno == ENODEV);
+      CHILD_CHECK(syscall(SYS_mount, "none", (d + "/no").c_str(), "tmpfs", 0l, nullptr) == -1 &&
+                  errno == ENOENT);
+    });
   } else {
     EXPECT_ERRNO(EPERM, syscall(SYS_mount, "none", d.c_str(), "tmpfs", 0l, nullptr));
     EXPECT_ERRNO(EPERM, syscall(SYS_umount2, d.c_str(), 0));

@@ -100,11 +100,17 @@ TEST(open, LowestFreeDescriptor) {
 }
 
 TEST(open, DescriptorLimit) {
-  IN_CHILD(rlimit lim = {20, 20}; CHILD_CHECK(setrlimit(RLIMIT_NOFILE, &lim) == 0); int last = -1;
-           int fd; while ((fd = syscall(SYS_open, "/dev/null", O_RDONLY)) >= 0) last = fd;
-           CHILD_CHECK(errno == EMFILE); CHILD_CHECK(last == 19);
-           CHILD_CHECK(dup(0) == -1 && errno == EMFILE);
-           CHILD_CHECK(fcntl(0, F_DUPFD, 20) == -1 && errno == EINVAL););
+  IN_CHILD([&] {
+    rlimit lim = {20, 20};
+    CHILD_CHECK(setrlimit(RLIMIT_NOFILE, &lim) == 0);
+    int last = -1;
+    int fd;
+    while ((fd = syscall(SYS_open, "/dev/null", O_RDONLY)) >= 0) last = fd;
+    CHILD_CHECK(errno == EMFILE);
+    CHILD_CHECK(last == 19);
+    CHILD_CHECK(dup(0) == -1 && errno == EMFILE);
+    CHILD_CHECK(fcntl(0, F_DUPFD, 20) == -1 && errno == EINVAL);
+  });
 }
 
 TEST(open, ModeZeroStillWritableByItsCreator) {
@@ -234,17 +240,19 @@ TEST(close, ReleasesTheDescriptor) {
 }
 
 TEST(close_range, ClosesExactlyTheRange) {
-  IN_CHILD(for (int i = 0; i < 5; i++) CHILD_CHECK(dup2(0, 100 + i) == 100 + i);
-           CHILD_CHECK(syscall(SYS_close_range, 101, 103, 0) == 0);
-           CHILD_CHECK(fcntl(100, F_GETFD) == 0);
-           for (int i = 101; i <= 103; i++) CHILD_CHECK(fcntl(i, F_GETFD) == -1);
-           CHILD_CHECK(fcntl(104, F_GETFD) == 0);
-           CHILD_CHECK(syscall(SYS_close_range, 100, 104, CLOSE_RANGE_CLOEXEC) == 0);
-           CHILD_CHECK(fcntl(100, F_GETFD) == FD_CLOEXEC);
-           CHILD_CHECK(syscall(SYS_close_range, 104, 103, 0) == -1 && errno == EINVAL);
-           CHILD_CHECK(syscall(SYS_close_range, 104, 105, 64) == -1 && errno == EINVAL);
-           CHILD_CHECK(syscall(SYS_close_range, 99, ~0u, CLOSE_RANGE_UNSHARE) == 0);
-           CHILD_CHECK(fcntl(104, F_GETFD) == -1 && errno == EBADF););
+  IN_CHILD([&] {
+    for (int i = 0; i < 5; i++) CHILD_CHECK(dup2(0, 100 + i) == 100 + i);
+    CHILD_CHECK(syscall(SYS_close_range, 101, 103, 0) == 0);
+    CHILD_CHECK(fcntl(100, F_GETFD) == 0);
+    for (int i = 101; i <= 103; i++) CHILD_CHECK(fcntl(i, F_GETFD) == -1);
+    CHILD_CHECK(fcntl(104, F_GETFD) == 0);
+    CHILD_CHECK(syscall(SYS_close_range, 100, 104, CLOSE_RANGE_CLOEXEC) == 0);
+    CHILD_CHECK(fcntl(100, F_GETFD) == FD_CLOEXEC);
+    CHILD_CHECK(syscall(SYS_close_range, 104, 103, 0) == -1 && errno == EINVAL);
+    CHILD_CHECK(syscall(SYS_close_range, 104, 105, 64) == -1 && errno == EINVAL);
+    CHILD_CHECK(syscall(SYS_close_range, 99, ~0u, CLOSE_RANGE_UNSHARE) == 0);
+    CHILD_CHECK(fcntl(104, F_GETFD) == -1 && errno == EBADF);
+  });
 }
 
 }  // namespace

@@ -103,11 +103,14 @@ TEST(write, ClearsSetuidForOrdinaryUsers) {
   std::string f = dir.File("f", "x", 0666);
   ASSERT_OK(chmod(dir.c_str(), 0755));
   ASSERT_OK(chmod(f.c_str(), 04777));
-  IN_CHILD(if (IsRoot()) {
-    CHILD_CHECK(setresgid(12345, 12345, 12345) == 0);
-    CHILD_CHECK(setresuid(12345, 12345, 12345) == 0);
-  } Fd fd(open(f.c_str(), O_WRONLY));
-           CHILD_CHECK(write(fd, "y", 1) == 1););
+  IN_CHILD([&] {
+    if (IsRoot()) {
+      CHILD_CHECK(setresgid(12345, 12345, 12345) == 0);
+      CHILD_CHECK(setresuid(12345, 12345, 12345) == 0);
+    }
+    Fd fd(open(f.c_str(), O_WRONLY));
+    CHILD_CHECK(write(fd, "y", 1) == 1);
+  });
   EXPECT_EQ(ModeOf(f), 0777u);
 }
 
@@ -141,9 +144,11 @@ TEST(access, EffectiveIdsOnRequest) {
   ASSERT_OK(chmod(dir.c_str(), 0755));
   std::string f = dir.File("f", "", 0600);
   if (IsRoot()) {
-    IN_CHILD(CHILD_CHECK(setresuid(12345, 0, 0) == 0);
-             CHILD_CHECK(syscall(SYS_access, f.c_str(), R_OK) == -1 && errno == EACCES);
-             CHILD_CHECK(syscall(SYS_faccessat2, AT_FDCWD, f.c_str(), R_OK, AT_EACCESS) == 0););
+    IN_CHILD([&] {
+      CHILD_CHECK(setresuid(12345, 0, 0) == 0);
+      CHILD_CHECK(syscall(SYS_access, f.c_str(), R_OK) == -1 && errno == EACCES);
+      CHILD_CHECK(syscall(SYS_faccessat2, AT_FDCWD, f.c_str(), R_OK, AT_EACCESS) == 0);
+    });
   } else {
     EXPECT_OK(syscall(SYS_faccessat2, AT_FDCWD, f.c_str(), R_OK, AT_EACCESS));
     EXPECT_ERRNO(EACCES, syscall(SYS_faccessat2, AT_FDCWD, "/etc/passwd", W_OK, AT_EACCESS));
@@ -160,20 +165,29 @@ TEST(access, GroupBitsApplyThroughSupplementaryGroups) {
   std::string f = dir.File("f");
   ASSERT_OK(chown(f.c_str(), 1, 777));
   ASSERT_OK(chmod(f.c_str(), 0040));
-  IN_CHILD(gid_t groups[] = {777}; CHILD_CHECK(setgroups(1, groups) == 0);
-           CHILD_CHECK(setresgid(12345, 12345, 12345) == 0);
-           CHILD_CHECK(setresuid(12345, 12345, 12345) == 0);
-           CHILD_CHECK(access(f.c_str(), R_OK) == 0);
-           CHILD_CHECK(access(f.c_str(), W_OK) == -1 && errno == EACCES););
+  IN_CHILD([&] {
+    gid_t groups[] = {777};
+    CHILD_CHECK(setgroups(1, groups) == 0);
+    CHILD_CHECK(setresgid(12345, 12345, 12345) == 0);
+    CHILD_CHECK(setresuid(12345, 12345, 12345) == 0);
+    CHILD_CHECK(access(f.c_str(), R_OK) == 0);
+    CHILD_CHECK(access(f.c_str(), W_OK) == -1 && errno == EACCES);
+  });
   // The owner's class decides alone, even where the group's would grant.
-  IN_CHILD(CHILD_CHECK(setgroups(0, nullptr) == 0); CHILD_CHECK(setresgid(777, 777, 777) == 0);
-           CHILD_CHECK(setresuid(1, 1, 1) == 0);
-           CHILD_CHECK(access(f.c_str(), R_OK) == -1 && errno == EACCES););
+  IN_CHILD([&] {
+    CHILD_CHECK(setgroups(0, nullptr) == 0);
+    CHILD_CHECK(setresgid(777, 777, 777) == 0);
+    CHILD_CHECK(setresuid(1, 1, 1) == 0);
+    CHILD_CHECK(access(f.c_str(), R_OK) == -1 && errno == EACCES);
+  });
 }
 
 TEST(umask, ReturnsTheOldAndKeepsPermissionBitsOnly) {
-  IN_CHILD(umask(022); CHILD_CHECK(syscall(SYS_umask, 07077) == 022);
-           CHILD_CHECK(syscall(SYS_umask, 022) == 077););
+  IN_CHILD([&] {
+    umask(022);
+    CHILD_CHECK(syscall(SYS_umask, 07077) == 022);
+    CHILD_CHECK(syscall(SYS_umask, 022) == 077);
+  });
 }
 
 TEST(utimensat, NowOmitAndExactTimes) {
@@ -244,9 +258,11 @@ TEST(utimensat, OthersFiles) {
   Scratch dir;
   ASSERT_OK(chmod(dir.c_str(), 0755));
   std::string f = dir.File("f", "", 0666);
-  IN_CHILD(CHILD_CHECK(setresuid(12345, 12345, 12345) == 0);
-           CHILD_CHECK(utimensat(AT_FDCWD, f.c_str(), ts, 0) == -1 && errno == EPERM);
-           CHILD_CHECK(utimensat(AT_FDCWD, f.c_str(), nullptr, 0) == 0););
+  IN_CHILD([&] {
+    CHILD_CHECK(setresuid(12345, 12345, 12345) == 0);
+    CHILD_CHECK(utimensat(AT_FDCWD, f.c_str(), ts, 0) == -1 && errno == EPERM);
+    CHILD_CHECK(utimensat(AT_FDCWD, f.c_str(), nullptr, 0) == 0);
+  });
 }
 
 }  // namespace

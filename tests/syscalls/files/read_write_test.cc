@@ -271,7 +271,7 @@ TEST(lseek, PositionIsSharedAcrossDupAndFork) {
   Fd copy(dup(fd));
   ASSERT_OK(lseek(copy, 5, SEEK_SET));
   EXPECT_EQ(lseek(fd, 0, SEEK_CUR), 5);
-  IN_CHILD(CHILD_CHECK(lseek(fd, 2, SEEK_CUR) == 7););
+  IN_CHILD([&] { CHILD_CHECK(lseek(fd, 2, SEEK_CUR) == 7); });
   EXPECT_EQ(lseek(fd, 0, SEEK_CUR), 7);
   Fd separate(open((dir / "f").c_str(), O_RDONLY));
   EXPECT_EQ(lseek(separate, 0, SEEK_CUR), 0);

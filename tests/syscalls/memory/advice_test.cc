@@ -8,24 +8,30 @@ namespace uk::test {
 namespace {
 
 TEST(brk, GrowsZeroedAndShrinks) {
-  IN_CHILD(
-      // In a child: the allocator of this process uses the break too.
-      auto now = static_cast<unsigned long>(syscall(SYS_brk, 0l));
-      auto base = (now + kPage - 1) & ~(kPage - 1); CHILD_CHECK(
-          static_cast<unsigned long>(syscall(SYS_brk, base + 4 * kPage)) == base + 4 * kPage);
-      auto* p = reinterpret_cast<char*>(base);
-      for (size_t i = 0; i < 4 * kPage; i += 256) CHILD_CHECK(p[i] == 0); p[3 * kPage] = 'x';
-      CHILD_CHECK(static_cast<unsigned long>(syscall(SYS_brk, base + kPage)) == base + kPage);
-      CHILD_CHECK(TryRead(p + 3 * kPage).signal == SIGSEGV); CHILD_CHECK(
-          static_cast<unsigned long>(syscall(SYS_brk, base + 4 * kPage)) == base + 4 * kPage);
-      CHILD_CHECK(p[3 * kPage] == 0););
+  IN_CHILD([&] {
+    // In a child: the allocator of this process uses the break too.
+    auto now = static_cast<unsigned long>(syscall(SYS_brk, 0l));
+    auto base = (now + kPage - 1) & ~(kPage - 1);
+    CHILD_CHECK(static_cast<unsigned long>(syscall(SYS_brk, base + 4 * kPage)) == base + 4 * kPage);
+    auto* p = reinterpret_cast<char*>(base);
+    for (size_t i = 0; i < 4 * kPage; i += 256) CHILD_CHECK(p[i] == 0);
+    p[3 * kPage] = 'x';
+    CHILD_CHECK(static_cast<unsigned long>(syscall(SYS_brk, base + kPage)) == base + kPage);
+    CHILD_CHECK(TryRead(p + 3 * kPage).signal == SIGSEGV);
+    CHILD_CHECK(static_cast<unsigned long>(syscall(SYS_brk, base + 4 * kPage)) == base + 4 * kPage);
+    CHILD_CHECK(p[3 * kPage] == 0);
+  });
 }
 
 TEST(brk, FailureReturnsTheCurrentBreak) {
-  IN_CHILD(auto now = syscall(SYS_brk, 0l); CHILD_CHECK(syscall(SYS_brk, 1l) == now);
-           CHILD_CHECK(syscall(SYS_brk, 1l << 47) == now); rlimit lim = {1 << 20, 1 << 20};
-           CHILD_CHECK(setrlimit(RLIMIT_DATA, &lim) == 0);
-           CHILD_CHECK(syscall(SYS_brk, now + (64l << 20)) == now););
+  IN_CHILD([&] {
+    auto now = syscall(SYS_brk, 0l);
+    CHILD_CHECK(syscall(SYS_brk, 1l) == now);
+    CHILD_CHECK(syscall(SYS_brk, 1l << 47) == now);
+    rlimit lim = {1 << 20, 1 << 20};
+    CHILD_CHECK(setrlimit(RLIMIT_DATA, &lim) == 0);
+    CHILD_CHECK(syscall(SYS_brk, now + (64l << 20)) == now);
+  });
 }
 
 TEST(madvise, DontneedDropsAnonymousMemory) {
@@ -63,12 +69,15 @@ TEST(madvise, DontforkAndWipeonfork) {
   memset(m.at(), 'a', 3 * kPage);
   EXPECT_OK(madvise(m.at(kPage), kPage, MADV_DONTFORK));
   EXPECT_OK(madvise(m.at(2 * kPage), kPage, MADV_WIPEONFORK));
-  IN_CHILD(CHILD_CHECK(m.at()[0] == 'a'); CHILD_CHECK(TryRead(m.at(kPage)).signal == SIGSEGV);
-           CHILD_CHECK(m.at(2 * kPage)[0] == 0););
+  IN_CHILD([&] {
+    CHILD_CHECK(m.at()[0] == 'a');
+    CHILD_CHECK(TryRead(m.at(kPage)).signal == SIGSEGV);
+    CHILD_CHECK(m.at(2 * kPage)[0] == 0);
+  });
   EXPECT_EQ(m.at(2 * kPage)[0], 'a');
   EXPECT_OK(madvise(m.at(kPage), kPage, MADV_DOFORK));
   EXPECT_OK(madvise(m.at(2 * kPage), kPage, MADV_KEEPONFORK));
-  IN_CHILD(CHILD_CHECK(m.at(kPage)[0] == 'a' && m.at(2 * kPage)[0] == 'a'););
+  IN_CHILD([&] { CHILD_CHECK(m.at(kPage)[0] == 'a' && m.at(2 * kPage)[0] == 'a'); });
 }
 
 TEST(madvise, HintsAndErrors) {
@@ -166,12 +175,16 @@ TEST(mlockall, FlagsAndUnlock) {
   EXPECT_ERRNO(EINVAL, syscall(SYS_mlockall, 0));
   EXPECT_ERRNO(EINVAL, syscall(SYS_mlockall, 64));
   EXPECT_ERRNO(EINVAL, syscall(SYS_mlockall, 4)) << "ONFAULT alone";
-  IN_CHILD(rlimit lim; CHILD_CHECK(getrlimit(RLIMIT_MEMLOCK, &lim) == 0);
-           if (IsRoot() || lim.rlim_cur > (64ul << 20)) {
-             CHILD_CHECK(syscall(SYS_mlockall, MCL_CURRENT) == 0);
-             CHILD_CHECK(atol(ProcField("/proc/self/status", "VmLck").c_str()) > 0);
-           } CHILD_CHECK(syscall(SYS_munlockall) == 0);
-           CHILD_CHECK(atol(ProcField("/proc/self/status", "VmLck").c_str()) == 0););
+  IN_CHILD([&] {
+    rlimit lim;
+    CHILD_CHECK(getrlimit(RLIMIT_MEMLOCK, &lim) == 0);
+    if (IsRoot() || lim.rlim_cur > (64ul << 20)) {
+      CHILD_CHECK(syscall(SYS_mlockall, MCL_CURRENT) == 0);
+      CHILD_CHECK(atol(ProcField("/proc/self/status", "VmLck").c_str()) > 0);
+    }
+    CHILD_CHECK(syscall(SYS_munlockall) == 0);
+    CHILD_CHECK(atol(ProcField("/proc/self/status", "VmLck").c_str()) == 0);
+  });
 }
 
 }  // namespace

@@ -39,7 +39,7 @@ TEST(memfd_create, SharedBetweenMappingsAndProcesses) {
   auto* a = static_cast<char*>(mmap(nullptr, 4 * kPage, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
   auto* b = static_cast<char*>(mmap(nullptr, kPage, PROT_READ, MAP_SHARED, fd, 2 * kPage));
   auto* c = static_cast<char*>(mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0));
-  IN_CHILD(a[2 * kPage] = 'c';);
+  IN_CHILD([&] { a[2 * kPage] = 'c'; });
   EXPECT_EQ(b[0], 'c');
   c[0] = 'p';
   EXPECT_EQ(a[0], 0);
@@ -108,9 +108,11 @@ TEST(membarrier, QueryRegisterAndUse) {
   long commands = syscall(SYS_membarrier, 0, 0, 0);
   ASSERT_OK(commands);
   EXPECT_TRUE(commands & (1 << 3)) << "PRIVATE_EXPEDITED";
-  IN_CHILD(CHILD_CHECK(syscall(SYS_membarrier, 1 << 3, 0, 0) == -1 && errno == EPERM);
-           CHILD_CHECK(syscall(SYS_membarrier, 1 << 4, 0, 0) == 0);
-           CHILD_CHECK(syscall(SYS_membarrier, 1 << 3, 0, 0) == 0););
+  IN_CHILD([&] {
+    CHILD_CHECK(syscall(SYS_membarrier, 1 << 3, 0, 0) == -1 && errno == EPERM);
+    CHILD_CHECK(syscall(SYS_membarrier, 1 << 4, 0, 0) == 0);
+    CHILD_CHECK(syscall(SYS_membarrier, 1 << 3, 0, 0) == 0);
+  });
   EXPECT_ERRNO(EINVAL, syscall(SYS_membarrier, 0, 1 << 20, 0));
   EXPECT_ERRNO(EINVAL, syscall(SYS_membarrier, 1 << 29, 0, 0));
 }

@@ -117,7 +117,7 @@ TEST(mmap, UnmappedIsMaperr) {
 
 TEST(mmap, SharedAnonymousIsSharedAcrossFork) {
   Mapping m(kPage, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS);
-  IN_CHILD(*m.as<int>() = 42;);
+  IN_CHILD([&] { *m.as<int>() = 42; });
   EXPECT_EQ(*m.as<int>(), 42);
 }
 
@@ -234,9 +234,12 @@ TEST(mmap, Below4G) {
 }
 
 TEST(mmap, AddressSpaceLimit) {
-  IN_CHILD(rlimit lim = {1ul << 30, 1ul << 30}; CHILD_CHECK(setrlimit(RLIMIT_AS, &lim) == 0);
-           CHILD_CHECK(Map(nullptr, 2ul << 30, PROT_READ, kAnon) == MAP_FAILED && errno == ENOMEM);
-           CHILD_CHECK(Map(nullptr, kPage, PROT_READ, kAnon) != MAP_FAILED););
+  IN_CHILD([&] {
+    rlimit lim = {1ul << 30, 1ul << 30};
+    CHILD_CHECK(setrlimit(RLIMIT_AS, &lim) == 0);
+    CHILD_CHECK(Map(nullptr, 2ul << 30, PROT_READ, kAnon) == MAP_FAILED && errno == ENOMEM);
+    CHILD_CHECK(Map(nullptr, kPage, PROT_READ, kAnon) != MAP_FAILED);
+  });
 }
 
 TEST(mmap, GrowsdownMappingGrows) {

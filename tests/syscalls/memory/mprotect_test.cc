@@ -71,8 +71,11 @@ TEST(mprotect, WriteOnlyAndExecOnlyAreAtLeastThat) {
 TEST(mprotect, ReadOnlyPrivatePageStaysCopiedAfterFork) {
   Mapping m(kPage);
   *m.as<int>() = 5;
-  IN_CHILD(CHILD_CHECK(mprotect(m.at(), kPage, PROT_READ) == 0);
-           CHILD_CHECK(mprotect(m.at(), kPage, PROT_READ | PROT_WRITE) == 0); *m.as<int>() = 6;);
+  IN_CHILD([&] {
+    CHILD_CHECK(mprotect(m.at(), kPage, PROT_READ) == 0);
+    CHILD_CHECK(mprotect(m.at(), kPage, PROT_READ | PROT_WRITE) == 0);
+    *m.as<int>() = 6;
+  });
   EXPECT_EQ(*m.as<int>(), 5) << "regaining write access must not break the copy";
 }
 

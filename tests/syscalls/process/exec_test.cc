@@ -150,13 +150,17 @@ TEST(execve, TextIsBusyWhileWrittenTo) {
 }
 
 TEST(execve, TotalArgumentSizeIsLimitedByTheStack) {
-  IN_CHILD(rlimit lim = {1 << 20, 1 << 20}; CHILD_CHECK(setrlimit(RLIMIT_STACK, &lim) == 0);
-           std::string arg(100000, 'a'); const char* argv[] = {"true", arg.c_str(), arg.c_str(),
-                                                               arg.c_str(), arg.c_str(), nullptr};
-           const char* envp[] = {nullptr};
-           CHILD_CHECK(syscall(SYS_execve, "/bin/true", argv, envp) == -1 && errno == E2BIG);
-           argv[3] = nullptr;  // 200 kB is below a quarter of the limit
-           syscall(SYS_execve, "/bin/true", argv, envp); return 98;);
+  IN_CHILD([&] {
+    rlimit lim = {1 << 20, 1 << 20};
+    CHILD_CHECK(setrlimit(RLIMIT_STACK, &lim) == 0);
+    std::string arg(100000, 'a');
+    const char* argv[] = {"true", arg.c_str(), arg.c_str(), arg.c_str(), arg.c_str(), nullptr};
+    const char* envp[] = {nullptr};
+    CHILD_CHECK(syscall(SYS_execve, "/bin/true", argv, envp) == -1 && errno == E2BIG);
+    argv[3] = nullptr;  // 200 kB is below a quarter of the limit
+    syscall(SYS_execve, "/bin/true", argv, envp);
+    return 98;
+  });
 }
 
 TEST(execve, LongArgumentListArrivesIntact) {

@@ -30,11 +30,16 @@ TEST(fork, ChildInherits) {
   ScopedBlock block({SIGUSR1});
   ASSERT_OK(raise(SIGUSR1));
   ScopedHandler handler(SIGUSR2, [](int) {});
-  IN_CHILD(
-      CHILD_CHECK(umask(0) == 022); CHILD_CHECK(fcntl(fd, F_GETFD) == FD_CLOEXEC); sigset_t set;
-      CHILD_CHECK(sigprocmask(SIG_BLOCK, nullptr, &set) == 0 && sigismember(&set, SIGUSR1));
-      CHILD_CHECK(sigpending(&set) == 0 && !sigismember(&set, SIGUSR1)); struct sigaction sa;
-      CHILD_CHECK(sigaction(SIGUSR2, nullptr, &sa) == 0 && sa.sa_handler != SIG_DFL); close(fd););
+  IN_CHILD([&] {
+    CHILD_CHECK(umask(0) == 022);
+    CHILD_CHECK(fcntl(fd, F_GETFD) == FD_CLOEXEC);
+    sigset_t set;
+    CHILD_CHECK(sigprocmask(SIG_BLOCK, nullptr, &set) == 0 && sigismember(&set, SIGUSR1));
+    CHILD_CHECK(sigpending(&set) == 0 && !sigismember(&set, SIGUSR1));
+    struct sigaction sa;
+    CHILD_CHECK(sigaction(SIGUSR2, nullptr, &sa) == 0 && sa.sa_handler != SIG_DFL);
+    close(fd);
+  });
   EXPECT_EQ(fcntl(fd, F_GETFD), FD_CLOEXEC) << "the child closed only its own";
   signal(SIGUSR1, SIG_IGN);  // discards the pending one before it is unblocked
   signal(SIGUSR1, SIG_DFL);
@@ -119,15 +124,20 @@ TEST(clone, SharingVmIsVisible) {
 TEST(clone, SharingFilesAndFs) {
   std::vector<char> stack(65536);
   static int number;
-  IN_CHILD(CHILD_CHECK(chdir("/") == 0); number = -1;
-           pid_t child = clone(
-               [](void*) -> int {
-                 number = open("/dev/null", O_RDONLY);
-                 return chdir("/tmp");
-               },
-               stack.data() + stack.size(), CLONE_VM | CLONE_FILES | CLONE_FS | SIGCHLD, nullptr);
-           CHILD_CHECK(WaitFor(child) == Exited(0)); CHILD_CHECK(fcntl(number, F_GETFD) == 0);
-           char cwd[64]; CHILD_CHECK(getcwd(cwd, sizeof cwd) && std::string(cwd) == "/tmp"););
+  IN_CHILD([&] {
+    CHILD_CHECK(chdir("/") == 0);
+    number = -1;
+    pid_t child = clone(
+        [](void*) -> int {
+          number = open("/dev/null", O_RDONLY);
+          return chdir("/tmp");
+        },
+        stack.data() + stack.size(), CLONE_VM | CLONE_FILES | CLONE_FS | SIGCHLD, nullptr);
+    CHILD_CHECK(WaitFor(child) == Exited(0));
+    CHILD_CHECK(fcntl(number, F_GETFD) == 0);
+    char cwd[64];
+    CHILD_CHECK(getcwd(cwd, sizeof cwd) && std::string(cwd) == "/tmp");
+  });
 }
 
 TEST(clone, TidsAreStored) {
@@ -163,20 +173,24 @@ TEST(clone, Errors) {
 }
 
 TEST(clone, ParentFlagMakesASibling) {
-  IN_CHILD(pid_t self = getpid(); Pipe p;
-           pid_t middle = Spawn([&] {
-             long sibling =
-                 syscall(SYS_clone, CLONE_PARENT | SIGCHLD, nullptr, nullptr, nullptr, nullptr);
-             if (sibling == 0) {
-               pid_t parent = getppid();
-               CHILD_CHECK(write(p.w, &parent, sizeof parent) == sizeof parent);
-               _exit(21);
-             }
-             return 0;
-           });
-           CHILD_CHECK(WaitFor(middle) == Exited(0)); int status;
-           CHILD_CHECK(wait(&status) > 0 && WEXITSTATUS(status) == 21); pid_t parent = 0;
-           CHILD_CHECK(read(p.r, &parent, sizeof parent) == sizeof parent && parent == self););
+  IN_CHILD([&] {
+    pid_t self = getpid();
+    Pipe p;
+    pid_t middle = Spawn([&] {
+      long sibling = syscall(SYS_clone, CLONE_PARENT | SIGCHLD, nullptr, nullptr, nullptr, nullptr);
+      if (sibling == 0) {
+        pid_t parent = getppid();
+        CHILD_CHECK(write(p.w, &parent, sizeof parent) == sizeof parent);
+        _exit(21);
+      }
+      return 0;
+    });
+    CHILD_CHECK(WaitFor(middle) == Exited(0));
+    int status;
+    CHILD_CHECK(wait(&status) > 0 && WEXITSTATUS(status) == 21);
+    pid_t parent = 0;
+    CHILD_CHECK(read(p.r, &parent, sizeof parent) == sizeof parent && parent == self);
+  });
 }
 
 TEST(clone3, LikeForkWithPidfd) {
@@ -229,7 +243,7 @@ TEST(clone3, ClearSighandResetsHandlers) {
 
 TEST(set_tid_address, ReturnsTheTidAndClearsAtExit) {
   int word = 1;
-  IN_CHILD(CHILD_CHECK(syscall(SYS_set_tid_address, &word) == syscall(SYS_gettid)););
+  IN_CHILD([&] { CHILD_CHECK(syscall(SYS_set_tid_address, &word) == syscall(SYS_gettid)); });
   // Shared memory shows the clearing at the end of a process that shares it.
   static int cleared;
   cleared = 1;
@@ -248,7 +262,7 @@ TEST(set_tid_address, ReturnsTheTidAndClearsAtExit) {
 TEST(unshare, FilesBecomeSeparate) {
   EXPECT_ERRNO(EINVAL, syscall(SYS_unshare, 0x1));
   EXPECT_OK(syscall(SYS_unshare, 0));
-  IN_CHILD(CHILD_CHECK(syscall(SYS_unshare, CLONE_FILES | CLONE_FS) == 0););
+  IN_CHILD([&] { CHILD_CHECK(syscall(SYS_unshare, CLONE_FILES | CLONE_FS) == 0); });
   if (!IsRoot()) {
     EXPECT_ERRNO(EPERM, syscall(SYS_unshare, CLONE_NEWUTS));
   }

@@ -6,30 +6,41 @@ namespace {
 
 TEST(setpgid, OwnAndChildGroups) {
   COVERS(getpgid, getpgrp);
-  IN_CHILD(CHILD_CHECK(syscall(SYS_setpgid, 0, 0) == 0);
-           CHILD_CHECK(syscall(SYS_getpgrp) == getpid());
-           CHILD_CHECK(syscall(SYS_getpgid, 0) == getpid()); Gate go; pid_t a = Spawn([&] {
-                                                                        go.Wait();
-                                                                        return 0;
-                                                                      });
-           pid_t b = Spawn([&] {
-             go.Wait();
-             return 0;
-           });
-           CHILD_CHECK(getpgid(a) == getpid()); CHILD_CHECK(syscall(SYS_setpgid, a, a) == 0);
-           CHILD_CHECK(syscall(SYS_setpgid, b, a) == 0); CHILD_CHECK(syscall(SYS_getpgid, b) == a);
-           go.Open(); go.Open(); WaitFor(a); WaitFor(b););
+  IN_CHILD([&] {
+    CHILD_CHECK(syscall(SYS_setpgid, 0, 0) == 0);
+    CHILD_CHECK(syscall(SYS_getpgrp) == getpid());
+    CHILD_CHECK(syscall(SYS_getpgid, 0) == getpid());
+    Gate go;
+    pid_t a = Spawn([&] {
+      go.Wait();
+      return 0;
+    });
+    pid_t b = Spawn([&] {
+      go.Wait();
+      return 0;
+    });
+    CHILD_CHECK(getpgid(a) == getpid());
+    CHILD_CHECK(syscall(SYS_setpgid, a, a) == 0);
+    CHILD_CHECK(syscall(SYS_setpgid, b, a) == 0);
+    CHILD_CHECK(syscall(SYS_getpgid, b) == a);
+    go.Open();
+    go.Open();
+    WaitFor(a);
+    WaitFor(b);
+  });
 }
 
 TEST(setpgid, Errors) {
-  IN_CHILD(CHILD_CHECK(syscall(SYS_setpgid, 0, -1) == -1 && errno == EINVAL);
-           CHILD_CHECK(syscall(SYS_setpgid, 0x3fffffff, 0) == -1 && errno == ESRCH);
-           CHILD_CHECK(syscall(SYS_setpgid, getppid(), 0) == -1 && errno == ESRCH);
-           CHILD_CHECK(syscall(SYS_getpgid, 0x3fffffff) == -1 && errno == ESRCH);
-           // No such group in this session.
-           CHILD_CHECK(syscall(SYS_setpgid, 0, 0x3fffffff) == -1 && errno == EPERM);
-           CHILD_CHECK(setsid() == getpid());
-           CHILD_CHECK(syscall(SYS_setpgid, 0, 0) == -1 && errno == EPERM););
+  IN_CHILD([&] {
+    CHILD_CHECK(syscall(SYS_setpgid, 0, -1) == -1 && errno == EINVAL);
+    CHILD_CHECK(syscall(SYS_setpgid, 0x3fffffff, 0) == -1 && errno == ESRCH);
+    CHILD_CHECK(syscall(SYS_setpgid, getppid(), 0) == -1 && errno == ESRCH);
+    CHILD_CHECK(syscall(SYS_getpgid, 0x3fffffff) == -1 && errno == ESRCH);
+    // No such group in this session.
+    CHILD_CHECK(syscall(SYS_setpgid, 0, 0x3fffffff) == -1 && errno == EPERM);
+    CHILD_CHECK(setsid() == getpid());
+    CHILD_CHECK(syscall(SYS_setpgid, 0, 0) == -1 && errno == EPERM);
+  });
 }
 
 TEST(setpgid, NotAfterTheChildHasExeced) {
@@ -49,17 +60,22 @@ TEST(setpgid, NotAfterTheChildHasExeced) {
 
 TEST(setsid, MakesASessionOnce) {
   COVERS(getsid);
-  IN_CHILD(CHILD_CHECK(syscall(SYS_setsid) == getpid());
-           CHILD_CHECK(syscall(SYS_getsid, 0) == getpid()); CHILD_CHECK(getpgrp() == getpid());
-           CHILD_CHECK(syscall(SYS_setsid) == -1 && errno == EPERM);
-           CHILD_CHECK(open("/dev/tty", O_RDWR) == -1 && errno == ENXIO);
-           CHILD_CHECK(RunChild([] { return getsid(0) == getppid() ? 0 : 1; }) == 0););
+  IN_CHILD([&] {
+    CHILD_CHECK(syscall(SYS_setsid) == getpid());
+    CHILD_CHECK(syscall(SYS_getsid, 0) == getpid());
+    CHILD_CHECK(getpgrp() == getpid());
+    CHILD_CHECK(syscall(SYS_setsid) == -1 && errno == EPERM);
+    CHILD_CHECK(open("/dev/tty", O_RDWR) == -1 && errno == ENXIO);
+    CHILD_CHECK(RunChild([] { return getsid(0) == getppid() ? 0 : 1; }) == 0);
+  });
   EXPECT_ERRNO(ESRCH, syscall(SYS_getsid, 0x3fffffff));
 }
 
 TEST(setsid, NotForAGroupLeader) {
-  IN_CHILD(CHILD_CHECK(setpgid(0, 0) == 0);
-           CHILD_CHECK(syscall(SYS_setsid) == -1 && errno == EPERM););
+  IN_CHILD([&] {
+    CHILD_CHECK(setpgid(0, 0) == 0);
+    CHILD_CHECK(syscall(SYS_setsid) == -1 && errno == EPERM);
+  });
 }
 
 TEST(setpgid, AcrossSessionsIsRefused) {

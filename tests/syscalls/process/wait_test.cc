@@ -63,23 +63,31 @@ TEST(wait4, StoppedAndContinued) {
 }
 
 TEST(wait4, ByProcessGroup) {
-  IN_CHILD(Gate go; pid_t a = Spawn([&] {
-                      go.Wait();
-                      return 1;
-                    });
-           CHILD_CHECK(setpgid(a, a) == 0); pid_t b = Spawn([] { return 2; }); int status;
-           CHILD_CHECK(waitpid(0, &status, 0) == b);
-           CHILD_CHECK(waitpid(0, &status, 0) == -1 && errno == ECHILD); go.Open();
-           CHILD_CHECK(waitpid(-a, &status, 0) == a););
+  IN_CHILD([&] {
+    Gate go;
+    pid_t a = Spawn([&] {
+      go.Wait();
+      return 1;
+    });
+    CHILD_CHECK(setpgid(a, a) == 0);
+    pid_t b = Spawn([] { return 2; });
+    int status;
+    CHILD_CHECK(waitpid(0, &status, 0) == b);
+    CHILD_CHECK(waitpid(0, &status, 0) == -1 && errno == ECHILD);
+    go.Open();
+    CHILD_CHECK(waitpid(-a, &status, 0) == a);
+  });
 }
 
 TEST(wait4, Errors) {
-  IN_CHILD(
-      int status; CHILD_CHECK(syscall(SYS_wait4, -1, &status, 0, nullptr) == -1 && errno == ECHILD);
-      CHILD_CHECK(syscall(SYS_wait4, -1, &status, 0x1000, nullptr) == -1 && errno == EINVAL);
-      CHILD_CHECK(syscall(SYS_wait4, INT32_MIN, &status, 0, nullptr) == -1 && errno == ESRCH);
-      pid_t child = Spawn([] { return 0; });
-      CHILD_CHECK(syscall(SYS_wait4, child, BadPointer(), 0, nullptr) == -1 && errno == EFAULT););
+  IN_CHILD([&] {
+    int status;
+    CHILD_CHECK(syscall(SYS_wait4, -1, &status, 0, nullptr) == -1 && errno == ECHILD);
+    CHILD_CHECK(syscall(SYS_wait4, -1, &status, 0x1000, nullptr) == -1 && errno == EINVAL);
+    CHILD_CHECK(syscall(SYS_wait4, INT32_MIN, &status, 0, nullptr) == -1 && errno == ESRCH);
+    pid_t child = Spawn([] { return 0; });
+    CHILD_CHECK(syscall(SYS_wait4, child, BadPointer(), 0, nullptr) == -1 && errno == EFAULT);
+  });
 }
 
 TEST(wait4, InterruptedOrRestarted) {
@@ -121,13 +129,24 @@ TEST(wait4, InterruptedOrRestarted) {
 }
 
 TEST(wait4, IgnoringSigchldReapsByItself) {
-  IN_CHILD(signal(SIGCHLD, SIG_IGN); pid_t child = Spawn([] { return 1; }); int status;
-           CHILD_CHECK(waitpid(child, &status, 0) == -1 && errno == ECHILD););
-  IN_CHILD(
-      struct sigaction sa = {}; sa.sa_handler = [](int) {}; sa.sa_flags = SA_NOCLDWAIT;
-      CHILD_CHECK(sigaction(SIGCHLD, &sa, nullptr) == 0); pid_t child = Spawn([] { return 1; });
-      int status; long got; while ((got = waitpid(child, &status, 0)) == -1 && errno == EINTR) {
-      } CHILD_CHECK(got == -1 && errno == ECHILD););
+  IN_CHILD([&] {
+    signal(SIGCHLD, SIG_IGN);
+    pid_t child = Spawn([] { return 1; });
+    int status;
+    CHILD_CHECK(waitpid(child, &status, 0) == -1 && errno == ECHILD);
+  });
+  IN_CHILD([&] {
+    struct sigaction sa = {};
+    sa.sa_handler = [](int) {};
+    sa.sa_flags = SA_NOCLDWAIT;
+    CHILD_CHECK(sigaction(SIGCHLD, &sa, nullptr) == 0);
+    pid_t child = Spawn([] { return 1; });
+    int status;
+    long got;
+    while ((got = waitpid(child, &status, 0)) == -1 && errno == EINTR) {
+    }
+    CHILD_CHECK(got == -1 && errno == ECHILD);
+  });
 }
 
 TEST(waitid, FillsSiginfo) {
@@ -221,19 +240,26 @@ TEST(exit, ClosesDescriptors) {
 }
 
 TEST(exit, OrphansGoToTheSubreaper) {
-  IN_CHILD(CHILD_CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0); Gate go; Pipe p;
-           pid_t child = Spawn([&] {
-             pid_t grandchild = Spawn([&] {
-               go.Wait();
-               pid_t parent = getppid();
-               CHILD_CHECK(write(p.w, &parent, sizeof parent) == sizeof parent);
-               return 12;
-             });
-             return grandchild > 0 ? 11 : 1;
-           });
-           CHILD_CHECK(WaitFor(child) == Exited(11)); go.Open(); pid_t parent = 0;
-           CHILD_CHECK(read(p.r, &parent, sizeof parent) == sizeof parent && parent == getpid());
-           int status; CHILD_CHECK(wait(&status) > 0 && WEXITSTATUS(status) == 12););
+  IN_CHILD([&] {
+    CHILD_CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
+    Gate go;
+    Pipe p;
+    pid_t child = Spawn([&] {
+      pid_t grandchild = Spawn([&] {
+        go.Wait();
+        pid_t parent = getppid();
+        CHILD_CHECK(write(p.w, &parent, sizeof parent) == sizeof parent);
+        return 12;
+      });
+      return grandchild > 0 ? 11 : 1;
+    });
+    CHILD_CHECK(WaitFor(child) == Exited(11));
+    go.Open();
+    pid_t parent = 0;
+    CHILD_CHECK(read(p.r, &parent, sizeof parent) == sizeof parent && parent == getpid());
+    int status;
+    CHILD_CHECK(wait(&status) > 0 && WEXITSTATUS(status) == 12);
+  });
 }
 
 TEST(exit, ParentDeathSignal) {

@@ -202,26 +202,36 @@ TEST(kill, PermissionNeedsAnEqualUid) {
     return 0;
   });
   ASSERT_TRUE(ready.Wait());
-  IN_CHILD(CHILD_CHECK(setresuid(1002, 1002, 1002) == 0);
-           CHILD_CHECK(kill(victim, SIGTERM) == -1 && errno == EPERM););
-  IN_CHILD(CHILD_CHECK(setresuid(1001, 1002, 1002) == 0); CHILD_CHECK(kill(victim, 0) == 0););
+  IN_CHILD([&] {
+    CHILD_CHECK(setresuid(1002, 1002, 1002) == 0);
+    CHILD_CHECK(kill(victim, SIGTERM) == -1 && errno == EPERM);
+  });
+  IN_CHILD([&] {
+    CHILD_CHECK(setresuid(1001, 1002, 1002) == 0);
+    CHILD_CHECK(kill(victim, 0) == 0);
+  });
   go.Open();
   EXPECT_EQ(WaitFor(victim), Exited(0));
 }
 
 TEST(kill, ProcessGroup) {
-  IN_CHILD(CHILD_CHECK(setpgid(0, 0) == 0); signal(SIGTERM, SIG_IGN); Gate ready;
-           std::vector<pid_t> pids; for (int i = 0; i < 3; i++) {
-             pids.push_back(Spawn([&] {
-               signal(SIGTERM, SIG_DFL);
-               ready.Open();
-               while (true) pause();
-               return 0;
-             }));
-           } for (int i = 0; i < 3; i++) CHILD_CHECK(ready.Wait());
-           CHILD_CHECK(syscall(SYS_kill, 0, SIGTERM) == 0);
-           for (pid_t p
-                : pids) CHILD_CHECK(WaitFor(p) == Killed(SIGTERM)););
+  IN_CHILD([&] {
+    CHILD_CHECK(setpgid(0, 0) == 0);
+    signal(SIGTERM, SIG_IGN);
+    Gate ready;
+    std::vector<pid_t> pids;
+    for (int i = 0; i < 3; i++) {
+      pids.push_back(Spawn([&] {
+        signal(SIGTERM, SIG_DFL);
+        ready.Open();
+        while (true) pause();
+        return 0;
+      }));
+    }
+    for (int i = 0; i < 3; i++) CHILD_CHECK(ready.Wait());
+    CHILD_CHECK(syscall(SYS_kill, 0, SIGTERM) == 0);
+    for (pid_t p : pids) CHILD_CHECK(WaitFor(p) == Killed(SIGTERM));
+  });
 }
 
 TEST(tgkill, GoesToOneThread) {

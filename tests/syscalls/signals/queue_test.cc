@@ -86,11 +86,19 @@ TEST(rt_tgsigqueueinfo, ToOneThread) {
 }
 
 TEST(rt_sigqueueinfo, LimitOfPendingSignals) {
-  IN_CHILD(rlimit lim = {10, 10}; CHILD_CHECK(setrlimit(RLIMIT_SIGPENDING, &lim) == 0);
-           sigset_t set; sigemptyset(&set); sigaddset(&set, SIGRTMIN);
-           sigprocmask(SIG_BLOCK, &set, nullptr); int sent = 0; sigval v = {};
-           while (sent < 1000 && sigqueue(getpid(), SIGRTMIN, v) == 0) sent++;
-           CHILD_CHECK(errno == EAGAIN); CHILD_CHECK(sent <= 10););
+  IN_CHILD([&] {
+    rlimit lim = {10, 10};
+    CHILD_CHECK(setrlimit(RLIMIT_SIGPENDING, &lim) == 0);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGRTMIN);
+    sigprocmask(SIG_BLOCK, &set, nullptr);
+    int sent = 0;
+    sigval v = {};
+    while (sent < 1000 && sigqueue(getpid(), SIGRTMIN, v) == 0) sent++;
+    CHILD_CHECK(errno == EAGAIN);
+    CHILD_CHECK(sent <= 10);
+  });
 }
 
 TEST(rt_sigtimedwait, TakesAPendingSignal) {

@@ -189,7 +189,10 @@ TEST(timer_create, Errors) {
   EXPECT_OK(syscall(SYS_timer_delete, id));
   // Not inherited by a child.
   ASSERT_OK(syscall(SYS_timer_create, CLOCK_MONOTONIC, nullptr, &id));
-  IN_CHILD(itimerspec now; CHILD_CHECK(syscall(SYS_timer_gettime, id, &now) == -1););
+  IN_CHILD([&] {
+    itimerspec now;
+    CHILD_CHECK(syscall(SYS_timer_gettime, id, &now) == -1);
+  });
   EXPECT_OK(syscall(SYS_timer_delete, id));
 }
 
