@@ -280,6 +280,7 @@ Result<int64_t> sys_timer_create(Task& task, int clock, UserIn<UserSigevent> eve
 
 Result<int64_t> sys_timer_settime(Task& task, int id, Hex flags, UserIn<UserItimerspec> value,
                                   UserOut<UserItimerspec> old) {
+  if (!value) return Err(Errno::kINVAL);
   UserItimerspec v = TRY(value.get(task.park(), task.mm()));
   std::optional<uint64_t> first = to_ns(v.value), interval = to_ns(v.interval);
   if (!first || !interval) return Err(Errno::kINVAL);

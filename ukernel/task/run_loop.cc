@@ -85,12 +85,28 @@ void handle_syscall(Task& task, const Trap& trap) {
   task.context->set_syscall_result(rax);
 }
 
+// The error code of a page fault for the signal frame: a platform without one leaves it 0, and mm's
+// tables say what they can. A write is told apart only where the page is there to be read.
+uint64_t fault_error_code(Task& task, const Trap& trap, int code) {
+  constexpr uint64_t kPresent = 1, kWrite = 2, kUser = 4, kFetch = 16;
+  if (trap.error_code != 0) return trap.error_code;
+  uint64_t e = kUser;
+  if (code == SEGV_ACCERR) e |= kPresent;
+  bool readable = false;
+  task.mm().each_vma([&](const VmaInfo& v) {
+    if (trap.addr >= v.start && trap.addr < v.end) readable = any(v.prot & Prot::kRead);
+  });
+  if (trap.access == Access::kExec) return e | kFetch;
+  if (trap.access == Access::kWrite || (trap.access == Access::kUnknown && readable)) e |= kWrite;
+  return e;
+}
+
 void handle_page_fault(Task& task, const Trap& trap) {
   ++task.usage.min_faults;
   auto r = task.mm().fault(task.park(), trap.addr, trap.access, static_cast<uint64_t>(task.tid));
   if (r || r.error().signo == 0) return;
   task.fault_trapno = kPageFaultVector;
-  task.fault_error = trap.error_code;
+  task.fault_error = fault_error_code(task, trap, r.error().code);
   task.fault_addr = trap.addr;
   force_signal(task, siginfo_fault(r.error().signo, r.error().code, trap.addr));
 }

@@ -130,6 +130,17 @@ void SigQueue::remove(SigSet which) {
   pending_ = pending_ & ~which;
 }
 
+void SigQueue::remove_timer(int signo, int timer_id) {
+  if (!has_timer(signo, timer_id)) return;
+  std::erase_if(queue_, [&](const SigInfo& i) {
+    return i.signo == signo && i.code == SI_TIMER &&
+           siginfo_u32(i, 16) == static_cast<uint32_t>(timer_id);
+  });
+  if (std::none_of(queue_.begin(), queue_.end(),
+                   [&](const SigInfo& i) { return i.signo == signo; }))
+    pending_.remove(signo);
+}
+
 bool SigQueue::has_timer(int signo, int timer_id) const {
   if (!pending_.has(signo)) return false;
   return std::any_of(queue_.begin(), queue_.end(), [&](const SigInfo& i) {

@@ -101,6 +101,7 @@ class SigQueue {
   void remove(SigSet which);
   // A timer's signal that is queued still (it keeps one entry; an overrun counts).
   bool has_timer(int signo, int timer_id) const;
+  void remove_timer(int signo, int timer_id);
   void clear() { remove(SigSet(~0ull)); }
 
  private:

@@ -45,7 +45,14 @@ uint64_t PosixTimer::now() const {
   return t != nullptr ? t->cpu_ns() : 0;
 }
 
+void PosixTimer::drop_signal() {
+  if (event_.notify == SIGEV_NONE) return;
+  group_.pending.remove_timer(event_.signo, id);
+  for (Task* t : group_.threads) t->pending.remove_timer(event_.signo, id);
+}
+
 void PosixTimer::arm(uint64_t at, uint64_t interval) {
+  drop_signal();
   at_ = at;
   interval_ = interval;
   waiting_ = false;

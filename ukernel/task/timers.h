@@ -29,6 +29,10 @@ struct TimerEvent {
 class PosixTimer {
  public:
   PosixTimer(ThreadGroup& group, int id, int clock, int cpu_tid, const TimerEvent& event);
+  // Its signal goes with it when it is still queued, as in new versions of Linux.
+  ~PosixTimer() { drop_signal(); }
+  PosixTimer(const PosixTimer&) = delete;
+  PosixTimer& operator=(const PosixTimer&) = delete;
   // at 0: disarmed. Wall timers: `at` on the monotonic clock; CPU timers: on the CPU clock.
   void arm(uint64_t at, uint64_t interval);
   ItimerValue left() const;
@@ -45,6 +49,7 @@ class PosixTimer {
   const int clock;
 
  private:
+  void drop_signal();
   ThreadGroup& group_;
   TimerEvent event_;
   bool cpu_;
