@@ -199,6 +199,7 @@ constexpr Entry special(const char* name, uint32_t mode, Maker make, bool inspec
 constexpr Entry kPid[] = {
     inspect_text("auxv", show_auxv),
     text("cgroup", show_cgroup),
+    text("children", show_children),
     text("cmdline", show_cmdline),
     text("comm", show_comm, 0644, store_comm),
     text("coredump_filter", show_coredump_filter),

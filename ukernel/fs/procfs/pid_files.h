@@ -10,6 +10,7 @@ namespace uk::procfs {
 Result<std::string> show_auxv(Ctx& c);
 Result<std::string> show_cgroup(Ctx& c);
 Result<std::string> show_cmdline(Ctx& c);
+Result<std::string> show_children(Ctx& c);
 Result<std::string> show_comm(Ctx& c);
 Result<> store_comm(Ctx& c, std::string_view text);
 Result<std::string> show_coredump_filter(Ctx& c);

@@ -52,6 +52,15 @@ Result<std::string> show_environ(Ctx& c) {
   return guest_text(c, *mm, i.env_start, i.env_end);
 }
 
+// DEVIATION: children belong to the process, so only its leader's directory lists them.
+Result<std::string> show_children(Ctx& c) {
+  std::string out;
+  if (!c.task->is_leader()) return out;
+  for (const ThreadGroup* child : c.task->group->children)
+    out += std::to_string(child->tgid) + " ";
+  return out;
+}
+
 Result<std::string> show_comm(Ctx& c) { return c.task->comm + "\n"; }
 
 Result<> store_comm(Ctx& c, std::string_view text) {
