@@ -2,7 +2,11 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
+#include <vector>
+
 #include "syscalls/fs_common.h"
+#include "syscalls/process.h"
 
 namespace uk {
 namespace {
@@ -43,8 +47,9 @@ Result<> use_file(Task& task, Fd fd, uint64_t prot, MmapRequest& request) {
   return {};
 }
 
-Result<int64_t> lock_range(Task& task, UserAddr addr, size_t len, bool lock) {
-  return zero(task.mm().mlock(task.park(), addr.addr, len, lock, task.mm_limits()));
+Result<int64_t> lock_range(Task& task, UserAddr addr, size_t len, bool lock,
+                           bool on_fault = false) {
+  return zero(task.mm().mlock(task.park(), addr.addr, len, lock, task.mm_limits(), on_fault));
 }
 
 }  // namespace
@@ -75,7 +80,7 @@ Result<int64_t> sys_mmap(Task& task, UserAddr addr, size_t len, Hex prot, Hex fl
   request.populate = (flags & MAP_POPULATE) != 0 && (flags & MAP_NONBLOCK) == 0;
   request.noreserve = (flags & MAP_NORESERVE) != 0;
   request.locked = (flags & MAP_LOCKED) != 0;
-  if ((flags & MAP_32BIT) != 0 && !request.fixed) return Err(Errno::kNOMEM);
+  request.below_4g = (flags & MAP_32BIT) != 0;
   return static_cast<int64_t>(TRY(task.mm().mmap(task.park(), request, task.mm_limits())));
 }
 
@@ -91,6 +96,25 @@ Result<int64_t> sys_mprotect(Task& task, UserAddr addr, size_t len, Hex prot) {
   if ((prot & kProtGrowsUp) != 0) return Err(Errno::kINVAL);
   return zero(
       task.mm().mprotect(task.park(), addr.addr, len, prot_of(prot), (prot & kProtGrowsDown) != 0));
+}
+
+Result<int64_t> sys_pkey_mprotect(Task& task, UserAddr addr, size_t len, Hex prot, int pkey) {
+  if (pkey != -1) return Err(Errno::kINVAL);  // no key was ever allocated
+  return sys_mprotect(task, addr, len, prot);
+}
+
+Result<int64_t> sys_pkey_alloc(Task&, Hex flags, Hex rights) {
+  constexpr uint64_t kRights = 3;  // PKEY_DISABLE_ACCESS | PKEY_DISABLE_WRITE
+  if (flags != 0 || (rights & ~kRights) != 0) return Err(Errno::kINVAL);
+  return Err(Errno::kNOSPC);  // as on a processor without protection keys
+}
+
+Result<int64_t> sys_pkey_free(Task&, int) { return Err(Errno::kINVAL); }
+
+Result<int64_t> sys_remap_file_pages(Task& task, UserAddr addr, size_t len, Hex prot, size_t page,
+                                     Hex) {
+  if (prot != 0) return Err(Errno::kINVAL);
+  return zero(task.mm().remap_file_pages(task.park(), addr.addr, len, page, task.mm_limits()));
 }
 
 Result<int64_t> sys_mremap(Task& task, UserAddr addr, size_t old_len, size_t new_len, Hex flags,
@@ -109,8 +133,19 @@ Result<int64_t> sys_msync(Task& task, UserAddr addr, size_t len, int flags) {
 }
 
 Result<int64_t> sys_mincore(Task& task, UserAddr addr, size_t len, UserOut<uint8_t> vec) {
-  auto resident = TRY(task.mm().mincore(task.park(), addr.addr, len));
-  return zero(vec.put_array(task.park(), task.mm(), resident));
+  // In pieces, as the range may be terabytes of address space.
+  constexpr uint64_t kPiecePages = 1 << 16;
+  if ((addr.addr & kPageMask) != 0) return Err(Errno::kINVAL);
+  const uint64_t pages = len / kPageSize + ((len & kPageMask) != 0);
+  for (uint64_t done = 0; done < pages;) {
+    const uint64_t n = std::min(pages - done, kPiecePages);
+    auto resident =
+        TRY(task.mm().mincore(task.park(), addr.addr + done * kPageSize, n * kPageSize));
+    UserOut<uint8_t> to{{vec.addr + done}};
+    TRY(to.put_array(task.park(), task.mm(), resident));
+    done += n;
+  }
+  return 0;
 }
 
 Result<int64_t> sys_mlock(Task& task, UserAddr addr, size_t len) {
@@ -119,7 +154,7 @@ Result<int64_t> sys_mlock(Task& task, UserAddr addr, size_t len) {
 Result<int64_t> sys_mlock2(Task& task, UserAddr addr, size_t len, int flags) {
   constexpr int kOnFault = 1;  // MLOCK_ONFAULT
   if ((flags & ~kOnFault) != 0) return Err(Errno::kINVAL);
-  return lock_range(task, addr, len, true);
+  return lock_range(task, addr, len, true, (flags & kOnFault) != 0);
 }
 Result<int64_t> sys_munlock(Task& task, UserAddr addr, size_t len) {
   return lock_range(task, addr, len, false);
@@ -135,6 +170,49 @@ Result<int64_t> sys_mlockall(Task& task, int flags) {
 }
 Result<int64_t> sys_munlockall(Task& task) {
   return zero(task.mm().mlockall(task.park(), 0, task.mm_limits()));
+}
+
+namespace {
+
+// process_vm_readv(2), process_vm_writev(2): through a buffer, as either side may fault.
+Result<int64_t> copy_between(Task& task, int pid, UserAddr local, uint64_t local_count,
+                             UserAddr remote, uint64_t remote_count, uint64_t flags, bool write) {
+  constexpr size_t kBuffer = 64 << 10;
+  if (flags != 0) return Err(Errno::kINVAL);
+  Park& park = task.park();
+  auto here = TRY(fetch_iovec(park, task.mm(), local, local_count));
+  auto there = TRY(fetch_iovec(park, task.mm(), remote, remote_count));
+  Task* other = TRY(find_task(task, pid));
+  if (!may_access(task, *other)) return Err(Errno::kPERM);
+  Ref<AddressSpace> mm = other->mm_ref();
+  if (!mm) return Err(Errno::kSRCH);
+  AddressSpace& from_mm = write ? task.mm() : *mm;
+  AddressSpace& to_mm = write ? *mm : task.mm();
+  UserSource source(from_mm, write ? std::move(here) : std::move(there));
+  UserSink sink(to_mm, write ? std::move(there) : std::move(here));
+  std::vector<std::byte> buffer(std::min({kBuffer, source.remaining(), sink.remaining()}));
+  int64_t done = 0;
+  while (source.remaining() != 0 && sink.remaining() != 0) {
+    const size_t n = std::min({buffer.size(), source.remaining(), sink.remaining()});
+    Result<size_t> got = source.get(park, std::span(buffer).first(n));
+    if (!got) return done != 0 ? Result<int64_t>(done) : Err(got.error());
+    Result<size_t> put = sink.put(park, std::span(buffer).first(*got));
+    if (!put) return done != 0 ? Result<int64_t>(done) : Err(put.error());
+    done += static_cast<int64_t>(*put);
+    if (*put < n) break;
+  }
+  return done;
+}
+
+}  // namespace
+
+Result<int64_t> sys_process_vm_readv(Task& task, int pid, UserAddr local, size_t local_count,
+                                     UserAddr remote, size_t remote_count, Hex flags) {
+  return copy_between(task, pid, local, local_count, remote, remote_count, flags, false);
+}
+Result<int64_t> sys_process_vm_writev(Task& task, int pid, UserAddr local, size_t local_count,
+                                      UserAddr remote, size_t remote_count, Hex flags) {
+  return copy_between(task, pid, local, local_count, remote, remote_count, flags, true);
 }
 
 Result<int64_t> sys_brk(Task& task, UserAddr addr) {

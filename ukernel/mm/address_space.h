@@ -44,6 +44,7 @@ struct MmapRequest {
   bool populate = false;
   bool noreserve = false;
   bool locked = false;
+  bool below_4g = false;     // MAP_32BIT
   Ref<MemoryObject> object;  // null: anonymous (shared anonymous makes an object of its own)
   uint64_t offset = 0;       // bytes into the object, page-aligned
   bool may_write = true;     // VM_MAYWRITE: false for a shared mapping of a file opened read-only
@@ -85,6 +86,10 @@ class AddressSpace : public MappingSpace {
   Result<> mprotect(Park& park, uint64_t addr, uint64_t len, Prot prot, bool grows_down = false);
   Result<uint64_t> mremap(Park& park, uint64_t old_addr, uint64_t old_len, uint64_t new_len,
                           int flags, uint64_t new_addr, const MmLimits& limits);
+  // remap_file_pages(2), as Linux emulates it: [addr, addr+len) of a shared mapping shows the
+  // object from `page` on.
+  Result<> remap_file_pages(Park& park, uint64_t addr, uint64_t len, uint64_t page,
+                            const MmLimits& limits);
   Result<> madvise(Park& park, uint64_t addr, uint64_t len, int advice);
   Result<> msync(Park& park, uint64_t addr, uint64_t len, int flags);
   Result<std::vector<uint8_t>> mincore(Park& park, uint64_t addr, uint64_t len);

@@ -29,6 +29,10 @@ Result<uint64_t> AddressSpace::Impl::place(const MmapRequest& r, uint64_t len) {
       }
     }
   }
+  if (r.below_4g) {  // MAP_32BIT is the second GiB
+    if (auto at = vmas.gap_up(len, 0x40000000, 0x80000000)) return *at;
+    return Err(Errno::kNOMEM);
+  }
   if (auto at = vmas.gap(len, kMinAddr, mmap_base)) return *at;
   if (auto at = vmas.gap_up(len, std::min(mmap_base, limit), limit)) return *at;
   if (auto at = vmas.gap(len, kMinAddr, limit)) return *at;
@@ -166,6 +170,37 @@ Result<> AddressSpace::mprotect(Park& park, uint64_t addr, uint64_t len, Prot pr
   });
   if (r && fill) (void)im.populate(park, addr, end, Access::kUnknown);
   return r;
+}
+
+Result<> AddressSpace::remap_file_pages(Park& park, uint64_t addr, uint64_t len, uint64_t page,
+                                        const MmLimits& limits) {
+  addr = page_floor(addr);
+  len = page_floor(len);
+  if (len == 0 || addr + len < addr || page > UINT64_MAX / kPageSize - len / kPageSize) {
+    return Err(Errno::kINVAL);
+  }
+  const Vma* v = impl_->vmas.find(addr);
+  if (v == nullptr || !v->shared) return Err(Errno::kINVAL);
+  MmapRequest r;
+  r.addr = addr;
+  r.len = len;
+  r.prot = v->prot;
+  r.shared = r.fixed = r.populate = true;
+  r.locked = v->locked;
+  r.object = v->object;
+  r.offset = page * kPageSize;
+  r.may_write = v->may_write;
+  r.may_exec = v->may_exec;
+  r.name = v->name;
+  // The range may have been cut up by earlier calls, but all of it must be this object's.
+  for (; v->end < addr + len; v = impl_->vmas.next(*v)) {
+    const Vma* next = impl_->vmas.next(*v);
+    if (next == nullptr || next->start != v->end || next->object != r.object || !next->shared) {
+      return Err(Errno::kINVAL);
+    }
+  }
+  TRY(mmap(park, r, limits));
+  return {};
 }
 
 uint64_t AddressSpace::brk(Park& park, uint64_t addr, const MmLimits& limits) {
