@@ -57,7 +57,7 @@ std::string Tty::take_output(size_t max) {
 
 void Tty::hangup(bool whole_group) {
   ++epoch_;
-  out_.clear();
+  if (!drained()) out_.clear();  // what a pty wrote is with its master already
   line_.flush_input();
   line_.set_stopped(false);
   if (session_) {
@@ -72,11 +72,8 @@ void Tty::hangup(bool whole_group) {
   }
   detach_session();
   exclusive_ = false;
-  queue_.wake_all();
-  if (files_ > 0) {
-    files_ = 0;  // those that are open have lost the terminal
-    last_file_closed();
-  }
+  queue_.wake_all();  // open files have lost the terminal, but keep its other end until they are
+                      // closed
 }
 
 void Tty::file_opened() { ++files_; }
@@ -292,9 +289,7 @@ TtyFile::TtyFile(Path path, int flags, Ref<Tty> tty)
   tty_->file_opened();
 }
 
-TtyFile::~TtyFile() {
-  if (epoch_ == tty_->epoch()) tty_->file_closed();
-}
+TtyFile::~TtyFile() { tty_->file_closed(); }
 
 Result<size_t> TtyFile::read(Park& park, IoSink& to, uint64_t) {
   Ref<Tty> tty = tty_;

@@ -92,7 +92,7 @@ class Tty : public RefCounted, private LineEvents {
   Kernel& kernel_;
   const uint64_t rdev_;
   Line line_;
-  UserWinsize winsize_{24, 80, 0, 0};
+  UserWinsize winsize_{};  // unknown until somebody sets it, as on Linux
   WaitQueue queue_;
   std::string out_;
   Ref<Session> session_;

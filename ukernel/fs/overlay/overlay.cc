@@ -98,6 +98,9 @@ Result<FileAttr> OverlayInode::getattr(Park& park) {
   attr.ino = ino_;
   attr.dev = sb().dev;
   if (type() == S_IFDIR) {
+    // A directory in memory takes no blocks; shown as one of a disk filesystem, which the lower
+    // ones are.
+    if (upper_ != nullptr) attr.size = kPageSize, attr.blocks = kPageSize / 512;
     if (unlinked_) {
       attr.nlink = 0;
     } else if (upper_ != nullptr && lower_ != nullptr) {
