@@ -141,8 +141,10 @@ std::string mount_root(Park& park, Kernel& kernel, const RunOptions& options) {
     kernel.log.warn(absl::StrFormat("mount /dev: %s", errno_text(dev.error())));
   mount_if_possible(park, kernel, ctx, "proc", "/proc");
   mount_if_possible(park, kernel, ctx, "sysfs", "/sys");
-  mount_if_possible(park, kernel, ctx, "tmpfs", "/tmp", "mode=1777");
-  mount_if_possible(park, kernel, ctx, "tmpfs", "/run", "mode=755");
+  if (kernel.mounts->root->read_only()) {  // nothing else would be writable
+    mount_if_possible(park, kernel, ctx, "tmpfs", "/tmp", "mode=1777");
+    mount_if_possible(park, kernel, ctx, "tmpfs", "/run", "mode=755");
+  }
   return mount_host_dirs(park, kernel, ctx, options);
 }
 
