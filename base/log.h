@@ -10,7 +10,6 @@
 #include <string_view>
 #include <utility>
 
-
 namespace uk {
 
 enum class LogLevel : uint8_t { kErr = 3, kWarn = 4, kInfo = 6, kDebug = 7 };

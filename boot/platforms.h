@@ -1,4 +1,5 @@
-// The platforms that exist, in one place.
+// The platforms that exist, in one place. Holds nothing and suspends nowhere; the registry is the
+// caller's.
 #pragma once
 
 #include "ukernel/platform/registry.h"

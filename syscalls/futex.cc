@@ -14,7 +14,7 @@ namespace uk {
 namespace {
 
 constexpr uint64_t kMaxTimeNs = uint64_t{1} << 62;
-constexpr uint32_t kFutex32 = 2;           // FUTEX_32, the only size of futex_waitv(2)
+constexpr uint32_t kFutex32 = 2;  // FUTEX_32, the only size of futex_waitv(2)
 
 Result<uint64_t> time_ns(Task& task, UserAddr timeout) {
   UserTimespec t = TRY(UserIn<UserTimespec>{timeout}.get(task.park(), task.mm()));

@@ -1,4 +1,5 @@
-// futex(2), futex_waitv(2).
+// futex(2), futex_waitv(2): waiting and waking on words of guest memory. Handlers run on the
+// calling task's fiber and may suspend; addresses and counts are guest input.
 #pragma once
 
 #include "syscalls/decode.h"

@@ -13,7 +13,7 @@ load("//tools:linkopts.bzl", "STATIC_LINKOPTS")
 
 PLATFORMS = ["ptrace", "notify"]
 
-def guest_visible_test(name, srcs, guest_tags = ["manual"], **kwargs):
+def guest_visible_test(name, srcs, guest_tags = [], **kwargs):
     native.cc_test(
         name = "native_" + name,
         size = "medium",

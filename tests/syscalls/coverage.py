@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Which guest-visible test covers which system call: `coverage.py` checks tests/syscalls/COVERAGE, `--update` writes it.
+"""Which guest-visible test covers which system call: `coverage.py` checks tests/syscalls/COVERAGE,
+`--update` writes it.
 
 A test covers the call its suite is named after (TEST(openat2, ...)) and those its body names with COVERS(a, b).
 COVERAGE has a line a call: `NAME BINARY/FILE SUITE.TEST...`. The script fails when COVERAGE is out of date, when

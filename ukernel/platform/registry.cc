@@ -4,7 +4,8 @@
 
 namespace uk {
 
-Result<const PlatformFactory*> PlatformRegistry::choose(std::string_view name, std::string* why) const {
+Result<const PlatformFactory*> PlatformRegistry::choose(std::string_view name,
+                                                        std::string* why) const {
   const PlatformFactory* best = nullptr;
   bool known = false;
   std::string reasons;

@@ -37,9 +37,9 @@ void default_action(Task& task, const SigInfo& info) {
         signo, info.code, task.fault_addr, regs.rip, regs.rsp));
     task.mm().each_vma([&](const VmaInfo& v) {
       if (regs.rip < v.start || regs.rip >= v.end) return;
-      task.kernel.log.info(
-          absl::StrFormat("%s[%d]: ip is %s+%#x", task.comm, task.tid,
-                          v.name.empty() ? "(no file)" : v.name, regs.rip - v.start + v.offset));
+      task.kernel.log.info(absl::StrFormat("%s[%d]: ip is %s+%#x", task.comm, task.tid,
+                                           v.name.empty() ? "(no file)" : v.name,
+                                           regs.rip - v.start + v.offset));
     });
   }
   begin_exit_group(group, signo);

@@ -1,5 +1,5 @@
-/* The vDSO (vdso(7)): time without a system call. Runs in the guest; it has nothing but the page before it, and
-   makes the ordinary system call whenever that page does not help. */
+/* The vDSO (vdso(7)): time without a system call. Runs in the guest; it has nothing but the page
+   before it, and makes the ordinary system call whenever that page does not help. */
 #include <stddef.h>
 #include <sys/syscall.h>
 
@@ -64,7 +64,7 @@ static inline uint64_t now_ns(int realtime) {
   }
 }
 
-VISIBLE int __vdso_clock_gettime(int clock, struct timespec64 *ts) {
+VISIBLE int __vdso_clock_gettime(int clock, struct timespec64* ts) {
   uint64_t ns = 0;
   switch (clock) {
     case kRealtime:
@@ -84,7 +84,7 @@ VISIBLE int __vdso_clock_gettime(int clock, struct timespec64 *ts) {
   return 0;
 }
 
-VISIBLE int __vdso_gettimeofday(struct timeval64 *tv, struct timezone32 *tz) {
+VISIBLE int __vdso_gettimeofday(struct timeval64* tv, struct timezone32* tz) {
   uint64_t ns = now_ns(1);
   if (ns == 0) return (int)syscall2(SYS_gettimeofday, (long)tv, (long)tz);
   if (tv != NULL) {
@@ -95,7 +95,7 @@ VISIBLE int __vdso_gettimeofday(struct timeval64 *tv, struct timezone32 *tz) {
   return 0;
 }
 
-VISIBLE long __vdso_time(long *t) {
+VISIBLE long __vdso_time(long* t) {
   uint64_t ns = now_ns(1);
   if (ns == 0) return syscall2(SYS_time, (long)t, 0);
   long sec = (long)(ns / NS_PER_SEC);
@@ -103,7 +103,7 @@ VISIBLE long __vdso_time(long *t) {
   return sec;
 }
 
-VISIBLE int __vdso_clock_getres(int clock, struct timespec64 *ts) {
+VISIBLE int __vdso_clock_getres(int clock, struct timespec64* ts) {
   int64_t ns;
   switch (clock) {
     case kRealtime:
@@ -126,7 +126,7 @@ VISIBLE int __vdso_clock_getres(int clock, struct timespec64 *ts) {
   return 0;
 }
 
-VISIBLE int __vdso_getcpu(unsigned *cpu, unsigned *node, void *unused) {
+VISIBLE int __vdso_getcpu(unsigned* cpu, unsigned* node, void* unused) {
   (void)unused;
   if (vdso_page.cpus != 1) return (int)syscall2(SYS_getcpu, (long)cpu, (long)node);
   if (cpu != NULL) *cpu = 0;
@@ -145,7 +145,8 @@ __asm__(
     "syscall\n"
     ".size __kernel_rt_sigreturn, . - __kernel_rt_sigreturn\n");
 
-#define ALIAS(name, of) extern __typeof__(of) name __attribute__((weak, alias(#of), visibility("default")))
+#define ALIAS(name, of) \
+  extern __typeof__(of) name __attribute__((weak, alias(#of), visibility("default")))
 ALIAS(clock_gettime, __vdso_clock_gettime);
 ALIAS(gettimeofday, __vdso_gettimeofday);
 ALIAS(time, __vdso_time);

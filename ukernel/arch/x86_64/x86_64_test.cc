@@ -1,9 +1,9 @@
 // Registers and signal frames against the machine and against frames the host's own kernel makes.
-#include <cstring>
-#include <vector>
-
 #include <signal.h>
 #include <ucontext.h>
+
+#include <cstring>
+#include <vector>
 
 #include "gtest/gtest.h"
 #include "ukernel/arch/x86_64/regs.h"
@@ -20,7 +20,8 @@ TEST(Fp, InitialStateLoads) {
   std::memcpy(area, fp.data(), fp.size());
   const uint64_t all = xfeatures();
   asm volatile("xsave64 %0\n xrstor64 %1\n xrstor64 %0\n"
-               : "+m"(saved) : "m"(area), "a"(static_cast<uint32_t>(all)), "d"(static_cast<uint32_t>(all >> 32)));
+               : "+m"(saved)
+               : "m"(area), "a"(static_cast<uint32_t>(all)), "d"(static_cast<uint32_t>(all >> 32)));
 }
 
 TEST(Fp, SanitizeMakesGarbageLoadable) {
@@ -34,7 +35,9 @@ TEST(Fp, SanitizeMakesGarbageLoadable) {
     // PKRU would lock this process out of its own memory.
     const uint64_t all = xfeatures() & ~(1ull << 9);
     asm volatile("xsave64 %0\n xrstor64 %1\n xrstor64 %0\n"
-                 : "+m"(saved) : "m"(area), "a"(static_cast<uint32_t>(all)), "d"(static_cast<uint32_t>(all >> 32)));
+                 : "+m"(saved)
+                 : "m"(area), "a"(static_cast<uint32_t>(all)),
+                   "d"(static_cast<uint32_t>(all >> 32)));
   }
   FpState shorter(100);
   sanitize_fp_state(shorter);
@@ -50,9 +53,9 @@ TEST(Eflags, OnlyTheGuestsOwn) {
 SigFrameContent content(std::span<const std::byte, kSiginfoBytes> info) {
   SigFrameContent c{.regs = {}, .fp = {}, .siginfo = info, .altstack = {}};
   uint64_t v = 0x1111;
-  for (uint64_t* r : {&c.regs.r8, &c.regs.r9, &c.regs.r10, &c.regs.r11, &c.regs.r12, &c.regs.r13, &c.regs.r14,
-                      &c.regs.r15, &c.regs.rdi, &c.regs.rsi, &c.regs.rbp, &c.regs.rbx, &c.regs.rdx, &c.regs.rax,
-                      &c.regs.rcx, &c.regs.rsp, &c.regs.rip})
+  for (uint64_t* r : {&c.regs.r8, &c.regs.r9, &c.regs.r10, &c.regs.r11, &c.regs.r12, &c.regs.r13,
+                      &c.regs.r14, &c.regs.r15, &c.regs.rdi, &c.regs.rsi, &c.regs.rbp, &c.regs.rbx,
+                      &c.regs.rdx, &c.regs.rax, &c.regs.rcx, &c.regs.rsp, &c.regs.rip})
     *r = v += 0x1111;
   c.regs.eflags = 0x246;
   c.regs.fs_base = 0x5000;
@@ -143,7 +146,8 @@ void on_signal(int, siginfo_t*, void* ctx) {
   auto* uc = static_cast<ucontext_t*>(ctx);
   auto* frame = reinterpret_cast<const std::byte*>(uc) - 8;
   UserRegs now;
-  ParsedSigFrame p = parse_sigframe(std::span<const std::byte, kSigFrameBytes>(frame, kSigFrameBytes), now);
+  ParsedSigFrame p =
+      parse_sigframe(std::span<const std::byte, kSigFrameBytes>(frame, kSigFrameBytes), now);
   g_uc_flags = uc->uc_flags;
   auto* fp = reinterpret_cast<const std::byte*>(p.fp_addr);
   g_fp_bytes = sigframe_fp_bytes(std::span<const std::byte, kFpLegacyBytes>(fp, kFpLegacyBytes));

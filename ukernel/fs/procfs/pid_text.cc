@@ -56,8 +56,7 @@ Result<std::string> show_environ(Ctx& c) {
 Result<std::string> show_children(Ctx& c) {
   std::string out;
   if (!c.task->is_leader()) return out;
-  for (const ThreadGroup* child : c.task->group->children)
-    out += std::to_string(child->tgid) + " ";
+  for (const ThreadGroup* child : c.task->group->children) out += std::to_string(child->tgid) + " ";
   return out;
 }
 

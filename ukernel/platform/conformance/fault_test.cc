@@ -49,7 +49,8 @@ TEST_P(Faults, FetchFaultsAreFetches) {
   world_.run([&](Park& park) {
     Guest g(world_, park, blob::faults);
     auto c = g.context(park);
-    for (uint64_t target : {uint64_t{0x1234567000}, uint64_t{0x10}, kData}) {  // kData is mapped, but not executable
+    for (uint64_t target :
+         {uint64_t{0x1234567000}, uint64_t{0x10}, kData}) {  // kData is mapped, but not executable
       ASSERT_TRUE(c->set_regs(park, g.start_regs(target, kCode + 6 * 16)));
       Trap t = c->run(park);
       ASSERT_EQ(t.kind, Trap::Kind::kPageFault);
@@ -65,8 +66,9 @@ TEST_P(Faults, FetchFaultsAreFetches) {
   });
 }
 
-// An instruction that begins on an executable page and ends on one that is mapped, readable, not executable: mm, going by
-// its tables, sees nothing to do; the platform must say in the end that it was a fetch.
+// An instruction that begins on an executable page and ends on one that is mapped, readable, not
+// executable: mm, going by its tables, sees nothing to do; the platform must say in the end that it
+// was a fetch.
 TEST_P(Faults, StraddlingFetchIsRecognised) {
   world_.run([&](Park& park) {
     Guest g(world_, park, blob::faults);
@@ -158,10 +160,12 @@ class Vector {
  public:
   explicit Vector(Guest& g) : g_(g) {}
   void expect(uint8_t v) {
-    const uint8_t regs[] = {v, static_cast<uint8_t>(2 * v), static_cast<uint8_t>(3 * v), static_cast<uint8_t>(4 * v)};
+    const uint8_t regs[] = {v, static_cast<uint8_t>(2 * v), static_cast<uint8_t>(3 * v),
+                            static_cast<uint8_t>(4 * v)};
     for (int i = 0; i < 4; ++i)
       for (int b = 0; b < 32; ++b)
-        ASSERT_EQ(std::to_integer<uint8_t>(g_.data.data()[i * 64 + b]), regs[i]) << "register " << i << " byte " << b;
+        ASSERT_EQ(std::to_integer<uint8_t>(g_.data.data()[i * 64 + b]), regs[i])
+            << "register " << i << " byte " << b;
     EXPECT_EQ(g_.data.at<uint32_t>(256), 0x1f80u);
     EXPECT_EQ(g_.data.at<uint16_t>(260), 0x37fu);
   }

@@ -86,7 +86,8 @@ BLOB faults
     .balign 16
 END faults
 
-// Fills the vector registers (xmm, ymm's upper half if rsi, zmm if rdx) from rdi's low byte on, calls, stores them at r8
+// Fills the vector registers (xmm, ymm's upper half if rsi, zmm if rdx) from rdi's low byte on, calls, stores them
+// at r8
 // (64 bytes apart), calls again, and so on.
 BLOB fpu
     vpxor %xmm0, %xmm0, %xmm0

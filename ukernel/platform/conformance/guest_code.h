@@ -1,9 +1,10 @@
-// The pieces of guest_code.S, by name. Each is position-independent and starts with rdi = its argument.
+// The pieces of guest_code.S, by name. Each is position-independent and starts with rdi = its
+// argument.
 #pragma once
 
 #include "ukernel/platform/conformance/world.h"
 
-#define UK_GUEST_BLOB(name)                               \
+#define UK_GUEST_BLOB(name)                                   \
   extern "C" const char guest_##name[], guest_##name##_end[]; \
   inline const ::uk::conformance::Blob name = {guest_##name, guest_##name##_end}
 

@@ -1,4 +1,5 @@
-// Many contexts and spaces: parallel running, kicks, sharing, destruction at bad moments, stubs that die.
+// Many contexts and spaces: parallel running, kicks, sharing, destruction at bad moments, stubs
+// that die.
 #include <signal.h>
 
 #include <vector>
@@ -27,7 +28,8 @@ class Threads : public testing::TestWithParam<const char*> {
         --left;
         done.wake_all();
       });
-    (void)done.wait(park, [&] { return left == 0; }, WaitMode::kUninterruptible);
+    (void)done.wait(
+        park, [&] { return left == 0; }, WaitMode::kUninterruptible);
   }
   void after(uint64_t ns, std::function<void()> f) {
     world_.reactor().spawn("after", [this, ns, f](Park& p) {
@@ -163,11 +165,12 @@ TEST_P(Threads, NewContextsStartClean) {
         auto d = std::move(*g.space->new_context(park, plain, {}));
         ASSERT_EQ(d->run(park).kind, Trap::Kind::kSyscall);
         arch::UserRegs s = *d->get_regs(park);
-        for (uint64_t v : {s.rbx, s.rbp, s.r8, s.r9, s.r10, s.r12, s.r13, s.r14, s.r15, s.rdx, s.rsi, s.fs_base,
-                           s.gs_base})
+        for (uint64_t v : {s.rbx, s.rbp, s.r8, s.r9, s.r10, s.r12, s.r13, s.r14, s.r15, s.rdx,
+                           s.rsi, s.fs_base, s.gs_base})
           EXPECT_EQ(v, 0u);
         arch::FpState fp = *d->get_fp(park);
-        for (size_t b = 160 + 48; b < 160 + 15 * 16; ++b) ASSERT_EQ(fp[b], std::byte{0}) << b;  // xmm3..xmm14
+        for (size_t b = 160 + 48; b < 160 + 15 * 16; ++b)
+          ASSERT_EQ(fp[b], std::byte{0}) << b;  // xmm3..xmm14
       }
     }
   });
@@ -213,7 +216,8 @@ TEST_P(Threads, ProtectionAndUnmappingReachRunningThreads) {
         g.space->unmap(0x800000, kPage);
       ASSERT_TRUE(g.space->flush(park));
       const uint64_t frozen = m.at(0);
-      (void)q.wait(park, [&] { return back; }, WaitMode::kUninterruptible);
+      (void)q.wait(
+          park, [&] { return back; }, WaitMode::kUninterruptible);
       EXPECT_EQ(m.at(0), frozen);
       ASSERT_EQ(t.kind, Trap::Kind::kPageFault);
       EXPECT_EQ(t.addr, 0x800000u);
@@ -228,7 +232,8 @@ TEST_P(Threads, BatchesLargerThanAPage) {
     Guest g(world_, park, blob::touch);
     Memory m(16);
     for (int i = 0; i < 500; ++i)  // every other page, so that nothing merges
-      g.space->map(0x1000000 + i * 2 * kPage, kPage, Prot::kRead | Prot::kWrite, m.fd(), (i % 16) * kPage, i % 2);
+      g.space->map(0x1000000 + i * 2 * kPage, kPage, Prot::kRead | Prot::kWrite, m.fd(),
+                   (i % 16) * kPage, i % 2);
     ASSERT_TRUE(g.space->flush(park));
     auto c = g.context(park);
     for (int i = 0; i < 500; i += 7) {

@@ -1,5 +1,5 @@
-// What a platform test needs: a reactor with the host's ring and clock, one platform, and a page or more of guest memory
-// holding a piece of assembly. Test-only.
+// What a platform test needs: a reactor with the host's ring and clock, one platform, and a page or
+// more of guest memory holding a piece of assembly. Test-only.
 #pragma once
 
 #include <functional>
@@ -62,7 +62,8 @@ class World {
 
 PlatformRegistry& registry();
 
-// A space with one page of code at kCode (r-x), 16 pages of data at kData (rw-), and contexts starting in the code.
+// A space with one page of code at kCode (r-x), 16 pages of data at kData (rw-), and contexts
+// starting in the code.
 struct Guest {
   Guest(World& world, Park& park, Blob code);
   std::unique_ptr<GuestContext> context(Park& park, uint64_t arg = 0, uint64_t rip = kCode);

@@ -143,8 +143,12 @@ Trap Cpu::exception(int signo, int code, uint64_t addr, int trapno) {
   return t;
 }
 
-std::optional<Trap> Cpu::load(uint64_t addr, uint64_t* value) { return space_.access(addr, Access::kRead, value); }
-std::optional<Trap> Cpu::store(uint64_t addr, uint64_t value) { return space_.access(addr, Access::kWrite, &value); }
+std::optional<Trap> Cpu::load(uint64_t addr, uint64_t* value) {
+  return space_.access(addr, Access::kRead, value);
+}
+std::optional<Trap> Cpu::store(uint64_t addr, uint64_t value) {
+  return space_.access(addr, Access::kWrite, &value);
+}
 
 FakeSpace::~FakeSpace() { CHECK(contexts_.empty()); }
 
@@ -157,13 +161,15 @@ void FakeSpace::map(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t off
 
 void FakeSpace::unmap(uint64_t addr, uint64_t len) {
   CHECK((addr | len) % kPage == 0 && len != 0 && addr + len <= platform_.user_limit());
-  queue_.push_back([=, this] { pages_.erase(pages_.lower_bound(addr), pages_.lower_bound(addr + len)); });
+  queue_.push_back(
+      [=, this] { pages_.erase(pages_.lower_bound(addr), pages_.lower_bound(addr + len)); });
 }
 
 void FakeSpace::protect(uint64_t addr, uint64_t len, Prot prot) {
   CHECK((addr | len) % kPage == 0 && len != 0 && addr + len <= platform_.user_limit());
   queue_.push_back([=, this] {
-    for (auto it = pages_.lower_bound(addr); it != pages_.end() && it->first < addr + len; ++it) it->second.prot = prot;
+    for (auto it = pages_.lower_bound(addr); it != pages_.end() && it->first < addr + len; ++it)
+      it->second.prot = prot;
   });
 }
 
@@ -202,7 +208,9 @@ void FakeSpace::die() {
 // Eight bytes at `addr` (which may not cross a page); for kExec only the permission counts.
 std::optional<Trap> FakeSpace::access(uint64_t addr, Access a, uint64_t* value) {
   auto it = pages_.find(addr & ~(kPage - 1));
-  const Prot need = a == Access::kRead ? Prot::kRead : a == Access::kWrite ? Prot::kWrite : Prot::kExec;
+  const Prot need = a == Access::kRead    ? Prot::kRead
+                    : a == Access::kWrite ? Prot::kWrite
+                                          : Prot::kExec;
   const bool present = it != pages_.end();
   if (!present || !any(it->second.prot & need)) {
     Trap t;
@@ -212,7 +220,8 @@ std::optional<Trap> FakeSpace::access(uint64_t addr, Access a, uint64_t* value) 
     t.signo = SIGSEGV;
     t.code = present ? SEGV_ACCERR : SEGV_MAPERR;
     t.trapno = 14;
-    t.error_code = 4u | (present ? 1u : 0u) | (a == Access::kWrite ? 2u : 0u) | (a == Access::kExec ? 16u : 0u);
+    t.error_code = 4u | (present ? 1u : 0u) | (a == Access::kWrite ? 2u : 0u) |
+                   (a == Access::kExec ? 16u : 0u);
     return t;
   }
   if (value == nullptr) return std::nullopt;
@@ -225,6 +234,8 @@ std::optional<Trap> FakeSpace::access(uint64_t addr, Access a, uint64_t* value) 
   return std::nullopt;
 }
 
-Result<std::unique_ptr<GuestSpace>> FakePlatform::new_space(Park&) { return std::make_unique<FakeSpace>(*this); }
+Result<std::unique_ptr<GuestSpace>> FakePlatform::new_space(Park&) {
+  return std::make_unique<FakeSpace>(*this);
+}
 
 }  // namespace uk::fake

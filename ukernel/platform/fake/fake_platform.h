@@ -1,7 +1,8 @@
-// A platform with no guest: "instructions" are C++ functions at guest addresses, so that the run loop, signals, exec and
-// mm can be tested with neither a host process nor host timing. A test adds instructions with FakePlatform::at(); a
-// context runs the one at its rip, which moves rip, touches memory through the space's mappings, and may trap.
-// Registers, single-stepping, kicks and faults behave as on the real platforms (the same conformance rules).
+// A platform with no guest: "instructions" are C++ functions at guest addresses, so that the run
+// loop, signals, exec and mm can be tested with neither a host process nor host timing. A test adds
+// instructions with FakePlatform::at(); a context runs the one at its rip, which moves rip, touches
+// memory through the space's mappings, and may trap. Registers, single-stepping, kicks and faults
+// behave as on the real platforms (the same conformance rules).
 //
 // Ownership: as platform.h. run() suspends only for an instruction that waits for a kick.
 #pragma once

@@ -1,7 +1,9 @@
-// A guest thread under ptrace: PTRACE_SYSEMU runs it to its next system call, fault or kick, and no system call of it ever
-// reaches the host. The reference platform: what it does, the others must do.
+// A guest thread under ptrace: PTRACE_SYSEMU runs it to its next system call, fault or kick, and no
+// system call of it ever reaches the host. The reference platform: what it does, the others must
+// do.
 //
-// Ownership: the task owns the context; the space lends the thread and takes it back. Reactor-owned; run() suspends.
+// Ownership: the task owns the context; the space lends the thread and takes it back.
+// Reactor-owned; run() suspends.
 #pragma once
 
 #include <memory>
@@ -40,14 +42,15 @@ class PtraceContext final : public GuestContext {
   PtraceSpace& space_;
   std::unique_ptr<Tracee> thread_;
   arch::UserRegs regs_;
-  bool regs_valid_ = false;   // regs_ is the thread's state
-  bool regs_dirty_ = false;   // ... and newer than the host's
-  bool result_set_ = false;   // rax_ is to be stored before running
-  bool in_syscall_ = false;   // the last trap was a system call
+  bool regs_valid_ = false;  // regs_ is the thread's state
+  bool regs_dirty_ = false;  // ... and newer than the host's
+  bool result_set_ = false;  // rax_ is to be stored before running
+  bool in_syscall_ = false;  // the last trap was a system call
   bool kicked_ = false;
   bool single_step_ = false;
   uint64_t rax_ = 0;
-  uint64_t last_fault_addr_ = 0, last_fault_ip_ = 0;  // to tell a repeated fetch fault from its data
+  uint64_t last_fault_addr_ = 0,
+           last_fault_ip_ = 0;  // to tell a repeated fetch fault from its data
 };
 
 }  // namespace uk::ptrace

@@ -59,7 +59,9 @@ Result<stub::BatchResult> PtraceMmThread::run_batch(Park& park) {
 // --- space ---
 
 PtraceSpace::PtraceSpace(PtracePlatform& platform, stub::Slot slot, int pid)
-    : StubSpace(std::move(slot), platform.user_limit()), platform_(platform), mm_(platform.tracer(), pid) {}
+    : StubSpace(std::move(slot), platform.user_limit()),
+      platform_(platform),
+      mm_(platform.tracer(), pid) {}
 
 PtraceSpace::~PtraceSpace() {
   CHECK(contexts_ == 0);
@@ -78,8 +80,8 @@ Result<std::unique_ptr<Tracee>> PtraceSpace::take_thread(Park& park) {
     if (t->wait(park)) return t;
   }
   stub::Command clone = {.nr = SYS_clone,
-                         .args = {CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
-                                  CLONE_PTRACE},
+                         .args = {CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+                                  CLONE_SYSVSEM | CLONE_PTRACE},
                          .child = platform_.zygote().address(stub::uk_stub_thread_ptrace)};
   const uint64_t tid = TRY(mm_.command(park, page(), clone));
   auto t = std::make_unique<Tracee>(platform_.tracer(), static_cast<int>(tid));
@@ -87,7 +89,8 @@ Result<std::unique_ptr<Tracee>> PtraceSpace::take_thread(Park& park) {
   return t;
 }
 
-Result<std::unique_ptr<GuestContext>> PtraceSpace::new_context(Park& park, const arch::UserRegs& regs,
+Result<std::unique_ptr<GuestContext>> PtraceSpace::new_context(Park& park,
+                                                               const arch::UserRegs& regs,
                                                                const arch::FpState& fp) {
   std::unique_ptr<Tracee> t = TRY(take_thread(park));
   TRY(store_fp(*t, fp));
@@ -120,10 +123,13 @@ Result<std::unique_ptr<Platform>> PtracePlatform::create(Reactor& reactor, Log& 
 }
 
 Result<> PtracePlatform::start_zygote() {
-  stub::Zygote::Options o = {.entry = stub::uk_stub_mm_ptrace, .otherwise = SECCOMP_RET_TRAP, .attach = [](int pid) -> Result<> {
-    TRY(sys::ptrace(PTRACE_SEIZE, pid, 0, PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD));
-    return {};
-  }};
+  stub::Zygote::Options o = {
+      .entry = stub::uk_stub_mm_ptrace,
+      .otherwise = SECCOMP_RET_TRAP,
+      .attach = [](int pid) -> Result<> {
+        TRY(sys::ptrace(PTRACE_SEIZE, pid, 0, PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD));
+        return {};
+      }};
   zygote_ = TRY(stub::Zygote::start(o));
   // No fiber runs yet: wait here for the zygote's first int3.
   for (;;) {

@@ -1,7 +1,9 @@
-// The ptrace platform: stubs traced by the reactor thread. Needs nothing of the host but ptrace of its own children and
-// seccomp filters; works in containers and under Yama. register_ptrace() is called from boot/.
+// The ptrace platform: stubs traced by the reactor thread. Needs nothing of the host but ptrace of
+// its own children and seccomp filters; works in containers and under Yama. register_ptrace() is
+// called from boot/.
 //
-// Ownership: the kernel owns the platform, which outlives its spaces. new_space(), flush() and new_context() suspend.
+// Ownership: the kernel owns the platform, which outlives its spaces. new_space(), flush() and
+// new_context() suspend.
 #pragma once
 
 #include <memory>

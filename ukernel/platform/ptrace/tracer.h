@@ -1,9 +1,9 @@
-// Threads under ptrace(2) and their wait statuses. A Tracer is the reactor's event source for all of them: it collects
-// what waitpid reports and wakes the fiber that waits for the thread.
+// Threads under ptrace(2) and their wait statuses. A Tracer is the reactor's event source for all
+// of them: it collects what waitpid reports and wakes the fiber that waits for the thread.
 //
-// Ownership: the platform owns the Tracer; each Tracee belongs to a space or context. Everything is called on the reactor
-// thread, which is the host's tracer thread. Tracee::wait() suspends. Untrusted: stops come in any order, and threads die
-// at any moment.
+// Ownership: the platform owns the Tracer; each Tracee belongs to a space or context. Everything is
+// called on the reactor thread, which is the host's tracer thread. Tracee::wait() suspends.
+// Untrusted: stops come in any order, and threads die at any moment.
 #pragma once
 
 #include <sys/ptrace.h>
@@ -35,11 +35,12 @@ class Tracee {
   bool dead() const { return state_ == State::kDead || dying_; }
   // Of the last stop, as waitpid gives it; valid when neither running nor dead.
   int status() const { return status_; }
-  bool at_syscall() const;  // a stop by PTRACE_SYSEMU
+  bool at_syscall() const;     // a stop by PTRACE_SYSEMU
   bool at_event_stop() const;  // new, interrupted or group-stopped
   int stop_signal() const;
 
-  // Resumes by `request` (PTRACE_CONT, PTRACE_SYSEMU...), discarding any signal. Error: kSRCH: it was killed.
+  // Resumes by `request` (PTRACE_CONT, PTRACE_SYSEMU...), discarding any signal. Error: kSRCH: it
+  // was killed.
   Result<> resume(long request);
   // Makes a running thread stop soon.
   void interrupt();
@@ -81,7 +82,8 @@ class Tracer final : public EventSource {
   void take(int tid, int status);
 
   std::unordered_map<int, Tracee*> tracees_;
-  // Stops of threads that are not registered yet: a new thread may stop before its creator has told its number.
+  // Stops of threads that are not registered yet: a new thread may stop before its creator has told
+  // its number.
   std::unordered_map<int, int> early_;
   std::unordered_set<int> killed_;  // stubs, until reaped
 };

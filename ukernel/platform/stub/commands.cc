@@ -14,18 +14,22 @@ uint64_t host_prot(Prot p) {
 }
 
 // All commands have the range in args 0 and 1.
-bool follows(const Command& a, const Command& b) { return a.nr == b.nr && a.args[0] + a.args[1] == b.args[0]; }
+bool follows(const Command& a, const Command& b) {
+  return a.nr == b.nr && a.args[0] + a.args[1] == b.args[0];
+}
 
 }  // namespace
 
-void CommandQueue::map(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset, bool populate) {
-  Command c = {.nr = SYS_mmap,
-               .args = {addr, len, host_prot(prot), MAP_SHARED | MAP_FIXED | (populate ? MAP_POPULATE : 0u),
-                        static_cast<uint64_t>(fd), offset}};
+void CommandQueue::map(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset,
+                       bool populate) {
+  Command c = {
+      .nr = SYS_mmap,
+      .args = {addr, len, host_prot(prot), MAP_SHARED | MAP_FIXED | (populate ? MAP_POPULATE : 0u),
+               static_cast<uint64_t>(fd), offset}};
   if (!queue_.empty()) {
     Command& last = queue_.back();
-    if (follows(last, c) && last.args[2] == c.args[2] && last.args[3] == c.args[3] && last.args[4] == c.args[4] &&
-        last.args[5] + last.args[1] == c.args[5]) {
+    if (follows(last, c) && last.args[2] == c.args[2] && last.args[3] == c.args[3] &&
+        last.args[4] == c.args[4] && last.args[5] + last.args[1] == c.args[5]) {
       last.args[1] += len;
       return;
     }

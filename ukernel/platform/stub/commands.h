@@ -1,5 +1,5 @@
-// Queued changes of a stub's address space. Neighbouring changes of one kind are merged, so that a batch stays small.
-// Owned by a StubSpace. Nothing suspends.
+// Queued changes of a stub's address space. Neighbouring changes of one kind are merged, so that a
+// batch stays small. Owned by a StubSpace. Nothing suspends.
 #pragma once
 
 #include <cstddef>

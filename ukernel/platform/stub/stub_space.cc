@@ -24,7 +24,8 @@ void StubSpace::check_range(uint64_t addr, uint64_t len) const {
   CHECK((addr | len) % kPage == 0 && len != 0 && addr < user_limit_ && len <= user_limit_ - addr);
 }
 
-void StubSpace::map(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset, bool populate) {
+void StubSpace::map(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset,
+                    bool populate) {
   check_range(addr, len);
   queue_.map(addr, len, prot, fd, offset, populate);
 }
@@ -45,7 +46,8 @@ void StubSpace::unmap_all() {
 }
 
 Result<> StubSpace::flush(Park& park) {
-  // Taken even when nothing is queued: another fiber's batch, holding earlier changes of ours, may be on its way.
+  // Taken even when nothing is queued: another fiber's batch, holding earlier changes of ours, may
+  // be on its way.
   MutexLock hold(park, mm().lock());
   if (broken_) return Err(Errno::kSRCH);
   Result<> result;
@@ -56,7 +58,8 @@ Result<> StubSpace::flush(Park& park) {
       BatchResult r = TRY(mm().run_batch(park));
       if (r.left == 0) break;
       if (r.left > todo) return Err(Errno::kSRCH);  // no mm thread of ours
-      // One was refused. The rest must still take effect: unmapped pages are about to get new owners.
+      // One was refused. The rest must still take effect: unmapped pages are about to get new
+      // owners.
       broken_ = true;
       if (result) result = Err(host_error(r.value));
       const uint32_t failed = todo - r.left;

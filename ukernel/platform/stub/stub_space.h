@@ -1,7 +1,8 @@
-// The part of a GuestSpace that every stub-based platform shares: queued changes and their batches. How a batch is started
-// and its end noticed is the platform's: run_batch().
+// The part of a GuestSpace that every stub-based platform shares: queued changes and their batches.
+// How a batch is started and its end noticed is the platform's: run_batch().
 //
-// Ownership: the command page slot belongs to the space. flush() and command() suspend; batches are serialised by a mutex.
+// Ownership: the command page slot belongs to the space. flush() and command() suspend; batches are
+// serialised by a mutex.
 #pragma once
 
 #include "ukernel/platform/platform.h"
@@ -43,7 +44,8 @@ class StubSpace : public GuestSpace {
   void unmap_all() override;
   // A context may only run when this is false: changes are queued or on their way.
   bool must_flush() { return dirty() || mm().lock().locked(); }
-  // The host refused a change: what the guest can reach is not what mm decided, so it must not run any more.
+  // The host refused a change: what the guest can reach is not what mm decided, so it must not run
+  // any more.
   bool broken() const { return broken_; }
 
  protected:
