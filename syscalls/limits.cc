@@ -104,6 +104,10 @@ Result<int64_t> sys_sysinfo(Task& task, UserOut<struct sysinfo> info) {
   Kernel& k = task.kernel;
   struct sysinfo s {};
   s.uptime = static_cast<long>(k.uptime_ns() / kNsPerSec);
+  constexpr double kLoadUnit = 65536;
+  std::array<double, 3> load = k.load_average();
+  for (size_t i = 0; i < load.size(); ++i)
+    s.loads[i] = static_cast<unsigned long>(load[i] * kLoadUnit);
   s.totalram = k.mem->total_pages() * kPageSize;
   s.freeram = k.mem->free_pages() * kPageSize;
   s.sharedram = k.mem->shmem_pages * kPageSize;

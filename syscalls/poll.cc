@@ -76,6 +76,12 @@ Result<Deadline> deadline_of(Task& task, const UserTimespec& t) {
   return after(task, sec * kNsPerSec + static_cast<uint64_t>(t.nsec));
 }
 
+// personality(2): STICKY_TIMEOUTS leaves the caller's timeout as it is.
+bool updates_timeouts(const Task& task) {
+  constexpr uint32_t kStickyTimeouts = 0x4000000;
+  return (task.personality & kStickyTimeouts) == 0;
+}
+
 UserTimespec remaining(Task& task, Deadline deadline) {
   uint64_t now = task.kernel.clock.monotonic_ns();
   uint64_t left = deadline.at_ns > now ? deadline.at_ns - now : 0;
@@ -248,7 +254,8 @@ Result<int64_t> sys_ppoll(Task& task, UserInOut<UserPollFd> fds, uint32_t count,
   bool masked = TRY(set_wait_mask(task, mask, mask_size));
   Result<int64_t> r = no_restart(do_poll(task, fds, count, deadline));
   end_wait_mask(task, masked, !r && is_restart(r.error()));
-  if (timeout) (void)timeout.put(task.park(), task.mm(), remaining(task, deadline));
+  if (timeout && updates_timeouts(task))
+    (void)timeout.put(task.park(), task.mm(), remaining(task, deadline));
   return r;
 }
 
@@ -261,7 +268,7 @@ Result<int64_t> sys_select(Task& task, int n, UserAddr in, UserAddr out, UserAdd
     deadline = TRY(deadline_of(task, {t.sec + t.usec / 1'000'000, t.usec % 1'000'000 * 1000}));
   }
   Result<int64_t> r = no_restart(do_select(task, n, in, out, ex, deadline));
-  if (timeout) {
+  if (timeout && updates_timeouts(task)) {
     UserTimespec left = remaining(task, deadline);
     (void)timeout.put(task.park(), task.mm(), UserTimeval{left.sec, left.nsec / 1000});
   }
@@ -280,7 +287,8 @@ Result<int64_t> sys_pselect6(Task& task, int n, UserAddr in, UserAddr out, UserA
   bool masked = TRY(set_wait_mask(task, UserIn<uint64_t>{{mask.addr}}, mask.size));
   Result<int64_t> r = no_restart(do_select(task, n, in, out, ex, deadline));
   end_wait_mask(task, masked, !r && is_restart(r.error()));
-  if (timeout) (void)timeout.put(task.park(), task.mm(), remaining(task, deadline));
+  if (timeout && updates_timeouts(task))
+    (void)timeout.put(task.park(), task.mm(), remaining(task, deadline));
   return r;
 }
 

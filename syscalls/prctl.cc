@@ -138,7 +138,7 @@ Result<int64_t> sys_prctl(Task& task, int option, uint64_t a, uint64_t b, uint64
     case PR_GET_TSC:
       return put<int32_t>(task, a, PR_TSC_ENABLE);
     case PR_SET_TIMERSLACK:
-      task.timer_slack_ns = a == 0 ? 50000 : a;
+      task.timer_slack_ns = a == 0 ? task.default_timer_slack_ns : a;
       return 0;
     case PR_GET_TIMERSLACK:
       return static_cast<int64_t>(task.timer_slack_ns);
@@ -157,7 +157,7 @@ Result<int64_t> sys_prctl(Task& task, int option, uint64_t a, uint64_t b, uint64
     case PR_GET_SECCOMP:
       return 0;  // no filter can be set
     case PR_GET_THP_DISABLE:
-      return 0;
+      return (a | b | c | d) == 0 ? Result<int64_t>(0) : Err(Errno::kINVAL);
     case PR_CAP_AMBIENT:
       return ambient(task, a, b, c | d);
     default:

@@ -235,7 +235,7 @@ Result<int64_t> sys_pidfd_send_signal(Task& task, Fd pidfd, Signo sig, UserIn<Si
                                       Hex flags) {
   if ((flags.value & 0xffffffff) != 0) return Err(Errno::kINVAL);
   Ref<File> file = TRY(task.fds().get(pidfd));
-  Ref<ThreadGroup> group = TRY(pidfd_group(*file));
+  Ref<ThreadGroup> group = TRY(process_of(*file));
   if (sig < 0 || sig > kSignals) return Err(Errno::kINVAL);
   SigInfo what = siginfo_user(sig, SI_USER, task.tgid(), task.cred().uid);
   if (info) {

@@ -287,18 +287,20 @@ Result<int64_t> sys_timer_settime(Task& task, int id, Hex flags, UserIn<UserItim
   PosixTimer* timer = task.group->timers->find(id);
   if (timer == nullptr) return Err(Errno::kINVAL);
   ItimerValue before = timer->left();
-  uint64_t at = 0;
+  uint64_t at = 0, late = 0;
   if (*first != 0) {
     bool absolute = (flags.value & TIMER_ABSTIME) != 0;
     if (timer->cpu()) {
       at = absolute ? *first : after(timer->now(), *first);
     } else {
       ClockKind k = TRY(clock_kind(task, timer->clock));
+      uint64_t now = clock_now(task, k);
       at = absolute ? std::max<uint64_t>(to_monotonic(task, k, *first), 1)
                     : after(task.kernel.clock.monotonic_ns(), *first);
+      if (absolute && k.base == ClockKind::Base::kRealtime && *first < now) late = now - *first;
     }
   }
-  timer->arm(at, *interval);
+  timer->arm(at, *interval, late);
   if (old) TRY(old.put(task.park(), task.mm(), to_user_spec(before)));
   return 0;
 }

@@ -51,8 +51,18 @@ Kernel::~Kernel() { mem->oom_kill = nullptr; }
 
 void Kernel::random(std::span<std::byte> out) { random_->fill(out); }
 
+std::array<double, 3> Kernel::load_average() {
+  uint64_t busy = 0;
+  int on_cpu = 0;
+  for (int i = 0; i < vcpus.count(); ++i) busy += vcpus.busy_ns(i);
+  pids.each_task([&](Task& t) { on_cpu += t.sched.on_cpu; });
+  load.update(clock.monotonic_ns(), busy, vcpus.runnable() - on_cpu);
+  return load.value();
+}
+
 uint64_t Kernel::before_user_mode() {
   uint64_t now = clock.monotonic_ns();
+  if (load.due(now)) (void)load_average();
   if (vdso) vdso->publish(now);
   return now;
 }

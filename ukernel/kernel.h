@@ -2,6 +2,7 @@
 // which hands in the pieces that touch the host (ring, clock, platform, console).
 #pragma once
 
+#include <array>
 #include <functional>
 #include <map>
 #include <memory>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "ukernel/load_average.h"
 #include "ukernel/mm/phys.h"
 #include "ukernel/platform/platform.h"
 #include "ukernel/sched/reactor.h"
@@ -73,6 +75,10 @@ class Kernel {
   // Threads that leave user mode wake this while somebody watches (membarrier(2)).
   WaitQueue left_user;
   int left_user_watchers = 0;
+  uint64_t switch_ns = UINT64_MAX;  // the shortest stay of a thread in user mode
+  LoadAverage load;
+  // Runnable threads on average over 1, 5 and 15 minutes (proc_loadavg(5)).
+  std::array<double, 3> load_average();
   // Called before a guest thread goes to user mode; returns the monotonic time.
   uint64_t before_user_mode();
   // Random bytes for getrandom, AT_RANDOM, ASLR.

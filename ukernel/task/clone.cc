@@ -122,7 +122,7 @@ void inherit(Task& child, const Task& parent, const CloneArgs& a) {
   bool new_stack = (a.flags & (CLONE_VM | CLONE_VFORK)) == CLONE_VM;
   if (!new_stack) child.altstack = parent.altstack;
   child.personality = parent.personality;
-  child.timer_slack_ns = parent.timer_slack_ns;
+  child.timer_slack_ns = child.default_timer_slack_ns = parent.timer_slack_ns;
   child.sched.nice = parent.sched.nice;
   child.sched.sched_class = parent.sched.sched_class;
   child.sched.rt_priority = parent.sched.rt_priority;

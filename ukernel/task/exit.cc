@@ -31,7 +31,9 @@ bool wants_no_zombies(const ThreadGroup& parent) {
   return a.handler == kSigIgn || (a.flags & SA_NOCLDWAIT) != 0;
 }
 
-int child_code(int status) { return (status & 0x7f) == 0 ? CLD_EXITED : CLD_KILLED; }
+int child_code(int status) {
+  return (status & 0x7f) == 0 ? CLD_EXITED : (status & 0x80) != 0 ? CLD_DUMPED : CLD_KILLED;
+}
 int child_status(int status) { return (status & 0x7f) == 0 ? (status >> 8) & 0xff : status & 0x7f; }
 
 // The last thread of the group has ended: tells the parent. True: nobody will wait for it.

@@ -33,4 +33,9 @@ Result<Ref<ThreadGroup>> pidfd_group(const File& file) {
   return pid->group;
 }
 
+Result<Ref<ThreadGroup>> process_of(const File& file) {
+  if (auto* dir = dynamic_cast<const ProcessInode*>(file.inode())) return dir->process();
+  return pidfd_group(file);
+}
+
 }  // namespace uk

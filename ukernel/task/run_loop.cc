@@ -147,7 +147,13 @@ Trap run_guest(Task& task) {
   task.in_user = false;
   task.rseq_disturbed = task.rseq_disturbed || trap.kind != Trap::Kind::kSyscall;
   if (k.left_user_watchers != 0) k.left_user.wake_all();
+  uint64_t before = task.sched.run_ns;
   k.vcpus.leave(task.sched);
+  // The shortest stay ever seen is what coming and going costs: that is the kernel's time.
+  uint64_t spent = task.sched.run_ns - before;
+  k.switch_ns = std::min(k.switch_ns, spent);
+  task.sched.run_ns -= std::min(k.switch_ns, spent);
+  task.usage.stime_ns += std::min(k.switch_ns, spent);
   ++k.context_switches;
   if (task.group->timers->any_cpu()) task.group->timers->check_cpu();
   return trap;

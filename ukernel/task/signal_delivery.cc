@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "base/check.h"
 #include "ukernel/kernel.h"
+#include "ukernel/task/coredump.h"
 #include "ukernel/task/job_control.h"
 #include "ukernel/task/timers.h"
 
@@ -43,6 +44,7 @@ void default_action(Task& task, const SigInfo& info) {
     });
   }
   begin_exit_group(group, signo);
+  if (kDefaultCore.has(signo) && dump_core(task, info)) group.exit_code = signo | 0x80;
 }
 
 }  // namespace

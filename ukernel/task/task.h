@@ -240,7 +240,7 @@ class Task final : public RefCounted, public Interruptor {
   uint32_t personality = 0;
   bool keep_caps = false;      // PR_SET_KEEPCAPS
   bool reset_on_fork = false;  // SCHED_RESET_ON_FORK
-  uint64_t timer_slack_ns = 50000;
+  uint64_t timer_slack_ns = 50000, default_timer_slack_ns = 50000;
   uint64_t tls = 0;
   Fiber* fiber = nullptr;
   Task* tracer = nullptr;

@@ -51,10 +51,11 @@ void PosixTimer::drop_signal() {
   for (Task* t : group_.threads) t->pending.remove_timer(event_.signo, id);
 }
 
-void PosixTimer::arm(uint64_t at, uint64_t interval) {
+void PosixTimer::arm(uint64_t at, uint64_t interval, uint64_t late_ns) {
   drop_signal();
   at_ = at;
   interval_ = interval;
+  late_ = late_ns;
   waiting_ = false;
   last_overrun_ = 0;
   timer_.cancel();
@@ -100,7 +101,7 @@ void PosixTimer::taken(SigInfo& info) {
   last_overrun_ = 0;
   if (waiting_) {
     waiting_ = false;
-    uint64_t passed = 0;
+    uint64_t passed = std::exchange(late_, 0) / interval_;
     at_ = advance(at_, interval_, now(), &passed);
     last_overrun_ = static_cast<int>(std::min<uint64_t>(passed == 0 ? 0 : passed - 1, kOverrunMax));
     if (!cpu_) timer_.arm(Deadline{at_});

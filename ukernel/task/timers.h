@@ -34,7 +34,8 @@ class PosixTimer {
   PosixTimer(const PosixTimer&) = delete;
   PosixTimer& operator=(const PosixTimer&) = delete;
   // at 0: disarmed. Wall timers: `at` on the monotonic clock; CPU timers: on the CPU clock.
-  void arm(uint64_t at, uint64_t interval);
+  // `late_ns`: how long before `at` it was really due (its clock may reach back further).
+  void arm(uint64_t at, uint64_t interval, uint64_t late_ns = 0);
   ItimerValue left() const;
   void expire(uint64_t now);
   // Its signal was taken: counts overruns into `info`, arms the next period.
@@ -54,7 +55,7 @@ class PosixTimer {
   TimerEvent event_;
   bool cpu_;
   int cpu_tid_;
-  uint64_t at_ = 0, interval_ = 0;
+  uint64_t at_ = 0, interval_ = 0, late_ = 0;
   bool waiting_ = false;  // its signal is queued; armed again when that is taken
   int last_overrun_ = 0;
   Timer timer_;

@@ -37,7 +37,7 @@ WaitResult reap(ThreadGroup& parent, ThreadGroup& child, bool keep) {
   WaitResult w = describe(child);
   w.status = child.exit_code;
   bool exited = (w.status & 0x7f) == 0;
-  w.code = exited ? CLD_EXITED : CLD_KILLED;
+  w.code = exited ? CLD_EXITED : (w.status & 0x80) != 0 ? CLD_DUMPED : CLD_KILLED;
   w.value = exited ? (w.status >> 8) & 0xff : w.status & 0x7f;
   if (!keep) {
     parent.dead_children.add(w.usage);

@@ -9,6 +9,7 @@
 #include "ukernel/fs/procfs/pid_files.h"
 #include "ukernel/fs/procfs/proc_node.h"
 #include "ukernel/task/current.h"
+#include "ukernel/task/pidfd.h"
 
 namespace uk::procfs {
 namespace {
@@ -149,10 +150,11 @@ class FdInfoDir final : public FdDir {
 
 // ---- a task's directory, its threads, and the root
 
-class PidDir final : public Node {
+class PidDir final : public Node, public ProcessInode {
  public:
   PidDir(Ref<SuperBlock> sb, const Entry* entry, uint64_t ino, Ref<Task> task, bool thread)
       : Node(std::move(sb), entry, S_IFDIR | 0555, ino, std::move(task)), thread_(thread) {}
+  Ref<ThreadGroup> process() const override { return this->task()->group; }
 
  protected:
   bool shows(const Entry& e) const override { return !(thread_ && e.group_only); }

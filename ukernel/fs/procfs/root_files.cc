@@ -125,11 +125,8 @@ Result<std::string> uptime(Ctx& c) {
 // DEVIATION: no timer samples the run queue (an idle instance uses no CPU); the averages are those
 // of CPU time used since boot. See docs/CAVEATS.md.
 Result<std::string> loadavg(Ctx& c) {
-  uint64_t busy = 0;
-  for (int i = 0; i < c.kernel.vcpus.count(); ++i) busy += c.kernel.vcpus.busy_ns(i);
-  const double up = std::max(static_cast<double>(c.kernel.uptime_ns()), 1.0);
-  const double used = static_cast<double>(busy) / up;
-  return absl::StrFormat("%.2f %.2f %.2f %d/%d %d\n", used, used, used,
+  const std::array<double, 3> load = c.kernel.load_average();
+  return absl::StrFormat("%.2f %.2f %.2f %d/%d %d\n", load[0], load[1], load[2],
                          std::max(1, c.kernel.vcpus.runnable()), c.kernel.pids.count(),
                          c.kernel.pids.last());
 }
