@@ -6,23 +6,20 @@ namespace uk {
 
 Result<const PlatformFactory*> PlatformRegistry::choose(std::string_view name,
                                                         std::string* why) const {
-  const PlatformFactory* best = nullptr;
-  bool known = false;
-  std::string reasons;
+  std::vector<const PlatformFactory*> candidates;
   for (const PlatformFactory& f : factories_) {
-    if (name != "auto" && name != f.name) continue;
-    known = true;
-    if (best != nullptr && f.preference <= best->preference) continue;
-    std::string reason;
-    if (f.probe(&reason)) {
-      best = &f;
-    } else {
-      reasons += (reasons.empty() ? "" : "; ") + f.name + ": " + reason;
-    }
+    if (name == "auto" || name == f.name) candidates.push_back(&f);
   }
-  if (best != nullptr) return best;
+  if (candidates.empty()) return Err(Errno::kNOENT);
+  std::ranges::stable_sort(candidates, std::greater(), &PlatformFactory::preference);
+  std::string reasons;
+  for (const PlatformFactory* f : candidates) {
+    std::string reason;
+    if (f->probe(&reason)) return f;
+    reasons += (reasons.empty() ? "" : "; ") + f->name + ": " + reason;
+  }
   if (why != nullptr) *why = reasons;
-  return Err(known ? Errno::kOPNOTSUPP : Errno::kNOENT);
+  return Err(Errno::kOPNOTSUPP);
 }
 
 }  // namespace uk

@@ -21,7 +21,8 @@ class Epoll::Item final : public ListNode<ReadyTag>, public Waiter, public FileO
 
   void set(const EpollEvent& e) {
     event = e;
-    event.events |= kAlways;  // until a one-shot has fired
+    if ((event.events & ~kControl) != 0)
+      event.events |= kAlways;  // a disabled one-shot stays silent
   }
   uint32_t wanted() const { return event.events & ~kControl; }
 

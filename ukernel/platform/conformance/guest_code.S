@@ -86,9 +86,8 @@ BLOB faults
     .balign 16
 END faults
 
-// Fills the vector registers (xmm, ymm's upper half if rsi, zmm if rdx) from rdi's low byte on, calls, stores them
-// at r8
-// (64 bytes apart), calls again, and so on.
+// Fills the vector registers (xmm, ymm's upper half if rsi, zmm if rdx) from rdi's low byte on,
+// calls, stores them at r8 (64 bytes apart), calls again, and so on.
 BLOB fpu
     vpxor %xmm0, %xmm0, %xmm0
     movq %rdi, %xmm1
@@ -125,7 +124,8 @@ BLOB increment
     jmp 1b
 END increment
 
-// Other ways in, 32 bytes each: int 0x80, sysenter, vsyscall time, 32-bit code doing syscall, 32-bit int 0x80.
+// Other ways in, 32 bytes each: int 0x80, sysenter, vsyscall time, 32-bit code doing syscall,
+// 32-bit int 0x80.
 BLOB entries
     mov $20, %eax
     int $0x80

@@ -26,9 +26,9 @@ class Hostile : public testing::TestWithParam<const char*> {
     return *sys::read_file(("/proc/" + std::to_string(pid) + "/maps").c_str());
   }
   // Runs until a trap, at most for a while.
-  Trap bounded_run(Park& park, GuestContext& c) {
+  Trap bounded_run(Park& park, GuestContext& c, uint64_t limit_ns) {
     Timer limit(world_.reactor().timers(), [&] { c.kick(); });
-    limit.arm({world_.reactor().now_ns() + 5'000'000});
+    limit.arm({world_.reactor().now_ns() + limit_ns});
     return c.run(park);
   }
 };
@@ -99,7 +99,7 @@ TEST_P(Hostile, OtherEntriesTrapToo) {
     auto c = g.context(park);
     auto at = [&](int i, uint64_t rdi = 0) {
       EXPECT_TRUE(c->set_regs(park, g.start_regs(rdi, kCode + static_cast<uint64_t>(i) * 32)));
-      return bounded_run(park, *c);
+      return bounded_run(park, *c, 10 * kNsPerSec);
     };
     // int 0x80: the 32-bit call 20 is getpid.
     Trap t = at(0);
@@ -194,7 +194,7 @@ TEST_P(Hostile, JumpsIntoEveryByteOfTheStub) {
         g->data.at(56) = kCode;
         ASSERT_TRUE(c->set_regs(park, r));
         for (int traps = 0; traps < 3; ++traps) {
-          Trap t = bounded_run(park, *c);
+          Trap t = bounded_run(park, *c, kNsPerSec / 200);
           if (t.kind == Trap::Kind::kGone) {
             ++gone;
             fresh();

@@ -2,6 +2,7 @@
 // that die.
 #include <signal.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -144,6 +145,39 @@ TEST_P(Threads, HundredsOfSpacesOverTime) {
       auto c = g.context(park);
       ASSERT_EQ(c->run(park).kind, Trap::Kind::kSyscall) << i;
     }
+  });
+}
+
+// A space may get the process of an earlier one: of that guest's memory and threads nothing may be
+// left.
+TEST_P(Threads, UsedStubsAreClean) {
+  world_.run([&](Park& park) {
+    Memory secret(1);
+    secret.at(0) = 0x5ec2e7;
+    std::vector<int> pids;
+    for (int i = 0; i < 40; ++i) {
+      {
+        Guest g(world_, park, blob::touch);
+        for (int t = 0; t < 3; ++t) {
+          g.space->map(0x800000, kPage, Prot::kRead | Prot::kWrite, secret.fd(), 0, true);
+          auto c = g.context(park, 0x800000), d = g.context(park, 0x800000);
+          ASSERT_EQ(c->run(park).kind, Trap::Kind::kSyscall);
+          if (t == 1) c->set_single_step(true);
+          ASSERT_EQ(d->run(park).kind, Trap::Kind::kSyscall);
+        }
+        pids.push_back(g.space->host_pid());
+      }
+      const uint64_t frozen = secret.at(0);
+      Guest h(world_, park, blob::touch);
+      auto c = h.context(park, 0x800000);
+      Trap t = c->run(park);
+      ASSERT_EQ(t.kind, Trap::Kind::kPageFault);
+      EXPECT_EQ(t.addr, 0x800000u);
+      EXPECT_EQ(secret.at(0), frozen);
+      pids.push_back(h.space->host_pid());
+    }
+    std::ranges::sort(pids);
+    EXPECT_LT(std::ranges::unique(pids).begin() - pids.begin(), 40) << "stubs are not used again";
   });
 }
 

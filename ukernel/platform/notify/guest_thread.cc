@@ -121,4 +121,22 @@ uint64_t GuestThread::set_regs(const arch::UserRegs& regs, bool clear) {
   return answer;
 }
 
+bool GuestThread::scrub() {
+  const uint64_t uc = thread_.call().args[2];
+  const std::byte* area = fp_area();
+  if (area == nullptr) return false;
+  arch::SigFrameLayout l = {.frame = uc - kReturnAddressBytes, .uc = uc, .info = uc + kInfoOffset};
+  l.fp = stack_address_ + static_cast<uint64_t>(area - stack_.bytes().data());
+  l.end = l.fp + arch::xsave_bytes() + 4;
+  if (l.fp < l.frame + arch::kSigFrameBytes) return false;
+  stack_.clear();
+  const std::byte info[arch::kSiginfoBytes] = {};
+  arch::SigFrameContent c = {
+      .regs = {}, .fp = {}, .siginfo = info, .altstack = signal_stack(stack_address_)};
+  std::vector<std::byte> image(l.bytes());
+  arch::build_sigframe(image, l, c);
+  std::memcpy(at(l.frame), image.data(), image.size());
+  return true;
+}
+
 }  // namespace uk::notify

@@ -18,7 +18,9 @@ class GuestThread {
   // `stack_address`: where the stub maps `stack`.
   GuestThread(NotifyPlatform& platform, int tgid, int tid, const stub::Stack& stack,
               uint64_t stack_address)
-      : thread_(platform, tgid, tid), stack_(stack), stack_address_(stack_address) {}
+      : thread_(platform, tgid, tid, Thread::Kind::kGuest),
+        stack_(stack),
+        stack_address_(stack_address) {}
 
   Thread& thread() { return thread_; }
 
@@ -39,6 +41,9 @@ class GuestThread {
   // Returns the answer that puts them in force. `clear`: the thread has a new owner.
   uint64_t set_regs(const arch::UserRegs& regs, bool clear);
   void set_fp(const arch::FpState& fp);  // empty: initial
+  // Clears the whole signal stack but for an empty frame where the handler expects its own. False:
+  // there is no room for one, as only a forged frame leaves it.
+  bool scrub();
 
  private:
   // Offsets in a ucontext (struct sigcontext_64 begins at 40).

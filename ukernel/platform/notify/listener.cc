@@ -83,6 +83,10 @@ bool Listener::receive_one() {
   return true;
 }
 
+bool Listener::valid(uint64_t id) const {
+  return sys::ioctl(fd_, SECCOMP_IOCTL_NOTIF_ID_VALID, &id).has_value();
+}
+
 Result<> Listener::answer(uint64_t id, uint64_t value) {
   seccomp_notif_resp r = {};
   r.id = id;

@@ -35,6 +35,8 @@ class Listener final : public hostio::Completion {
   // Lets the call return `value`. Error: kNOENT: the call was interrupted; it will be notified
   // anew, or a signal handler is running.
   Result<> answer(uint64_t id, uint64_t value);
+  // The notification has neither been answered nor abandoned.
+  bool valid(uint64_t id) const;
   // Receives whatever is there, `active` or not. After kNOENT, when the call's successor may be
   // there already.
   void sweep();

@@ -1,12 +1,15 @@
 #include "ukernel/platform/notify/notify_platform.h"
 
+#include <linux/filter.h>
 #include <poll.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "base/check.h"
 #include "hostio/sys/event.h"
 #include "hostio/sys/process.h"
+#include "ukernel/platform/stub/probe.h"
 
 namespace uk::notify {
 namespace {
@@ -59,29 +62,56 @@ Result<> NotifyPlatform::await_zygote() {
 }
 
 NotifyPlatform::~NotifyPlatform() {
+  pool_.clear();
   if (zygote_ != nullptr) kill_stub(zygote_->pid);
   zygote_mm_.reset();
   while (!killed_.empty()) reap_stub(*killed_.begin());
 }
 
-Result<std::unique_ptr<GuestSpace>> NotifyPlatform::new_space(Park& park) {
+Result<std::unique_ptr<NotifyStub>> NotifyPlatform::new_stub(Park& park) {
   if (!zygote_ready_) {
     TRY(zygote_mm_->start(park));
     zygote_ready_ = true;
   }
   stub::Command clone;
   stub::Slot slot = TRY(zygote_->prepare_stub(0, &clone));
-  slot.page().seq = zygote_->slot.page().seq + 1;  // not what the clone's registers hold
   const uint64_t pid = TRY(zygote_mm_->command(park, zygote_->slot.page(), clone));
-  auto space = std::make_unique<NotifySpace>(*this, std::move(slot), static_cast<int>(pid));
-  TRY(space->start(park));
+  auto stub = std::make_unique<NotifyStub>(*this, std::move(slot), static_cast<int>(pid));
+  TRY(stub->mm.start(park));
+  return stub;
+}
+
+std::unique_ptr<NotifyStub> NotifyPlatform::take_pooled() {
+  for (size_t i = pool_.size(); i-- > 0;) {
+    if (!pool_[i]->alive() || !pool_[i]->ready()) continue;
+    std::unique_ptr<NotifyStub> stub = std::move(pool_[i]);
+    pool_.erase(pool_.begin() + static_cast<std::ptrdiff_t>(i));
+    if (stub->scrub()) return stub;
+  }
+  return nullptr;
+}
+
+Result<std::unique_ptr<GuestSpace>> NotifyPlatform::new_space(Park& park) {
+  std::erase_if(pool_, [](const auto& stub) { return !stub->alive(); });
+  std::unique_ptr<NotifyStub> stub = take_pooled();
+  const bool used = stub != nullptr;
+  if (!used) stub = TRY(new_stub(park));
+  auto space = std::make_unique<NotifySpace>(*this, std::move(stub));
+  if (used)
+    space->unmap_all();  // takes effect with the new guest's first changes, before anything runs
   return std::unique_ptr<GuestSpace>(std::move(space));
+}
+
+void NotifyPlatform::retire(std::unique_ptr<NotifyStub> stub) {
+  const bool keep =
+      pool_.size() < stub::kMaxRecycledStubs && stub->idle.size() == stub->stacks.size() &&
+      stub->idle.size() <= stub::kMaxRecycledThreads && stub->alive() && stub->quiet();
+  if (keep) pool_.push_back(std::move(stub));
 }
 
 void NotifyPlatform::enroll(Thread& t) {
   auto [it, added] = threads_.emplace(t.tid(), &t);
   CHECK(added);
-  count_active(+1);
   if (early_.empty()) listener_->sweep();  // it may have called already, unannounced
   auto early = early_.find(t.tid());
   if (early == early_.end()) return;
@@ -153,12 +183,21 @@ void register_notify(PlatformRegistry& registry) {
   f.name = "notify";
   f.preference = 20;
   f.probe = [](std::string* why_not) -> Result<> {
-    uint32_t action = SECCOMP_RET_USER_NOTIF;
-    if (auto r = sys::seccomp(SECCOMP_GET_ACTION_AVAIL, 0, &action); !r) {
-      if (why_not != nullptr) *why_not = "the host has no seccomp user notification (Linux 5.0)";
-      return Err(Errno::kOPNOTSUPP);
+    // One listener is all a process may have among its filters: it must be ours.
+    Result<> r = stub::try_in_child([](int) -> Result<> { return {}; },
+                                    []() -> Result<> {
+                                      sock_filter code[] = {
+                                          BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+                                      sock_fprog prog = {.len = 1, .filter = code};
+                                      TRY(sys::prctl(PR_SET_NO_NEW_PRIVS, 1));
+                                      TRY(sys::seccomp(SECCOMP_SET_MODE_FILTER,
+                                                       SECCOMP_FILTER_FLAG_NEW_LISTENER, &prog));
+                                      return {};
+                                    });
+    if (!r && why_not != nullptr) {
+      *why_not = "the host forbids seccomp user notification: " + std::string(errno_text(r.error()));
     }
-    return {};
+    return r;
   };
   f.create = &NotifyPlatform::create;
   registry.add(std::move(f));

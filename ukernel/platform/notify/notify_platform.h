@@ -31,7 +31,7 @@ void register_notify(PlatformRegistry& registry);
 class NotifyMmThread final : public stub::MmThread {
  public:
   NotifyMmThread(NotifyPlatform& platform, int pid, stub::CommandPage& page)
-      : thread_(platform, pid, pid), page_(page) {}
+      : thread_(platform, pid, pid, Thread::Kind::kMm), page_(page) {}
   Result<stub::BatchResult> run_batch(Park& park) override;
   // Awaits the first "batch done" of a new stub.
   Result<> start(Park& park);
@@ -44,30 +44,47 @@ class NotifyMmThread final : public stub::MmThread {
   stub::CommandPage& page_;
 };
 
+// A host process with its threads: what a space runs in, and what is kept for the next one.
+struct NotifyStub {
+  NotifyStub(NotifyPlatform& platform, stub::Slot slot, int pid);
+  ~NotifyStub();
+  bool alive() { return mm.thread().waits(); }
+  // No thread executes guest code, nor will.
+  bool quiet();
+  // Quiet, and every thread is ready for a new owner.
+  bool ready();
+  // For a new owner: no trace of the last one's stays on the signal stacks. False: a frame is not
+  // as it must be.
+  bool scrub();
+
+  NotifyPlatform& platform;
+  stub::Slot slot;
+  int pid;
+  NotifyMmThread mm;
+  std::vector<std::unique_ptr<stub::Stack>> stacks;  // by place in the stub; outlive the threads
+  std::vector<std::unique_ptr<GuestThread>> idle;    // threads without a context
+};
+
 class NotifySpace final : public stub::StubSpace {
  public:
-  NotifySpace(NotifyPlatform& platform, stub::Slot slot, int pid);
+  NotifySpace(NotifyPlatform& platform, std::unique_ptr<NotifyStub> stub);
   ~NotifySpace() override;
 
   Result<std::unique_ptr<GuestContext>> new_context(Park& park, const arch::UserRegs& regs,
                                                     const arch::FpState& fp) override;
-  int host_pid() const override { return pid_; }
+  int host_pid() const override { return stub_->pid; }
 
-  Result<> start(Park& park) { return mm_.start(park); }
   void take_back(std::unique_ptr<GuestThread> guest);
   // The guest tampered with what only the stub's handler should do: it dies. Always an error.
   Result<> expel();
 
  private:
-  stub::MmThread& mm() override { return mm_; }
   Result<std::unique_ptr<GuestThread>> take_thread(Park& park);
   Result<std::unique_ptr<GuestThread>> new_thread(Park& park);
 
   NotifyPlatform& platform_;
-  int pid_;
-  NotifyMmThread mm_;
-  std::vector<std::unique_ptr<stub::Stack>> stacks_;  // by place in the stub; outlive the threads
-  std::vector<std::unique_ptr<GuestThread>> idle_;
+  std::unique_ptr<NotifyStub> stub_;
+  bool expelled_ = false;
   uint32_t contexts_ = 0;
 };
 
@@ -84,6 +101,8 @@ class NotifyPlatform final : public Platform, public EventSource {
   bool pending() const override { return true; }
   void wake_signals(sigset_t& set) const override { sigaddset(&set, SIGCHLD); }
 
+  // A stub whose space is gone: kept for another, or killed.
+  void retire(std::unique_ptr<NotifyStub> stub);
   Reactor& reactor() { return reactor_; }
   Listener& listener() { return *listener_; }
   stub::StackPages& stacks() { return stacks_; }
@@ -95,15 +114,26 @@ class NotifyPlatform final : public Platform, public EventSource {
   bool fsgsbase() const { return fsgsbase_; }
   void enroll(Thread& t);
   void dismiss(Thread& t);
-  void count_active(int change) { active_ += change; }
+  void count_running(int change, bool guest) {
+    active_ += change;
+    if (guest) running_guests_ += change;
+  }
+  stub::Placement& placement() { return placement_; }
+  // Before a thread is resumed.
+  void place(int tid, stub::Placement::Seat& seat, bool guest) {
+    placement_.before_resume(tid, seat, guest ? running_guests_ : 0);
+  }
   void kill_stub(int pid);
   // Blocks the host thread until the killed stub is dead.
   void reap_stub(int pid);
 
  private:
-  NotifyPlatform(Reactor& reactor, Log& log) : reactor_(reactor), log_(log) {}
+  NotifyPlatform(Reactor& reactor, Log& log)
+      : reactor_(reactor), log_(log), placement_(reactor.clock()) {}
   Result<> start_zygote();
   Result<> await_zygote();
+  Result<std::unique_ptr<NotifyStub>> new_stub(Park& park);
+  std::unique_ptr<NotifyStub> take_pooled();
   void on_notification(const seccomp_notif& n);
   void on_death(int pid);
 
@@ -112,7 +142,9 @@ class NotifyPlatform final : public Platform, public EventSource {
   stub::StackPages stacks_;
   std::unique_ptr<stub::Zygote> zygote_;
   sys::Fd listener_fd_;
-  int active_ = 0;  // threads that may notify
+  stub::Placement placement_;
+  int active_ = 0;          // threads that may notify
+  int running_guests_ = 0;  // of these, guest threads
   std::unique_ptr<Listener> listener_;
   uint64_t report_ip_ = 0;
   bool fsgsbase_ = false;
@@ -123,6 +155,7 @@ class NotifyPlatform final : public Platform, public EventSource {
   std::unordered_set<int> killed_;  // stubs, until reaped
   std::unique_ptr<NotifyMmThread> zygote_mm_;
   bool zygote_ready_ = false;
+  std::vector<std::unique_ptr<NotifyStub>> pool_;
 };
 
 }  // namespace uk::notify

@@ -35,38 +35,62 @@ Result<stub::BatchResult> NotifyMmThread::run_batch(Park& park) {
                            .value = thread_.call().args[0]};
 }
 
+// --- stub ---
+
+NotifyStub::NotifyStub(NotifyPlatform& p, stub::Slot s, int process)
+    : platform(p), slot(std::move(s)), pid(process), mm(p, process, slot.page()) {}
+
+NotifyStub::~NotifyStub() {
+  if (mm.thread().dead()) return;
+  // Threads that stand in a notification die there. One that runs could go on for a moment, in
+  // memory that is about to have a new owner.
+  const bool runs = !quiet();
+  platform.kill_stub(pid);
+  if (runs) platform.reap_stub(pid);
+}
+
+bool NotifyStub::quiet() {
+  return !mm.thread().running() &&
+         std::ranges::all_of(idle, [](const auto& g) { return g->thread().parked(); });
+}
+
+bool NotifyStub::ready() {
+  return std::ranges::all_of(idle, [](const auto& g) {
+    return g->thread().state() == Thread::State::kReport && !g->thread().interrupt_pending() &&
+           g->frame_ok();
+  });
+}
+
+bool NotifyStub::scrub() {
+  return std::ranges::all_of(idle, [](const auto& g) { return g->scrub(); });
+}
+
 // --- space ---
 
-NotifySpace::NotifySpace(NotifyPlatform& platform, stub::Slot slot, int pid)
-    : StubSpace(std::move(slot), platform.user_limit()),
+NotifySpace::NotifySpace(NotifyPlatform& platform, std::unique_ptr<NotifyStub> stub)
+    : StubSpace(stub->slot.page(), stub->mm, platform.user_limit()),
       platform_(platform),
-      pid_(pid),
-      mm_(platform, pid, page()) {}
+      stub_(std::move(stub)) {}
 
 NotifySpace::~NotifySpace() {
   CHECK(contexts_ == 0);
-  if (mm_.thread().dead()) return;
-  // Threads that stand in a notification die there. One that runs could go on for a moment, in
-  // memory that is about to have a new owner.
-  const bool runs = mm_.thread().running() ||
-                    std::ranges::any_of(idle_, [](const auto& g) { return g->thread().running(); });
-  platform_.kill_stub(pid_);
-  if (runs) platform_.reap_stub(pid_);
+  if (!broken() && !expelled_) platform_.retire(std::move(stub_));
 }
 
 Result<> NotifySpace::expel() {
-  platform_.kill_stub(pid_);
+  expelled_ = true;
+  platform_.kill_stub(stub_->pid);
   return Err(Errno::kSRCH);
 }
 
 Result<std::unique_ptr<GuestThread>> NotifySpace::new_thread(Park& park) {
-  const size_t place = stacks_.size();
+  const size_t place = stub_->stacks.size();
   if (place == stub::kMaxThreads) return Err(Errno::kAGAIN);
   auto stack = std::make_unique<stub::Stack>(platform_.stacks(), TRY(platform_.stacks().take()));
   const uint64_t address = platform_.user_limit() + stub::kStacksOffset + place * stub::kStackBytes;
   const uint64_t uc = GuestThread::prepare(*stack, address);
 
-  MutexLock hold(park, mm_.lock());
+  MutexLock hold(park, mm().lock());
   stub::CommandPage& p = page();
   p.commands[0] = {
       .nr = SYS_mmap,
@@ -78,20 +102,20 @@ Result<std::unique_ptr<GuestThread>> NotifySpace::new_thread(Park& park) {
                0, 0, 0, uc},
       .child = platform_.zygote().address(stub::uk_stub_thread_notify)};
   p.count = 2;
-  stub::BatchResult r = TRY(mm_.run_batch(park));
+  stub::BatchResult r = TRY(mm().run_batch(park));
   if (r.left != 0) return Err(static_cast<Errno>(-static_cast<int64_t>(r.value)));
-  stacks_.push_back(std::move(stack));
-  return std::make_unique<GuestThread>(platform_, pid_, static_cast<int>(r.value), *stacks_.back(),
-                                       address);
+  stub_->stacks.push_back(std::move(stack));
+  return std::make_unique<GuestThread>(platform_, stub_->pid, static_cast<int>(r.value),
+                                       *stub_->stacks.back(), address);
 }
 
 Result<std::unique_ptr<GuestThread>> NotifySpace::take_thread(Park& park) {
   std::unique_ptr<GuestThread> g;
-  if (idle_.empty()) {
+  if (stub_->idle.empty()) {
     g = TRY(new_thread(park));
   } else {
-    g = std::move(idle_.back());
-    idle_.pop_back();
+    g = std::move(stub_->idle.back());
+    stub_->idle.pop_back();
   }
   if (!g->thread().wait(park)) return Err(Errno::kSRCH);
   if (g->thread().state() != Thread::State::kReport || !g->frame_ok()) TRY(expel());
@@ -110,7 +134,7 @@ void NotifySpace::take_back(std::unique_ptr<GuestThread> guest) {
   --contexts_;
   if (guest->thread().dead()) return;
   guest->thread().abandon();
-  idle_.push_back(std::move(guest));
+  stub_->idle.push_back(std::move(guest));
 }
 
 }  // namespace uk::notify

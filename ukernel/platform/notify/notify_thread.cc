@@ -31,11 +31,14 @@ bool blocks_kicks(int tgid, int tid) {
 
 }  // namespace
 
-Thread::Thread(NotifyPlatform& platform, int tgid, int tid)
+Thread::Thread(NotifyPlatform& platform, int tgid, int tid, Kind kind)
     : platform_(platform),
       tgid_(tgid),
       tid_(tid),
+      kind_(kind),
+      seat_(platform.placement().inherited()),
       watchdog_(platform.reactor().timers(), [this] { check_on_kick(); }) {
+  set_state(State::kRunning);
   platform_.enroll(*this);
 }
 
@@ -46,7 +49,8 @@ Thread::~Thread() {
 }
 
 void Thread::set_state(State s) {
-  platform_.count_active((s == State::kRunning) - (state_ == State::kRunning));
+  platform_.count_running((s == State::kRunning) - (state_ == State::kRunning),
+                          kind_ == Kind::kGuest);
   state_ = s;
 }
 
@@ -54,6 +58,10 @@ void Thread::on_notification(const seccomp_notif& n, bool is_report) {
   if (dead()) return;
   id_ = n.id;
   call_ = n.data;
+  // An abandoned call that comes again (stopped and continued by the host's user) will be left like
+  // the first.
+  if (left_call_ && !is_report) return;
+  left_call_ = false;
   set_state(is_report ? State::kReport : State::kCall);
   if (is_report && call_.args[0] == kKickSignal) {
     interrupt_pending_ = false;
@@ -68,10 +76,14 @@ void Thread::on_death() {
   if (waiter_ != nullptr) waiter_->wake();
 }
 
+bool Thread::waits() const { return !dead() && !running() && platform_.listener().valid(id_); }
+
 Result<> Thread::answer(uint64_t value, bool* lost) {
   *lost = false;
   if (dead()) return Err(Errno::kSRCH);
   CHECK(!running());
+  left_call_ = false;
+  platform_.place(tid_, seat_, kind_ == Kind::kGuest);
   set_state(State::kRunning);
   if (platform_.listener().answer(id_, value)) return {};
   *lost = true;
@@ -99,6 +111,7 @@ void Thread::interrupt() {
 
 void Thread::abandon() {
   if (dead() || state_ == State::kReport) return;
+  left_call_ = state_ == State::kCall;
   interrupt();
   set_state(State::kRunning);
 }

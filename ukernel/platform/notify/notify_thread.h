@@ -16,6 +16,7 @@
 #include <cstdint>
 
 #include "base/result.h"
+#include "ukernel/platform/stub/placement.h"
 #include "ukernel/platform/stub/stack_pages.h"
 #include "ukernel/sched/fiber.h"
 #include "ukernel/sched/timer.h"
@@ -30,8 +31,10 @@ class Thread {
  public:
   enum class State { kRunning, kCall, kReport, kDead };
 
+  // kMm: an mm thread, which runs for moments only, by our order.
+  enum class Kind { kGuest, kMm };
   // tgid: the stub's process. Counts as running.
-  Thread(NotifyPlatform& platform, int tgid, int tid);
+  Thread(NotifyPlatform& platform, int tgid, int tid, Kind kind);
   ~Thread();
   Thread(const Thread&) = delete;
   Thread& operator=(const Thread&) = delete;
@@ -45,6 +48,8 @@ class Thread {
   // Of the last notification.
   const seccomp_data& call() const { return call_; }
 
+  // True if it stands in a notification that the host still knows: nobody killed it meanwhile.
+  bool waits() const;
   // Answers the notification; the thread runs. Error: kSRCH when dead. An answer that the host says
   // came too late leaves the thread "running" as well, towards its next notification: `*lost` is
   // set.
@@ -56,6 +61,9 @@ class Thread {
   void interrupt();
   // Towards a report without waiting for it: its owner leaves.
   void abandon();
+  // It executes none of the guest's code, nor will it before its report: it stands in one, or is on
+  // its way from a call.
+  bool parked() const { return state_ == State::kReport || (running() && left_call_); }
   // A kick signal was sent and its report has not come.
   bool interrupt_pending() const { return interrupt_pending_; }
   // kCall: abandons the call by a signal and waits for the report. Error: kSRCH.
@@ -70,10 +78,13 @@ class Thread {
 
   NotifyPlatform& platform_;
   int tgid_, tid_;
-  State state_ = State::kRunning;
+  Kind kind_;
+  State state_ = State::kCall;
+  stub::Placement::Seat seat_;
   uint64_t id_ = 0;
   seccomp_data call_ = {};
   bool interrupt_pending_ = false;
+  bool left_call_ = false;  // abandoned in a call
   Timer watchdog_;
   int blocked_seen_ = 0;
   Fiber* waiter_ = nullptr;

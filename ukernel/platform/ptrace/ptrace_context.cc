@@ -18,6 +18,8 @@ namespace {
 
 constexpr size_t kLongestInstruction = 15;
 
+Trap gone() { return stub::simple_trap(Trap::Kind::kGone); }
+
 }  // namespace
 
 PtraceContext::PtraceContext(PtraceSpace& space, std::unique_ptr<Tracee> thread,
@@ -42,7 +44,7 @@ Trap PtraceContext::run(Park& park) {
     return stub::stepped_over_syscall();
   }
   in_syscall_ = false;
-  if (lost() || !store_regs()) return gone();
+  if (thread_->dead() || !store_regs()) return gone();
   regs_valid_ = false;
   for (;;) {
     if (!thread_->resume(single_step_ ? PTRACE_SYSEMU_SINGLESTEP : PTRACE_SYSEMU)) return gone();
@@ -52,7 +54,7 @@ Trap PtraceContext::run(Park& park) {
     if (!meant) return gone();
     if (*meant) {
       kicked_ = false;
-      return t.kind == Trap::Kind::kGone ? gone() : t;
+      return t;
     }
   }
 }
@@ -137,7 +139,7 @@ void PtraceContext::set_syscall_result(uint64_t rax) {
 
 Result<> PtraceContext::load_regs() {
   if (regs_valid_) return {};
-  if (lost()) return Err(Errno::kSRCH);
+  if (thread_->dead()) return Err(Errno::kSRCH);
   TRY(thread_->call(PTRACE_GETREGS, 0, &regs_));
   if (!in_syscall_) regs_.orig_rax = ~0ull;
   regs_valid_ = true;
@@ -174,7 +176,7 @@ Result<arch::UserRegs> PtraceContext::get_regs(Park&) {
 }
 
 Result<> PtraceContext::set_regs(Park&, const arch::UserRegs& regs) {
-  if (lost()) return Err(Errno::kSRCH);
+  if (thread_->dead()) return Err(Errno::kSRCH);
   regs_ = stub::safe_regs(regs);
   regs_valid_ = regs_dirty_ = true;
   result_set_ = false;
@@ -182,7 +184,7 @@ Result<> PtraceContext::set_regs(Park&, const arch::UserRegs& regs) {
 }
 
 Result<arch::FpState> PtraceContext::get_fp(Park&) {
-  if (lost()) return Err(Errno::kSRCH);
+  if (thread_->dead()) return Err(Errno::kSRCH);
   arch::FpState fp(16384);  // the host may have features we mask
   struct iovec iov = {fp.data(), fp.size()};
   TRY(thread_->call(PTRACE_GETREGSET, NT_X86_XSTATE, &iov));
@@ -193,7 +195,7 @@ Result<arch::FpState> PtraceContext::get_fp(Park&) {
 }
 
 Result<> PtraceContext::set_fp(Park&, const arch::FpState& fp) {
-  if (lost()) return Err(Errno::kSRCH);
+  if (thread_->dead()) return Err(Errno::kSRCH);
   return space_.store_fp(*thread_, fp);
 }
 

@@ -6,9 +6,12 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include <algorithm>
+
 #include "base/check.h"
 #include "hostio/sys/process.h"
 #include "ukernel/platform/ptrace/ptrace_context.h"
+#include "ukernel/platform/stub/probe.h"
 
 namespace uk::ptrace {
 namespace {
@@ -17,21 +20,6 @@ namespace {
 struct MmRegs : arch::UserRegs {
   uint32_t left() const { return static_cast<uint32_t>(r13); }
 };
-
-void nothing(int) {}
-
-// SIGCHLD must have a handler, or the host discards it and it interrupts no sleep.
-Result<> catch_sigchld() {
-  struct sigaction sa = {};
-  sa.sa_handler = nothing;
-  sa.sa_flags = SA_RESTART;
-  TRY(sys::sigaction(SIGCHLD, sa));
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGCHLD);
-  TRY(sys::sigprocmask(SIG_BLOCK, set));
-  return {};
-}
 
 }  // namespace
 
@@ -56,35 +44,55 @@ Result<stub::BatchResult> PtraceMmThread::run_batch(Park& park) {
   return stub::BatchResult{.left = regs.left(), .value = regs.rax};
 }
 
+// --- stub ---
+
+PtraceStub::PtraceStub(PtracePlatform& p, stub::Slot s, int pid)
+    : platform(p), slot(std::move(s)), mm(p.tracer(), pid) {}
+
+PtraceStub::~PtraceStub() {
+  if (mm.thread().dead()) return;
+  // A thread that runs could go on for a moment, in memory that is about to have a new owner.
+  const bool runs = std::ranges::any_of(idle, [](const auto& t) { return t->running(); });
+  platform.tracer().kill_stub(mm.thread().tid());
+  if (runs) platform.tracer().drain();
+}
+
+bool PtraceStub::reusable() {
+  if (mm.thread().dead() || mm.thread().running() || idle.size() > stub::kMaxRecycledThreads)
+    return false;
+  if (std::ranges::any_of(idle, [](const auto& t) { return t->running() || t->dead(); }))
+    return false;
+  siginfo_t info;
+  return mm.thread()
+      .call(PTRACE_GETSIGINFO, 0, &info)
+      .has_value();  // somebody may have killed it unnoticed
+}
+
 // --- space ---
 
-PtraceSpace::PtraceSpace(PtracePlatform& platform, stub::Slot slot, int pid)
-    : StubSpace(std::move(slot), platform.user_limit()),
+PtraceSpace::PtraceSpace(PtracePlatform& platform, std::unique_ptr<PtraceStub> stub)
+    : StubSpace(stub->slot.page(), stub->mm, platform.user_limit()),
       platform_(platform),
-      mm_(platform.tracer(), pid) {}
+      stub_(std::move(stub)) {}
 
 PtraceSpace::~PtraceSpace() {
   CHECK(contexts_ == 0);
-  if (!gone()) platform_.tracer().kill_stub(host_pid());
-}
-
-Result<> PtraceSpace::start(Park& park) {
-  if (!mm_.thread().wait(park)) return Err(Errno::kAGAIN);  // the stop every new tracee begins with
-  return mm_.run_to_stop(park);
+  if (!broken()) platform_.retire(std::move(stub_));
 }
 
 Result<std::unique_ptr<Tracee>> PtraceSpace::take_thread(Park& park) {
-  while (!idle_.empty()) {
-    std::unique_ptr<Tracee> t = std::move(idle_.back());
-    idle_.pop_back();
+  while (!stub_->idle.empty()) {
+    std::unique_ptr<Tracee> t = std::move(stub_->idle.back());
+    stub_->idle.pop_back();
     if (t->wait(park)) return t;
   }
   stub::Command clone = {.nr = SYS_clone,
                          .args = {CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
                                   CLONE_SYSVSEM | CLONE_PTRACE},
                          .child = platform_.zygote().address(stub::uk_stub_thread_ptrace)};
-  const uint64_t tid = TRY(mm_.command(park, page(), clone));
-  auto t = std::make_unique<Tracee>(platform_.tracer(), static_cast<int>(tid));
+  const uint64_t tid = TRY(mm().command(park, page(), clone));
+  auto t =
+      std::make_unique<Tracee>(platform_.tracer(), static_cast<int>(tid), Tracee::Kind::kGuest);
   if (!t->wait(park)) return Err(Errno::kSRCH);
   return t;
 }
@@ -102,7 +110,7 @@ void PtraceSpace::take_back(std::unique_ptr<Tracee> thread) {
   --contexts_;
   if (thread->dead()) return;
   thread->interrupt();
-  idle_.push_back(std::move(thread));
+  stub_->idle.push_back(std::move(thread));
 }
 
 Result<> PtraceSpace::store_fp(Tracee& thread, const arch::FpState& fp) {
@@ -115,8 +123,7 @@ Result<> PtraceSpace::store_fp(Tracee& thread, const arch::FpState& fp) {
 // --- platform ---
 
 Result<std::unique_ptr<Platform>> PtracePlatform::create(Reactor& reactor, Log& log) {
-  TRY(catch_sigchld());
-  std::unique_ptr<PtracePlatform> p(new PtracePlatform(log));
+  std::unique_ptr<PtracePlatform> p(new PtracePlatform(reactor, log));
   TRY(p->start_zygote());
   reactor.add_source(p->tracer_);
   return p;
@@ -155,18 +162,38 @@ Result<> PtracePlatform::start_zygote() {
 }
 
 PtracePlatform::~PtracePlatform() {
+  pool_.clear();
   if (zygote_ != nullptr) tracer_.kill_stub(zygote_->pid);
   zygote_mm_.reset();
   tracer_.drain();
 }
 
-Result<std::unique_ptr<GuestSpace>> PtracePlatform::new_space(Park& park) {
+Result<std::unique_ptr<PtraceStub>> PtracePlatform::new_stub(Park& park) {
   stub::Command clone;
   stub::Slot slot = TRY(zygote_->prepare_stub(CLONE_PTRACE, &clone));
   const uint64_t pid = TRY(zygote_mm_->command(park, zygote_->slot.page(), clone));
-  auto space = std::make_unique<PtraceSpace>(*this, std::move(slot), static_cast<int>(pid));
-  TRY(space->start(park));
-  return std::unique_ptr<GuestSpace>(std::move(space));
+  auto stub = std::make_unique<PtraceStub>(*this, std::move(slot), static_cast<int>(pid));
+  if (!stub->mm.thread().wait(park))
+    return Err(Errno::kAGAIN);  // the stop every new tracee begins with
+  TRY(stub->mm.run_to_stop(park));
+  return stub;
+}
+
+Result<std::unique_ptr<GuestSpace>> PtracePlatform::new_space(Park& park) {
+  while (!pool_.empty()) {
+    std::unique_ptr<PtraceStub> stub = std::move(pool_.back());
+    pool_.pop_back();
+    if (!stub->reusable()) continue;
+    auto space = std::make_unique<PtraceSpace>(*this, std::move(stub));
+    space->unmap_all();  // of its last guest; takes effect with the new one's first changes, before
+                         // anything runs
+    return std::unique_ptr<GuestSpace>(std::move(space));
+  }
+  return std::make_unique<PtraceSpace>(*this, TRY(new_stub(park)));
+}
+
+void PtracePlatform::retire(std::unique_ptr<PtraceStub> stub) {
+  if (pool_.size() < stub::kMaxRecycledStubs && stub->reusable()) pool_.push_back(std::move(stub));
 }
 
 // --- registration ---
@@ -175,7 +202,18 @@ void register_ptrace(PlatformRegistry& registry) {
   PlatformFactory f;
   f.name = "ptrace";
   f.preference = 10;
-  f.probe = [](std::string*) -> Result<> { return {}; };
+  f.probe = [](std::string* why_not) -> Result<> {
+    Result<> r = stub::try_in_child(
+        [](int pid) -> Result<> {
+          TRY(sys::ptrace(PTRACE_SEIZE, pid, 0, PTRACE_O_EXITKILL));
+          return {};
+        },
+        []() -> Result<> { return {}; });
+    if (!r && why_not != nullptr) {
+      *why_not = "the host forbids tracing a child: ptrace: " + std::string(errno_text(r.error()));
+    }
+    return r;
+  };
   f.create = &PtracePlatform::create;
   registry.add(std::move(f));
 }

@@ -26,7 +26,7 @@ class PtracePlatform;
 // An mm thread (a stub's or the zygote's): a stop by int3 means that it waits for a batch.
 class PtraceMmThread final : public stub::MmThread {
  public:
-  PtraceMmThread(Tracer& tracer, int tid) : thread_(tracer, tid) {}
+  PtraceMmThread(Tracer& tracer, int tid) : thread_(tracer, tid, Tracee::Kind::kMm) {}
   Result<stub::BatchResult> run_batch(Park& park) override;
   // Resumes until the next int3.
   Result<> run_to_stop(Park& park);
@@ -36,29 +36,36 @@ class PtraceMmThread final : public stub::MmThread {
   Tracee thread_;
 };
 
+// A host process with its threads: what a space runs in, and what is kept for the next one.
+struct PtraceStub {
+  PtraceStub(PtracePlatform& platform, stub::Slot slot, int pid);
+  ~PtraceStub();
+  bool reusable();
+
+  PtracePlatform& platform;
+  stub::Slot slot;
+  PtraceMmThread mm;
+  std::vector<std::unique_ptr<Tracee>> idle;  // threads without a context
+};
+
 class PtraceSpace final : public stub::StubSpace {
  public:
-  PtraceSpace(PtracePlatform& platform, stub::Slot slot, int pid);
+  PtraceSpace(PtracePlatform& platform, std::unique_ptr<PtraceStub> stub);
   ~PtraceSpace() override;
 
   Result<std::unique_ptr<GuestContext>> new_context(Park& park, const arch::UserRegs& regs,
                                                     const arch::FpState& fp) override;
-  int host_pid() const override { return mm_.thread().tid(); }
+  int host_pid() const override { return stub_->mm.thread().tid(); }
 
-  // Awaits the new stub's first stop in its loop.
-  Result<> start(Park& park);
-  bool gone() { return mm_.thread().dead(); }
   // A context is done with its thread, which may still run.
   void take_back(std::unique_ptr<Tracee> thread);
   Result<> store_fp(Tracee& thread, const arch::FpState& fp);
 
  private:
-  stub::MmThread& mm() override { return mm_; }
   Result<std::unique_ptr<Tracee>> take_thread(Park& park);
 
   PtracePlatform& platform_;
-  mutable PtraceMmThread mm_;
-  std::vector<std::unique_ptr<Tracee>> idle_;
+  std::unique_ptr<PtraceStub> stub_;
   uint32_t contexts_ = 0;
 };
 
@@ -70,17 +77,21 @@ class PtracePlatform final : public Platform {
   uint64_t user_limit() const override { return zygote_->area; }
   Result<std::unique_ptr<GuestSpace>> new_space(Park& park) override;
 
+  // A stub whose space is gone: kept for another, or killed.
+  void retire(std::unique_ptr<PtraceStub> stub);
   Tracer& tracer() { return tracer_; }
   const stub::Zygote& zygote() const { return *zygote_; }
 
  private:
-  explicit PtracePlatform(Log& log) : log_(log) {}
+  PtracePlatform(Reactor& reactor, Log& log) : log_(log), tracer_(reactor.clock()) {}
   Result<> start_zygote();
+  Result<std::unique_ptr<PtraceStub>> new_stub(Park& park);
 
   Log& log_;
   Tracer tracer_;
   std::unique_ptr<stub::Zygote> zygote_;
   std::unique_ptr<PtraceMmThread> zygote_mm_;
+  std::vector<std::unique_ptr<PtraceStub>> pool_;
 };
 
 }  // namespace uk::ptrace

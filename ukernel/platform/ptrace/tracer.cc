@@ -7,19 +7,32 @@
 
 namespace uk::ptrace {
 
-Tracee::Tracee(Tracer& tracer, int tid) : tracer_(tracer), tid_(tid) {
+Tracee::Tracee(Tracer& tracer, int tid, Kind kind)
+    : tracer_(tracer), tid_(tid), kind_(kind), seat_(tracer.placement().inherited()) {
+  set_state(State::kRunning);
   auto [it, added] = tracer_.tracees_.emplace(tid, this);
   CHECK(added);
   auto early = tracer_.early_.find(tid);
-  if (early == tracer_.early_.end()) return;
-  const int status = early->second;
-  tracer_.early_.erase(early);
-  tracer_.take(tid, status);
+  if (early != tracer_.early_.end()) {
+    const int status = early->second;
+    tracer_.early_.erase(early);
+    tracer_.take(tid, status);
+  } else {
+    tracer_.take_one(tid);  // its signal may have been swallowed by its creator's
+  }
 }
 
 Tracee::~Tracee() {
   CHECK(waiter_ == nullptr);
   if (state_ != State::kDead) tracer_.tracees_.erase(tid_);
+  set_state(State::kDead);
+}
+
+void Tracee::set_state(State s) {
+  const int change = (s == State::kRunning) - (state_ == State::kRunning);
+  tracer_.running_ += change;
+  if (kind_ == Kind::kGuest) tracer_.running_guests_ += change;
+  state_ = s;
 }
 
 int Tracee::stop_signal() const { return WSTOPSIG(status_); }
@@ -38,8 +51,11 @@ Result<> Tracee::call(long request, uint64_t addr, void* data) {
 Result<> Tracee::resume(long request) {
   if (dead()) return Err(Errno::kSRCH);
   CHECK(state_ == State::kStopped);
+  tracer_.placement_.before_resume(tid_, seat_,
+                                   kind_ == Kind::kGuest ? tracer_.running_guests_ : 0);
   TRY(call(request, 0, nullptr));
-  state_ = State::kRunning;
+  set_state(State::kRunning);
+  tracer_.last_ = tid_;
   return {};
 }
 
@@ -87,13 +103,28 @@ void Tracer::take(int tid, int status) {
   }
   Tracee& t = *it->second;
   t.status_ = status;
-  t.state_ = gone ? Tracee::State::kDead : Tracee::State::kStopped;
+  t.set_state(gone ? Tracee::State::kDead : Tracee::State::kStopped);
   if (gone) tracees_.erase(it);  // the host may give the number to another
   if (t.waiter_ != nullptr) t.waiter_->wake();
 }
 
+// The host looks for one thread in constant time, for any in time proportional to all.
+bool Tracer::take_one(int tid) {
+  int status;
+  auto r = sys::waitpid(tid, &status, __WALL | WNOHANG);
+  if (!r || *r == 0) return false;
+  take(tid, status);
+  return true;
+}
+
 bool Tracer::collect() {
   bool any = false;
+  // A single thread runs, mostly. The death of one that does not run may wait: using it will tell.
+  // The first stop of a new one may wait, too: making it a Tracee looks for it.
+  if (running_ == 1 && take_one(last_)) {
+    if (running_ == 0 && killed_.empty()) return true;
+    any = true;
+  }
   for (;;) {
     int status;
     auto tid = sys::waitpid(-1, &status, __WALL | WNOHANG);

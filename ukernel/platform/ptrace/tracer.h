@@ -15,6 +15,7 @@
 
 #include "base/ref.h"
 #include "base/result.h"
+#include "ukernel/platform/stub/placement.h"
 #include "ukernel/sched/fiber.h"
 #include "ukernel/sched/reactor.h"
 
@@ -24,7 +25,9 @@ class Tracer;
 
 class Tracee {
  public:
-  Tracee(Tracer& tracer, int tid);
+  // kMm: an mm thread, which runs for moments only, by our order.
+  enum class Kind { kGuest, kMm };
+  Tracee(Tracer& tracer, int tid, Kind kind);
   ~Tracee();
   Tracee(const Tracee&) = delete;
   Tracee& operator=(const Tracee&) = delete;
@@ -48,7 +51,7 @@ class Tracee {
   bool wait(Park& park);
 
   // For a thread whose first stop was awaited by other means.
-  void set_stopped() { state_ = State::kStopped; }
+  void set_stopped() { set_state(State::kStopped); }
 
   // Calls on the stopped thread. Error: kSRCH.
   Result<> call(long request, uint64_t addr, void* data);
@@ -56,10 +59,13 @@ class Tracee {
  private:
   friend class Tracer;
   enum class State { kRunning, kStopped, kDead };
+  void set_state(State s);
 
   Tracer& tracer_;
   int tid_;
-  State state_ = State::kRunning;
+  Kind kind_;
+  State state_ = State::kStopped;
+  stub::Placement::Seat seat_;
   bool dying_ = false;
   int status_ = 0;
   Fiber* waiter_ = nullptr;
@@ -67,7 +73,8 @@ class Tracee {
 
 class Tracer final : public EventSource {
  public:
-  Tracer() = default;
+  explicit Tracer(Clock& clock) : placement_(clock) {}
+  stub::Placement& placement() { return placement_; }
   bool collect() override;
   bool pending() const override { return true; }  // stubs may die at any time
   void wake_signals(sigset_t& set) const override { sigaddset(&set, SIGCHLD); }
@@ -80,7 +87,12 @@ class Tracer final : public EventSource {
  private:
   friend class Tracee;
   void take(int tid, int status);
+  bool take_one(int tid);
 
+  stub::Placement placement_;
+  int running_ = 0;         // tracees
+  int running_guests_ = 0;  // of these, guest threads
+  int last_ = 0;            // the thread resumed last
   std::unordered_map<int, Tracee*> tracees_;
   // Stops of threads that are not registered yet: a new thread may stop before its creator has told
   // its number.

@@ -25,6 +25,10 @@ constexpr uint64_t kStackBytes = 16 << 10;
 constexpr uint32_t kMaxThreads =
     (kAreaBytes - kStacksOffset) / kStackBytes;  // of a stub, on notify
 
+// Stubs kept for new spaces, and how many threads one of these may have.
+constexpr size_t kMaxRecycledStubs = 8;
+constexpr size_t kMaxRecycledThreads = 8;
+
 struct Command {
   uint64_t nr = 0;
   uint64_t args[6] = {};

@@ -26,10 +26,13 @@ Result<uint32_t> StackPages::take() {
   return next_++;
 }
 
-void StackPages::give_back(uint32_t index) {
-  // The next owner must find nothing of this one's.
+void StackPages::clear(uint32_t index) {
   CHECK_OK(sys::fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset(index),
                           kStackBytes));
+}
+
+void StackPages::give_back(uint32_t index) {
+  clear(index);  // the next owner must find nothing of this one's
   free_.push_back(index);
 }
 

@@ -19,7 +19,9 @@ class StackPages {
   static Result<StackPages> create();
 
   Result<uint32_t> take();  // zeroed; kAGAIN: all in use
-  // Only when no stub maps it any more. Its memory goes back to the host.
+  // Zeroes it; its memory goes back to the host.
+  void clear(uint32_t index);
+  // Only when no stub maps it any more.
   void give_back(uint32_t index);
   std::span<std::byte> bytes(uint32_t index) const {
     return map_.bytes().subspan(offset(index), kStackBytes);
@@ -50,6 +52,7 @@ class Stack {
   }
   std::span<std::byte> bytes() const { return pages_->bytes(index_); }
   uint64_t offset() const { return StackPages::offset(index_); }
+  void clear() const { pages_->clear(index_); }
 
  private:
   StackPages* pages_ = nullptr;

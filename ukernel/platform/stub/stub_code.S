@@ -1,7 +1,7 @@
-// The code that runs in a stub besides the guest: position-independent, one page, no stack, no data but the command
-// page
-// that follows it. The guest can read and even jump into all of it; nothing here trusts a register it did not load from
-// the command page, and system calls are granted by filters, never by being here.
+// The code that runs in a stub besides the guest: position-independent, one page, no stack, no data
+// but the command page that follows it. The guest can read and even jump into all of it; nothing
+// here trusts a register it did not load from the command page, and system calls are granted by
+// filters, never by being here.
 #include <asm/unistd.h>
 
 #include "ukernel/platform/stub/abi.h"
@@ -23,9 +23,8 @@ uk_stub_begin:
     .set commands, uk_stub_begin + UK_STUB_COMMANDS
     .set constants, uk_stub_begin + UK_STUB_CONSTANTS
 
-// Entered once by the zygote, from C: rdi = base of the area, rsi = bytes to keep there, rdx = top of the address
-// space,
-// rcx = a futex to wake. Removes everything else.
+// Entered once by the zygote, from C: rdi = base of the area, rsi = bytes to keep there, rdx = top
+// of the address space, rcx = a futex to wake. Removes everything else.
     .globl uk_stub_boot
 uk_stub_boot:
     mov %rdi, %r12
@@ -76,7 +75,8 @@ uk_stub_boot:
     xor %r15d, %r15d
     jmp *commands + UK_CMD_ENTRY(%rip)
 
-// A stub cloned from the zygote begins here with r8 = descriptor and r9 = offset of its own command page.
+// A stub cloned from the zygote begins here with r8 = descriptor and r9 = offset of its own command
+// page.
     .globl uk_stub_new
 uk_stub_new:
     lea commands(%rip), %rdi
@@ -107,8 +107,9 @@ die:
     syscall
     ud2
 
-// Executes the batch in the command page. Leaves rax = the last result, r13 = commands not executed (the first of these
-// failed with rax). A cloned child goes to the command's eighth word with the parent's registers, but rax.
+// Executes the batch in the command page. Leaves rax = the last result, r13 = commands not executed
+// (the first of these failed with rax). A cloned child goes to the command's eighth word with the
+// parent's registers, but rax.
 .macro EXECUTE_BATCH done
     mov commands + UK_CMD_COUNT(%rip), %r13d
     lea commands + UK_CMD_FIRST(%rip), %rbx
@@ -147,9 +148,9 @@ uk_stub_mm_ptrace:
 uk_stub_thread_ptrace:
     ud2
 
-// The mm thread under seccomp notification: a call that only the kernel answers ends a batch, the answer starts the
-// next.
-// All signals are blocked. After a stop by the host's user the call is repeated as it was.
+// The mm thread under seccomp notification: a call that only the kernel answers ends a batch, the
+// answer starts the next. All signals are blocked. After a stop by the host's user the call is
+// repeated as it was.
     .globl uk_stub_mm_notify
 uk_stub_mm_notify:
     mov %rax, %rdi
@@ -160,9 +161,9 @@ uk_stub_mm_notify:
     mov commands + UK_CMD_SEQ(%rip), %r14
     EXECUTE_BATCH uk_stub_mm_notify
 
-// A guest thread's beginning under notification: r9 = the ucontext that the kernel prepared on its signal stack.
-// Signals
-// are still blocked; the filter makes every other call of the stub's code fail for this thread from here on.
+// A guest thread's beginning under notification: r9 = the ucontext that the kernel prepared on its
+// signal stack. Signals are still blocked; the filter makes every other call of the stub's code
+// fail for this thread from here on.
     .globl uk_stub_thread_notify
 uk_stub_thread_notify:
     mov $SECCOMP_SET_MODE_FILTER, %edi
@@ -179,12 +180,11 @@ uk_stub_thread_notify:
     xor %r9d, %r9d
     jmp report
 
-// The handler of all signals: rdi = number, rsi = siginfo, rdx = ucontext, all on the thread's signal stack, which the
-// kernel shares (and the guest can write). Tells the kernel, which edits the ucontext and answers; then returns into
-// it.
-// The stack pointer comes from rdx, which the kernel has seen, not from rsp, which a guest that jumped here chose.
-// Bases: where programs may use RDFSBASE the guest can change them itself, so they are told; else the kernel knows
-// them.
+// The handler of all signals: rdi = number, rsi = siginfo, rdx = ucontext, all on the thread's
+// signal stack, which the kernel shares (and the guest can write). Tells the kernel, which edits
+// the ucontext and answers; then returns into it. The stack pointer comes from rdx, which the
+// kernel has seen, not from rsp, which a guest that jumped here chose. Bases: where programs may
+// use RDFSBASE the guest can change them itself, so they are told; else the kernel knows them.
     .globl uk_stub_handler
 uk_stub_handler:
     xor %r8d, %r8d

@@ -48,14 +48,14 @@ void StubSpace::unmap_all() {
 Result<> StubSpace::flush(Park& park) {
   // Taken even when nothing is queued: another fiber's batch, holding earlier changes of ours, may
   // be on its way.
-  MutexLock hold(park, mm().lock());
+  MutexLock hold(park, mm_.lock());
   if (broken_) return Err(Errno::kSRCH);
   Result<> result;
   while (!queue_.empty()) {
-    CommandPage& p = page();
+    CommandPage& p = page_;
     uint32_t todo = static_cast<uint32_t>(queue_.fill(p));
     while (todo != 0) {
-      BatchResult r = TRY(mm().run_batch(park));
+      BatchResult r = TRY(mm_.run_batch(park));
       if (r.left == 0) break;
       if (r.left > todo) return Err(Errno::kSRCH);  // no mm thread of ours
       // One was refused. The rest must still take effect: unmapped pages are about to get new

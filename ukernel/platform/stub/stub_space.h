@@ -1,13 +1,12 @@
 // The part of a GuestSpace that every stub-based platform shares: queued changes and their batches.
 // How a batch is started and its end noticed is the platform's: run_batch().
 //
-// Ownership: the command page slot belongs to the space. flush() and command() suspend; batches are
-// serialised by a mutex.
+// Ownership: the platform's stub object, owned by the space and recycled after it, has the command
+// page and the mm thread. flush() and command() suspend; batches are serialised by a mutex.
 #pragma once
 
 #include "ukernel/platform/platform.h"
 #include "ukernel/platform/stub/commands.h"
-#include "ukernel/platform/stub/zygote.h"
 #include "ukernel/sched/wait_queue.h"
 
 namespace uk::stub {
@@ -34,7 +33,8 @@ class MmThread {
 
 class StubSpace : public GuestSpace {
  public:
-  StubSpace(Slot slot, uint64_t user_limit) : slot_(std::move(slot)), user_limit_(user_limit) {}
+  StubSpace(CommandPage& page, MmThread& mm, uint64_t user_limit)
+      : page_(page), mm_(mm), user_limit_(user_limit) {}
 
   void map(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset, bool populate) override;
   void unmap(uint64_t addr, uint64_t len) override;
@@ -43,19 +43,20 @@ class StubSpace : public GuestSpace {
   bool dirty() const override { return !queue_.empty(); }
   void unmap_all() override;
   // A context may only run when this is false: changes are queued or on their way.
-  bool must_flush() { return dirty() || mm().lock().locked(); }
+  bool must_flush() { return dirty() || mm_.lock().locked(); }
   // The host refused a change: what the guest can reach is not what mm decided, so it must not run
   // any more.
   bool broken() const { return broken_; }
 
  protected:
-  virtual MmThread& mm() = 0;
-  CommandPage& page() { return slot_.page(); }
+  MmThread& mm() { return mm_; }
+  CommandPage& page() { return page_; }
 
  private:
   void check_range(uint64_t addr, uint64_t len) const;
 
-  Slot slot_;
+  CommandPage& page_;
+  MmThread& mm_;
   uint64_t user_limit_;
   CommandQueue queue_;
   bool broken_ = false;
