@@ -198,6 +198,7 @@ class Instance {
     std::string name = init.argv[0];
     auto task = kernel_->start_init(park, std::move(init));
     if (!task) return exec_failure(name, task.error());
+    (*task)->sched.nice = getpriority(PRIO_PROCESS, 0);  // as a child of the caller's would be
     stdio_.forward_signals(*kernel_);
     return std::nullopt;
   }

@@ -22,9 +22,9 @@ inline Result<std::string> fetch_path(Task& task, UserStr path, bool empty_ok = 
 // descriptor is only looked at when the path is relative (openat(2)).
 class DirFd {
  public:
-  static Result<DirFd> get(Task& task, Fd fd, const std::string& path) {
+  static Result<DirFd> get(Task& task, Fd fd, const std::string& path, bool in_root = false) {
     DirFd d;
-    if (fd == AT_FDCWD || path.starts_with('/')) return d;
+    if (fd == AT_FDCWD || (path.starts_with('/') && !in_root)) return d;
     d.file_ = TRY(task.fds().get(fd));
     return d;
   }

@@ -31,7 +31,7 @@ constexpr uint64_t kCreateMode = 07777;
 
 Result<int64_t> do_open(Task& task, Fd dirfd, UserStr user, OpenRequest req) {
   std::string path = TRY(fetch_path(task, user, true));
-  DirFd dir = TRY(DirFd::get(task, dirfd, path));
+  DirFd dir = TRY(DirFd::get(task, dirfd, path, (req.walk & kWalkInRoot) != 0));
   // Linux takes the number first: EMFILE before the path is looked at, and no file is created then.
   if (task.fds().count() >= task.rlimit(RLIMIT_NOFILE).cur) return Err(Errno::kMFILE);
   FsContext ctx = task.fs_context();

@@ -7,7 +7,9 @@ makes
     user_files            the same as an ordinary user
     guest_ptrace_files    in a guest, on each platform, as root or whoever runs the tests,
     guest_notify_files    and as an ordinary user:
-    guest_ptrace_user_files, guest_notify_user_files"""
+    guest_ptrace_user_files, guest_notify_user_files
+
+`guest_script_test` makes the same two or four tests of a script that takes --platform, --ukernel and --user."""
 
 load("//tools:linkopts.bzl", "STATIC_LINKOPTS")
 
@@ -61,3 +63,21 @@ def run(name, binary, args, data, tags):
         ] + data,
         tags = tags + ["noasan"],
     )
+
+def guest_script_test(name, script, args = [], data = [], tags = [], size = "medium", users = ["", "user"]):
+    for platform in PLATFORMS:
+        for user in users:
+            native.sh_test(
+                name = "_".join([p for p in [name, platform, user] if p]),
+                size = size,
+                srcs = [script],
+                args = args + [
+                    "--platform=" + platform,
+                    "--ukernel=$(rootpath //boot:ukernel)",
+                ] + (["--user"] if user else []),
+                data = data + [
+                    "//boot:ukernel",
+                    "//tests/guest:runner",
+                ],
+                tags = tags + ["noasan"],
+            )

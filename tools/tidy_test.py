@@ -51,7 +51,6 @@ class TidyTest(unittest.TestCase):
             ("ukernel/vfs/a.cc", "ukernel/task/task.h"),
             ("ukernel/vfs/a.cc", "ukernel/mm/address_space.h"),
             ("ukernel/fs/tmpfs/a.cc", "ukernel/task/task.h"),
-            ("ukernel/task/a.cc", "ukernel/kernel.h"),
             ("ukernel/mm/a.cc", "ukernel/platform/ptrace/ptrace.h"),
             ("ukernel/kernel.cc", "ukernel/platform/ptrace/ptrace.h"),
             ("ukernel/platform/notify/a.cc", "ukernel/platform/ptrace/ptrace.h"),

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Boots the embedded guest and looks at what a user sees: output, exit status, signals, errors, and that nothing is left.
+# Boots the embedded guest and looks at what a user sees: output, exit status, signals, errors, and
+# that nothing is left.
 # usage: smoke.sh UKERNEL PLATFORM
 uk=$1 platform=$2 failed=0 passed=0
 
@@ -44,7 +45,8 @@ fi
 
 # kill -9: no stub is left.
 marker="uk-smoke-$$"
-timeout 60 "$uk" run --platform="$platform" --hostname="$marker" -- /bin/sh -c 'echo up; while :; do :; done' >"$TEST_TMPDIR/out" 2>&1 &
+timeout 60 "$uk" run --platform="$platform" --hostname="$marker" -- \
+  /bin/sh -c 'echo up; while :; do :; done' >"$TEST_TMPDIR/out" 2>&1 &
 until grep -q up "$TEST_TMPDIR/out"; do kill -0 $! || break; done
 pkill -KILL -f -- "--hostname=$marker"
 wait
@@ -52,7 +54,10 @@ left=1
 for _ in $(seq 100000); do
   pgrep -f -- "--hostname=$marker" >/dev/null || { left=0; break; }
 done
-if [ "$left" = 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAILED: processes left after kill -9"; fi
+if [ "$left" = 0 ]; then passed=$((passed + 1)); else
+  failed=$((failed + 1))
+  echo "FAILED: processes left after kill -9"
+fi
 
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -69,9 +69,14 @@ class Launcher:
             os.chown(path, ORDINARY_USER, ORDINARY_USER)
         return path
 
-    def guest(self, command, *options):
-        """The command line that runs `command` in a guest whose root is the host's, with changes kept in memory."""
-        return [self.ukernel, "run", "--platform=" + self.platform, "--root=dir:/", *options, "--", *command]
+    def ids(self):
+        return (ORDINARY_USER, ORDINARY_USER) if self.drop else (os.geteuid(), os.getegid())
+
+    def guest(self, command, *options, root="dir:/"):
+        """The command line that runs `command` in a guest as the same user as natively; the root is the host's own
+        unless said otherwise, with changes kept in memory."""
+        return [self.ukernel, "run", "--platform=" + self.platform, "--root=" + root, "--user=%d:%d" % self.ids(),
+                *options, "--", *command]
 
     def environment(self, home="/"):
         user = pwd.getpwuid(ORDINARY_USER if self.drop else os.geteuid()).pw_name

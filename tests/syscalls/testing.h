@@ -260,8 +260,10 @@ std::string ReadFd(int fd);  // from the current position to the end of file
 std::vector<std::string> Lines(const std::string& text);
 // The value of one "Key:\tvalue" line of a proc file; empty when missing.
 std::string ProcField(const std::string& path, const std::string& key);
-// Blocks until the task has the given state letter in /proc/PID/stat; false when it has gone.
+// Blocks until the task has the given state letter in /proc/PID/stat; false when it never will.
 bool WaitForState(pid_t pid, char state);
+// Between two looks at something that another process is about to change.
+void Breathe();
 bool Exists(const std::string& path);
 mode_t ModeOf(const std::string& path);
 int64_t MonotonicNs();

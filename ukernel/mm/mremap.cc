@@ -124,6 +124,7 @@ Result<uint64_t> AddressSpace::mremap(Park& park, uint64_t old_addr, uint64_t ol
 
   if (fixed) {
     im.remove_range(new_addr, new_addr + new_len);
+    v = im.vmas.find(old_addr);  // it may have been split
   } else {
     MmapRequest place;
     place.addr = dont_unmap ? new_addr : 0;

@@ -47,7 +47,7 @@ TEST(futex, WakeWakesAsManyAsAsked) {
         Futex(&word, FUTEX_CMP_REQUEUE_PRIVATE, 0, reinterpret_cast<timespec*>(1000l), &other, 0);
     ASSERT_GE(n, 0);
     moved += n;
-    sched_yield();
+    Breathe();
   }
   EXPECT_EQ(Futex(&word, FUTEX_WAKE_PRIVATE, 10), 0) << "all have moved";
   EXPECT_EQ(Futex(&other, FUTEX_WAKE_PRIVATE, 1), 1);
@@ -71,7 +71,7 @@ TEST(futex, BitsetsSelect) {
     EXPECT_EQ(Futex(&word, FUTEX_WAKE_BITSET_PRIVATE, 10, nullptr, nullptr, 1), 0);
     sched_yield();
   }
-  while (Futex(&word, FUTEX_WAKE_BITSET_PRIVATE, 10, nullptr, nullptr, 6) == 0) sched_yield();
+  while (Futex(&word, FUTEX_WAKE_BITSET_PRIVATE, 10, nullptr, nullptr, 6) == 0) Breathe();
   t.join();
   EXPECT_ERRNO(EINVAL, Futex(&word, FUTEX_WAIT_BITSET_PRIVATE, 0, nullptr, nullptr, 0));
   timespec past = {1, 0};
@@ -226,7 +226,7 @@ TEST(futex_waitv, WaitsForAnyOfSeveral) {
   timespec past = {0, 1};
   EXPECT_ERRNO(ETIMEDOUT, syscall(kFutexWaitv, w, 2, 0, &past, CLOCK_MONOTONIC));
   std::thread t([&] {
-    while (Futex(&b, FUTEX_WAKE_PRIVATE, 1) == 0) sched_yield();
+    while (Futex(&b, FUTEX_WAKE_PRIVATE, 1) == 0) Breathe();
   });
   EXPECT_EQ(syscall(kFutexWaitv, w, 2, 0, nullptr, CLOCK_MONOTONIC), 1) << "the index of the woken";
   t.join();

@@ -243,15 +243,15 @@ TEST(tgkill, GoesToOneThread) {
   std::atomic<bool> stop{false};
   std::thread t([&] {
     tid = gettid();
-    while (!stop) sched_yield();
+    while (!stop) Breathe();
   });
-  while (tid == 0) sched_yield();
+  while (tid == 0) Breathe();
   EXPECT_OK(syscall(SYS_tgkill, getpid(), tid.load(), SIGUSR1));
-  while (got == 0) sched_yield();
+  while (got == 0) Breathe();
   EXPECT_EQ(got, tid);
   got = 0;
   EXPECT_OK(syscall(SYS_tkill, tid.load(), SIGUSR1));
-  while (got == 0) sched_yield();
+  while (got == 0) Breathe();
   EXPECT_EQ(got, tid);
   stop = true;
   t.join();
@@ -271,13 +271,13 @@ TEST(kill, ProcessSignalGoesToAnUnblockedThread) {
   std::atomic<bool> stop{false};
   std::thread t([&] {
     tid = gettid();
-    while (!stop) sched_yield();
+    while (!stop) Breathe();
   });
-  while (tid == 0) sched_yield();
+  while (tid == 0) Breathe();
   {
     ScopedBlock block({SIGUSR1});
     ASSERT_OK(kill(getpid(), SIGUSR1));
-    while (got == 0) sched_yield();
+    while (got == 0) Breathe();
     EXPECT_EQ(got, tid);
   }
   stop = true;
@@ -295,7 +295,7 @@ TEST(kill, StopAndContinueAllThreads) {
     while (true) pause();
     return 0;
   });
-  while (*counter == 0) sched_yield();
+  while (*counter == 0) Breathe();
   ASSERT_OK(kill(child, SIGSTOP));
   int status;
   ASSERT_EQ(waitpid(child, &status, WUNTRACED), child);
@@ -303,7 +303,7 @@ TEST(kill, StopAndContinueAllThreads) {
   for (int i = 0; i < 1000; i++) sched_yield();
   EXPECT_EQ(*counter, before) << "the other thread has stopped too";
   ASSERT_OK(kill(child, SIGCONT));
-  while (*counter == before) sched_yield();
+  while (*counter == before) Breathe();
   ASSERT_OK(kill(child, SIGKILL));
   EXPECT_EQ(WaitFor(child), Killed(SIGKILL));
 }

@@ -138,14 +138,14 @@ TEST_F(AnonTest, Nesting) {
     EXPECT_OK(put(p, *e, 1));
     EXPECT_EQ(wait(*outer), Ids{1});
     EXPECT_EQ(wait(*inner), Ids{2});
-    Ref<Epoll> top = outer;
+    std::vector<Ref<Epoll>> chain{outer};  // an epoll does not keep what it watches
     for (int i = 0; i < 3; ++i) {
       auto next = make_ref<Epoll>();
-      EXPECT_OK(next->add(9, top, {EPOLLIN, 9}));
-      top = next;
+      EXPECT_OK(next->add(9, chain.back(), {EPOLLIN, 9}));
+      chain.push_back(next);
     }
     auto too_deep = make_ref<Epoll>();
-    EXPECT_ERR(kLOOP, too_deep->add(9, top, {EPOLLIN, 9}));
+    EXPECT_ERR(kLOOP, too_deep->add(9, chain.back(), {EPOLLIN, 9}));
   });
 }
 

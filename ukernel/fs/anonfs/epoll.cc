@@ -21,8 +21,7 @@ class Epoll::Item final : public ListNode<ReadyTag>, public Waiter, public FileO
 
   void set(const EpollEvent& e) {
     event = e;
-    if ((event.events & ~kControl) != 0)
-      event.events |= kAlways;  // a disabled one-shot stays silent
+    event.events |= kAlways;  // until a one-shot has fired
   }
   uint32_t wanted() const { return event.events & ~kControl; }
 

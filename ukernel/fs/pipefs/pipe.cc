@@ -146,11 +146,13 @@ PipeFile::~PipeFile() {
 }
 
 Result<size_t> PipeFile::read(Park& park, IoSink& to, uint64_t) {
+  if (!can_read()) return Err(Errno::kINVAL);
   Ref<Pipe> pipe = pipe_;
   return pipe->read(park, to, nonblock());
 }
 
 Result<size_t> PipeFile::write(Park& park, IoSource& from, uint64_t&) {
+  if (!can_write()) return Err(Errno::kINVAL);
   Ref<Pipe> pipe = pipe_;
   return pipe->write(park, from, nonblock(), (flags & O_DIRECT) != 0);
 }

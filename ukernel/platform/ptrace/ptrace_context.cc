@@ -18,8 +18,6 @@ namespace {
 
 constexpr size_t kLongestInstruction = 15;
 
-Trap gone() { return stub::simple_trap(Trap::Kind::kGone); }
-
 }  // namespace
 
 PtraceContext::PtraceContext(PtraceSpace& space, std::unique_ptr<Tracee> thread,
@@ -44,7 +42,7 @@ Trap PtraceContext::run(Park& park) {
     return stub::stepped_over_syscall();
   }
   in_syscall_ = false;
-  if (thread_->dead() || !store_regs()) return gone();
+  if (lost() || !store_regs()) return gone();
   regs_valid_ = false;
   for (;;) {
     if (!thread_->resume(single_step_ ? PTRACE_SYSEMU_SINGLESTEP : PTRACE_SYSEMU)) return gone();
@@ -54,7 +52,7 @@ Trap PtraceContext::run(Park& park) {
     if (!meant) return gone();
     if (*meant) {
       kicked_ = false;
-      return t;
+      return t.kind == Trap::Kind::kGone ? gone() : t;
     }
   }
 }
@@ -139,7 +137,7 @@ void PtraceContext::set_syscall_result(uint64_t rax) {
 
 Result<> PtraceContext::load_regs() {
   if (regs_valid_) return {};
-  if (thread_->dead()) return Err(Errno::kSRCH);
+  if (lost()) return Err(Errno::kSRCH);
   TRY(thread_->call(PTRACE_GETREGS, 0, &regs_));
   if (!in_syscall_) regs_.orig_rax = ~0ull;
   regs_valid_ = true;
@@ -176,7 +174,7 @@ Result<arch::UserRegs> PtraceContext::get_regs(Park&) {
 }
 
 Result<> PtraceContext::set_regs(Park&, const arch::UserRegs& regs) {
-  if (thread_->dead()) return Err(Errno::kSRCH);
+  if (lost()) return Err(Errno::kSRCH);
   regs_ = stub::safe_regs(regs);
   regs_valid_ = regs_dirty_ = true;
   result_set_ = false;
@@ -184,7 +182,7 @@ Result<> PtraceContext::set_regs(Park&, const arch::UserRegs& regs) {
 }
 
 Result<arch::FpState> PtraceContext::get_fp(Park&) {
-  if (thread_->dead()) return Err(Errno::kSRCH);
+  if (lost()) return Err(Errno::kSRCH);
   arch::FpState fp(16384);  // the host may have features we mask
   struct iovec iov = {fp.data(), fp.size()};
   TRY(thread_->call(PTRACE_GETREGSET, NT_X86_XSTATE, &iov));
@@ -195,7 +193,7 @@ Result<arch::FpState> PtraceContext::get_fp(Park&) {
 }
 
 Result<> PtraceContext::set_fp(Park&, const arch::FpState& fp) {
-  if (thread_->dead()) return Err(Errno::kSRCH);
+  if (lost()) return Err(Errno::kSRCH);
   return space_.store_fp(*thread_, fp);
 }
 

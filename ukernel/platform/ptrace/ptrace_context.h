@@ -10,6 +10,7 @@
 
 #include "ukernel/platform/platform.h"
 #include "ukernel/platform/ptrace/tracer.h"
+#include "ukernel/platform/stub/fault.h"
 
 namespace uk::ptrace {
 
@@ -31,6 +32,15 @@ class PtraceContext final : public GuestContext {
   int host_tid() const override { return thread_->tid(); }
 
  private:
+  // The host thread is dying or dead: once said, it stays said, even before the host has told of
+  // the death.
+  bool lost() const { return gone_ || thread_->dead(); }
+  Trap gone() {
+    gone_ = true;
+    regs_valid_ = false;
+    return stub::simple_trap(Trap::Kind::kGone);
+  }
+
   Result<> load_regs();
   Result<> store_regs();
   // Describes the stop; nothing when it means nothing to the guest and the thread should go on.
@@ -51,6 +61,7 @@ class PtraceContext final : public GuestContext {
   uint64_t rax_ = 0;
   uint64_t last_fault_addr_ = 0,
            last_fault_ip_ = 0;  // to tell a repeated fetch fault from its data
+  bool gone_ = false;
 };
 
 }  // namespace uk::ptrace
