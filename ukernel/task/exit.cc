@@ -74,6 +74,7 @@ void give_children_away(ThreadGroup& group) {
     child->parent = reaper;
     if (reaper == nullptr) continue;
     reaper->children.push_back(child);
+    child->adopted = reaper->tgid == 1;
     if (child->leader->parent_death_signal != 0) {
       (void)send_signal_group(*child, siginfo_user(child->leader->parent_death_signal, SI_USER,
                                                    group.tgid, group.leader->cred().uid));

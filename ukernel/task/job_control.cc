@@ -72,7 +72,7 @@ void thread_left_stop(ThreadGroup& group) {
 
 bool is_orphaned(const ProcessGroup& pgrp, const ThreadGroup* leaving) {
   return std::none_of(pgrp.members.begin(), pgrp.members.end(), [&](const ThreadGroup* g) {
-    if (g == leaving || g->zombie || g->parent == nullptr || g->parent->tgid == 1) return false;
+    if (g == leaving || g->zombie || g->parent == nullptr || g->adopted) return false;
     return g->parent->group->session == pgrp.session && g->parent->group.get() != &pgrp;
   });
 }

@@ -199,6 +199,46 @@ TEST(JobControl, StopContinueAndWait) {
   EXPECT_EQ(k.notes, (std::vector<int64_t>{SIGSTOP << 8 | 0x7f, 0xffff, SIGTERM}));
 }
 
+// setpgid(0, 0) for the caller.
+void add_own_group(K& k) {
+  k.calls[22] = [](Task& t, const uint64_t(&)[6]) -> Result<int64_t> {
+    new_pgrp(*t.group, t.group->group->session);
+    return 0;
+  };
+}
+
+TEST(JobControl, TerminalStopNeedsAParentThatCares) {
+  K k;
+  add_own_group(k);
+  // A child of pid 1 in a group of its own stops; once its parent is not of its session's jobs any
+  // more (it was adopted), the stop is ignored.
+  k.code(kEntry,
+         {K::call(K::kFork), K::jump_if(0, kChild), keep(), K::call(K::kSleep, {1000}),
+          call_kept(K::kKill, SIGTSTP), call_kept(K::kWait, WUNTRACED), call_result(K::kNote),
+          call_kept(K::kKill, SIGKILL), call_kept(K::kWait), K::call(K::kFork),
+          K::jump_if(0, kHandler), K::call(K::kWait), K::call(K::kKill, {4, SIGTSTP}),
+          K::call(K::kWait), call_result(K::kNote), K::call(K::kExit, {0})});
+  k.code(kChild, {K::call(22), K::spin()});
+  k.code(kHandler, {K::call(K::kFork), K::jump_if(0, kDone), K::call(K::kExit, {0})});
+  k.code(kDone, {K::call(22), K::call(K::kSleep, {50'000}), K::call(K::kExit, {3})});
+  EXPECT_EQ(k.run(), 0);
+  EXPECT_EQ(k.notes, (std::vector<int64_t>{SIGTSTP << 8 | 0x7f, exited(3)}));
+}
+
+TEST(JobControl, OrphanedStoppedGroupIsHungUp) {
+  K k;
+  add_own_group(k);
+  // The middle process stops its child and ends: the child's group is an orphan and gets SIGHUP.
+  k.code(kEntry, {K::call(K::kFork), K::jump_if(0, kChild), K::call(K::kWait), K::call(K::kWait),
+                  call_result(K::kNote), K::call(K::kExit, {0})});
+  k.code(kChild,
+         {K::call(K::kFork), K::jump_if(0, kDone), keep(), K::call(K::kSleep, {1000}),
+          call_kept(K::kKill, SIGSTOP), call_kept(K::kWait, WUNTRACED), K::call(K::kExit, {0})});
+  k.code(kDone, {K::call(22), K::spin()});
+  EXPECT_EQ(k.run(), 0);
+  EXPECT_EQ(k.notes, (std::vector<int64_t>{SIGHUP}));
+}
+
 TEST(JobControl, SleepGoesOnBehindAStop) {
   K k;
   k.code(kEntry, {K::call(K::kFork), K::jump_if(0, kChild), keep(), K::call(K::kSleep, {1000}),
