@@ -27,6 +27,7 @@ Prot prot_of(uint64_t prot) {
 // ENODEV, EPERM).
 Result<> use_file(Task& task, Fd fd, uint64_t prot, MmapRequest& request) {
   Ref<File> file = TRY(task.fds().get_io(fd));
+  if (request.len == 0) return Err(Errno::kINVAL);  // before anything else about the file
   if (!file->can_read()) return Err(Errno::kACCES);
   if (request.shared) {
     if ((prot & PROT_WRITE) != 0 && !file->can_write()) return Err(Errno::kACCES);
@@ -62,6 +63,7 @@ Result<int64_t> sys_mmap(Task& task, UserAddr addr, size_t len, Hex prot, Hex fl
     return Err(Errno::kINVAL);
   MmapRequest request;
   request.shared = type != MAP_PRIVATE;
+  request.len = len;
   if ((flags & MAP_ANONYMOUS) == 0) {
     TRY(use_file(task, fd, prot, request));
     if (type == kMapSharedValidate && (flags & ~kLegacyFlags) != 0) return Err(Errno::kOPNOTSUPP);
@@ -72,7 +74,6 @@ Result<int64_t> sys_mmap(Task& task, UserAddr addr, size_t len, Hex prot, Hex fl
                                             : Errno::kINVAL);  // no huge pages set aside
   if (len == 0) return Err(Errno::kINVAL);
   request.addr = addr.addr;
-  request.len = len;
   request.prot = prot_of(prot);
   request.fixed = (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) != 0;
   request.fixed_noreplace = (flags & MAP_FIXED_NOREPLACE) != 0;

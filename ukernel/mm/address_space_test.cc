@@ -173,6 +173,29 @@ TEST_F(Space, ForkSharesUntilWritten) {
   });
 }
 
+TEST_F(Space, PagesWrittenAfterForksAreCopiedAtTheNext) {
+  on([&](Park& park, AddressSpace& as) {
+    uint64_t a = CHECK_OK(map(park, as, 0, 64 * kPageSize, kRW));
+    for (uint64_t p = a; p < a + 64 * kPageSize; p += kPageSize) w->write(park, as, p, 5);
+    auto life = [&](int v) {
+      auto child = CHECK_OK(as.fork(park, {}));
+      w->faults = 0;
+      EXPECT_TRUE(w->write(park, *child, a + 9 * kPageSize, v));
+      EXPECT_TRUE(w->write(park, as, a + 40 * kPageSize, v + 1));
+      EXPECT_EQ(w->read(park, as, a + 9 * kPageSize), 5);
+      EXPECT_EQ(w->read(park, *child, a + 9 * kPageSize), v);
+      EXPECT_NE(w->read(park, *child, a + 40 * kPageSize), v + 1);
+      AddressSpaceTestPeer::check_mirror(*w, *child);
+      AddressSpaceTestPeer::check_mirror(*w, as);
+      return w->faults;
+    };
+    EXPECT_EQ(life(10), 2);
+    EXPECT_EQ(life(20), 0);
+    Ref<AddressSpace> thread(&as);  // others may run: sharing only
+    EXPECT_EQ(life(30), 2);
+  });
+}
+
 TEST_F(Space, SharedAnonymousMemoryIsShared) {
   on([&](Park& park, AddressSpace& as) {
     uint64_t a = CHECK_OK(map(park, as, 0, 40 * kPageSize, kRW, [](auto& r) { r.shared = true; }));

@@ -44,6 +44,7 @@ Result<> may_advise(const Vma& v, int advice) {
 }
 
 bool known_advice(int advice) {
+  if (advice == MADV_MERGEABLE || advice == MADV_UNMERGEABLE) return false;  // no KSM
   return (advice >= MADV_NORMAL && advice <= MADV_DONTNEED) ||
          (advice >= MADV_FREE && advice <= MADV_DONTNEED_LOCKED);
 }
@@ -100,7 +101,7 @@ Result<> AddressSpace::madvise(Park& park, uint64_t addr, uint64_t len, int advi
           case MADV_REMOVE:
             remove.push_back({v.object, v.index(v.start), v.pages()});
             break;
-          default:  // hints about huge pages, merging and read-ahead: there is nothing to do
+          default:  // hints about huge pages and read-ahead: there is nothing to do
             break;
         }
         return {};

@@ -1,6 +1,7 @@
 // fork(2): a copy of an address space that shares frames until one side writes.
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/check.h"
 #include "ukernel/mm/space.h"
@@ -19,25 +20,56 @@ Result<Ref<AddressSpace>> AddressSpace::fork(Park& park, const MmLimits& limits)
   ch.brk = im.brk;
   ch.stack_limit = im.stack_limit;
   ch.as_limit = im.as_limit;
+  ch.fork_profile = im.fork_profile;
   child->image = image;
   child->dumpable = dumpable;
+  // Other threads of the parent may be running and writing: the copy is of this moment only once
+  // that is forbidden. A parent with one task is not running, and its changes are made before it
+  // does.
+  const bool alone = ref_count() == 1;
   for (auto& [start, v] : im.vmas.map()) {
     if (v->dont_fork) continue;
     std::unique_ptr<Vma> copy = v->clone(ch);
     copy->locked = false;
     ch.account(*copy, +1);
-    im.fork_pages(*v, ch, ch.vmas.insert(std::move(copy)));
+    im.fork_pages(*v, ch, ch.vmas.insert(std::move(copy)), alone);
   }
-  // Other threads of the parent may be running and writing: the copy is of this moment only once
-  // that is forbidden. A parent with one task is not running, and its changes are made before it
-  // does.
-  if (ref_count() > 1) TRY(flush(park));
+  if (!alone) TRY(flush(park));
   return child;
 }
 
-// Shares v's frames with its copy in the child. Private frames lose their write protection in the
-// parent, by runs.
-void AddressSpace::Impl::fork_pages(Vma& v, Impl& child, Vma& copy) {
+bool AddressSpace::Impl::ForkProfile::has(uint64_t page) const {
+  return std::binary_search(pages.begin(), pages.end(), page);
+}
+
+void AddressSpace::Impl::ForkProfile::note(uint64_t page) {
+  auto at = std::lower_bound(pages.begin(), pages.end(), page);
+  if (at != pages.end() && *at == page) return;
+  pages.insert(at, page);
+  uint64_t& slot = order[next++ % kMax];
+  const uint64_t oldest = std::exchange(slot, page);
+  if (pages.size() > kMax) pages.erase(std::lower_bound(pages.begin(), pages.end(), oldest));
+}
+
+// Gives the child a copy of its own of a page that would soon be written; the parent keeps its page
+// as it is. False: no frame to spare.
+bool AddressSpace::Impl::copy_for_child(const Vma& v, Impl& child, const Vma& copy, uint64_t page,
+                                        Pte pte) {
+  if (v.shared || mem.ref_count(pte.pfn()) != 1 || mem.free_pages() < mem.total_pages() / 16) {
+    return false;
+  }
+  Result<Pfn> to = mem.alloc(false);
+  if (!to) return false;
+  mem.prepare(*to, 1);
+  std::memcpy(mem.ptr(*to), mem.ptr(pte.pfn()), kPageSize);
+  ++mem.anon_pages;
+  child.set_pte(copy, page, Pte::make(*to, Prot::kNone, true));
+  return true;
+}
+
+// Shares v's frames with its copy in the child. Private frames lose their write permission in the
+// parent, by runs. `alone`: nobody can write to the parent's pages now.
+void AddressSpace::Impl::fork_pages(Vma& v, Impl& child, Vma& copy, bool alone) {
   if (copy.host) child.map_host(copy, copy.start, copy.end);
   if (v.wipe_on_fork) return;
   uint64_t run = 0, run_len = 0;
@@ -50,6 +82,10 @@ void AddressSpace::Impl::fork_pages(Vma& v, Impl& child, Vma& copy) {
   // Present pages that are writable in the stub become read-only; runs go on over mapped pages that
   // are so already.
   pt.each(v.start / kPageSize, v.end / kPageSize, [&](uint64_t page, Pte pte) {
+    if (alone && pte.anon() && fork_profile->has(page) &&
+        copy_for_child(v, child, copy, page, pte)) {
+      return true;
+    }
     mem.ref(pte.pfn());
     child.set_pte(copy, page, pte.with_stub(Prot::kNone));
     if (!pte.anon() || !pte.readable()) return true;

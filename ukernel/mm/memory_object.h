@@ -74,6 +74,8 @@ class MemoryObject : public RefCounted {
   virtual bool tracks_writes() const { return true; }
   // Memory for its own sake (shared anonymous memory): a fault may allocate neighbours too.
   virtual bool allocate_around() const { return false; }
+  // /dev/zero: a private mapping is anonymous memory.
+  virtual bool zeros() const { return false; }
   // Counted as RssShmem (else RssFile).
   virtual bool shmem() const { return false; }
   // msync(2) with MS_SYNC: dirty pages [first, first+count) reach storage.

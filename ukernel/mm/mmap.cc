@@ -97,8 +97,8 @@ Result<uint64_t> AddressSpace::mmap(Park& park, const MmapRequest& request,
   v->may_write = may_write;
   v->may_exec = r.may_exec;
   v->name = r.name;
-  v->offset = r.object ? r.offset : 0;
-  if (r.object) {
+  if (r.object && (r.shared || !r.object->zeros())) {
+    v->offset = r.offset;
     v->set_object(r.object);
     // Writes through a shared mapping must reach the object, which a host file mapped without write
     // cannot give.
@@ -116,6 +116,10 @@ Result<uint64_t> AddressSpace::mmap(Park& park, const MmapRequest& request,
   Vma& added = im.add(std::move(v));
   if (host) im.map_host(added, addr, addr + len);
   im.stale_.fill({});
+  // A small writable part of a file (.data, .got) is written as soon as it is mapped.
+  if (host && write && len <= Impl::kEagerCopy * kPageSize) {
+    (void)im.resolve(park, addr, Access::kWrite, 0, Impl::Who::kKernel);
+  }
   if (r.populate || locked) (void)im.populate(park, addr, addr + len, Access::kUnknown);
   (void)im.settle_large(park);
   return addr;

@@ -48,6 +48,7 @@ PageCacheObject::PageCacheObject(PhysMemory& mem, Options o)
       ino_(o.ino),
       shmem_(o.shmem),
       allocate_around_(o.allocate_around),
+      zeros_(o.zeros),
       impl_(std::make_unique<Impl>()) {
   CHECK(size_ <= kMaxSize);
   if (backing_ != nullptr) mem_.add_reclaimer(*this);

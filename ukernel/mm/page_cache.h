@@ -62,6 +62,7 @@ class PageCacheObject : public MemoryObject, private PhysMemory::Reclaimer {
     // Shared anonymous memory: faults may allocate neighbours of the page touched (never for files:
     // st_blocks tells).
     bool allocate_around = false;
+    bool zeros = false;  // /dev/zero
     uint64_t size = 0;
     uint64_t dev = 0, ino = 0;
   };
@@ -79,6 +80,7 @@ class PageCacheObject : public MemoryObject, private PhysMemory::Reclaimer {
   bool tracks_writes() const override { return backing_ != nullptr; }
   bool allocate_around() const override { return allocate_around_; }
   bool shmem() const override { return shmem_; }
+  bool zeros() const override { return zeros_; }
   Result<> sync(Park& park, uint64_t first, uint64_t count) override;
   Result<> punch(Park& park, uint64_t first, uint64_t count) override;
   uint64_t dev() const override { return dev_; }
@@ -124,6 +126,7 @@ class PageCacheObject : public MemoryObject, private PhysMemory::Reclaimer {
   uint64_t dev_, ino_;
   bool shmem_;
   bool allocate_around_;
+  bool zeros_;
   bool write_sealed_ = false;
   std::unique_ptr<Impl> impl_;
 };

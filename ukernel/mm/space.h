@@ -22,6 +22,7 @@ namespace uk {
 
 struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer {
   static constexpr uint64_t kMinAddr = 0x10000;  // vm.mmap_min_addr
+  static constexpr uint64_t kEagerCopy = 16;     // pages of a file copied when mapped
   static constexpr size_t kMaxVmas = 65530;      // vm.max_map_count
 
   Impl(AddressSpace& space, PhysMemory& mem, Platform& platform);
@@ -117,7 +118,20 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
 
   // ---- fork (fork.cc)
   static constexpr uint64_t kForkPopulate = 512;
-  void fork_pages(Vma& v, Impl& child, Vma& copy);
+  // Pages that a process and its children write soon after a fork (the stack's top, thread data):
+  // those that broke copy-on-write after earlier forks. They are copied at the next fork, which
+  // costs far less than two faults. Shared along the line of forks; a new image starts afresh.
+  struct ForkProfile final : public RefCounted {
+    static constexpr size_t kMax = 32;
+    std::vector<uint64_t> pages;  // sorted
+    std::array<uint64_t, kMax> order{};
+    size_t next = 0;
+    bool has(uint64_t page) const;
+    void note(uint64_t page);  // forgets the oldest when full
+  };
+  Ref<ForkProfile> fork_profile = make_ref<ForkProfile>();
+  bool copy_for_child(const Vma& v, Impl& child, const Vma& copy, uint64_t page, Pte pte);
+  void fork_pages(Vma& v, Impl& child, Vma& copy, bool alone);
 
   // ---- what the space hears from objects and from PhysMemory
   void invalidate(Vma& v, uint64_t start, uint64_t end, bool private_copies) override;

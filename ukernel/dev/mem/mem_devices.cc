@@ -4,6 +4,8 @@
 
 #include <array>
 
+#include "ukernel/mm/page_cache.h"
+
 namespace uk {
 namespace {
 
@@ -40,11 +42,22 @@ class Null final : public MemDevice {
 
 class Zero : public MemDevice {
  public:
-  using MemDevice::MemDevice;
+  Zero(Path path, int flags, PhysMemory& mem) : MemDevice(std::move(path), flags), mem_(mem) {}
   Result<size_t> read(Park& park, IoSink& to, uint64_t) override {
     return to.put_zeros(park, to.remaining());
   }
   Result<size_t> write(Park&, IoSource& from, uint64_t&) override { return from.remaining(); }
+  // Each shared mapping is memory of its own; a private one is anonymous.
+  Ref<MemoryObject> memory_object() override {
+    PageCacheObject::Options options;
+    options.allocate_around = true;
+    options.zeros = true;
+    options.size = PageCacheObject::kMaxSize;
+    return make_ref<PageCacheObject>(mem_, std::move(options));
+  }
+
+ private:
+  PhysMemory& mem_;
 };
 
 class Full final : public Zero {
@@ -78,12 +91,12 @@ class Random final : public MemDevice {
   RandomSource random_;
 };
 
-template <class Device>
-void add(Vfs& vfs, uint32_t minor, const char* name) {
+template <class Device, class... Args>
+void add(Vfs& vfs, uint32_t minor, const char* name, Args&... args) {
   vfs.register_device(
       false, kMemMajor, minor, 1, name,
-      {[](Park&, const Path& path, int flags, const Cred&, uint64_t) -> Result<Ref<File>> {
-        return Ref<File>(make_ref<Device>(path, flags));
+      {[&args...](Park&, const Path& path, int flags, const Cred&, uint64_t) -> Result<Ref<File>> {
+        return Ref<File>(make_ref<Device>(path, flags, args...));
       }});
 }
 
@@ -91,8 +104,8 @@ void add(Vfs& vfs, uint32_t minor, const char* name) {
 
 void register_mem_devices(Vfs& vfs, RandomSource random) {
   add<Null>(vfs, 3, "null");
-  add<Zero>(vfs, 5, "zero");
-  add<Full>(vfs, 7, "full");
+  add<Zero>(vfs, 5, "zero", vfs.mem());
+  add<Full>(vfs, 7, "full", vfs.mem());
   for (uint32_t minor : {8u, 9u}) {
     vfs.register_device(
         false, kMemMajor, minor, 1, minor == 8 ? "random" : "urandom",
