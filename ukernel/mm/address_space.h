@@ -76,6 +76,8 @@ struct FaultError {
 
 class AddressSpace : public MappingSpace {
  public:
+  static constexpr uint64_t kMaxMapCount = 48000;  // vm.max_map_count: VMAs of one space
+
   // A fresh, empty space with a stub of its own. Errors: kNOMEM, kAGAIN (host refuses processes).
   static Result<Ref<AddressSpace>> create(Park& park, PhysMemory& mem, Platform& platform);
 

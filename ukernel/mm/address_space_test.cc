@@ -519,6 +519,38 @@ TEST_F(Space, OutOfMemoryAsksTheKiller) {
       128 * kPageSize);
 }
 
+TEST_F(Space, TheHostsLimitOfMappingsIsKept) {
+  on(
+      [&](Park& park, AddressSpace& as) {
+        // Every second page of a shared object: no two pages of a space are neighbours in memory.
+        constexpr uint64_t kPages = 120000;
+        auto obj = make_ref<PageCacheObject>(*w->mem, PageCacheObject::Options{});
+        obj->resize(park, kPages * kPageSize);
+        auto f = w->host_file(std::string(3 * kPageSize, 'h'));
+        uint64_t h =
+            CHECK_OK(map(park, as, 0, 3 * kPageSize, Prot::kRead, [&](auto& r) { r.object = f; }));
+        uint64_t a = CHECK_OK(map(park, as, 0, kPages * kPageSize, kRW, [&](auto& r) {
+          r.object = obj;
+          r.shared = true;
+        }));
+        CHECK_OK(as.madvise(park, a, kPages * kPageSize, MADV_RANDOM));
+        for (uint64_t i = 0; i < kPages; i += 2) {
+          ASSERT_TRUE(w->write(park, as, a + i * kPageSize, static_cast<int>(i % 251)));
+        }
+        uint64_t regions = 0, next = 0;
+        for (auto& [at, m] : World::mirror(as).live) {
+          regions += at != next;
+          next = at + kPageSize;
+        }
+        EXPECT_LT(regions, 60000u);
+        EXPECT_EQ(w->read(park, as, h), 'h');
+        for (uint64_t i = 0; i < kPages; i += 1000) {
+          ASSERT_EQ(w->read(park, as, a + i * kPageSize), static_cast<int>(i % 251));
+        }
+      },
+      512 << 20);
+}
+
 TEST_F(Space, ClearLeavesNothing) {
   on([&](Park& park, AddressSpace& as) {
     auto f = w->host_file(std::string(9000, 'h'));

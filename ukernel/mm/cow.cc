@@ -49,8 +49,8 @@ AddressSpace::Impl::Step AddressSpace::Impl::break_cow(Park& park, Vma& v, uint6
     defer(old.pfn(), true);
   }
   if (prot != Prot::kNone) {
-    guest.map(lo * kPageSize, (hi - lo) * kPageSize, prot, mem.fd(), mem.host_offset(extent->first),
-              true);
+    stub_map(lo * kPageSize, (hi - lo) * kPageSize, prot, mem.fd(), mem.host_offset(extent->first),
+             true);
   }
   return true;
 }
@@ -74,7 +74,7 @@ AddressSpace::Impl::Step AddressSpace::Impl::break_cached(Park& park, Vma& v, ui
   const Prot prot = v.prot == Prot::kNone ? Prot::kNone : v.prot | Prot::kRead;
   set_pte(v, page, Pte::make(*to, prot, true));
   if (prot != Prot::kNone) {
-    guest.map(page * kPageSize, kPageSize, prot, mem.fd(), mem.host_offset(*to), true);
+    stub_map(page * kPageSize, kPageSize, prot, mem.fd(), mem.host_offset(*to), true);
   }
   return true;
 }
@@ -130,8 +130,8 @@ AddressSpace::Impl::Step AddressSpace::Impl::break_host(Park& park, Vma& v, uint
     set_pte(v, p, Pte::make(frames[p - lo].release(), prot, true));
   }
   if (prot != Prot::kNone) {
-    guest.map(from * kPageSize, (to - from) * kPageSize, prot, mem.fd(),
-              mem.host_offset(extent->first + static_cast<Pfn>(from - lo)), true);
+    stub_map(from * kPageSize, (to - from) * kPageSize, prot, mem.fd(),
+             mem.host_offset(extent->first + static_cast<Pfn>(from - lo)), true);
   }
   return true;
 }

@@ -36,6 +36,7 @@ AddressSpace::Impl::FaultResult AddressSpace::Impl::resolve(Park& park, uint64_t
   const uint64_t page = addr / kPageSize;
   for (;;) {
     settle();
+    bound_regions();
     if (addr >= space.user_limit_) return fail(kMapErr);
     Vma* v = vmas.find(addr);
     if (v == nullptr) v = grow_stack(addr);
@@ -89,7 +90,7 @@ AddressSpace::Impl::FaultResult AddressSpace::Impl::resolve(Park& park, uint64_t
         map_frames(*v, lo * kPageSize, hi * kPageSize, /*populate=*/true);
       } else {
         const Prot prot = stub_prot(*v, pte);
-        guest.protect(lo * kPageSize, (hi - lo) * kPageSize, prot);
+        stub_protect(lo * kPageSize, (hi - lo) * kPageSize, prot);
         for (uint64_t p = lo; p < hi; ++p) pt.set(p, pt.get(p).with_stub(prot));
       }
     } else if (v->anonymous()) {
@@ -199,8 +200,8 @@ AddressSpace::Impl::Step AddressSpace::Impl::touch_anon(Park& park, Vma& v, uint
     set_pte(v, p, Pte::make(extent->first + static_cast<Pfn>(p - lo), prot, true));
   }
   if (prot != Prot::kNone) {
-    guest.map(lo * kPageSize, (hi - lo) * kPageSize, prot, mem.fd(), mem.host_offset(extent->first),
-              /*populate=*/true);
+    stub_map(lo * kPageSize, (hi - lo) * kPageSize, prot, mem.fd(), mem.host_offset(extent->first),
+             /*populate=*/true);
   }
   v.next_fault = hi;
   return true;
@@ -270,9 +271,9 @@ AddressSpace::Impl::Step AddressSpace::Impl::write_shared(Park& park, Vma& v, ui
   if (!same_vma(page, id, pte, &again) || got->pfn() != pte.pfn()) return false;
   const Prot prot = v.prot | Prot::kRead;
   if (pte.stub() == Prot::kNone) {
-    guest.map(page * kPageSize, kPageSize, prot, mem.fd(), mem.host_offset(pte.pfn()), true);
+    stub_map(page * kPageSize, kPageSize, prot, mem.fd(), mem.host_offset(pte.pfn()), true);
   } else {
-    guest.protect(page * kPageSize, kPageSize, prot);
+    stub_protect(page * kPageSize, kPageSize, prot);
   }
   set_pte(v, page, pte.with_stub(prot));
   return true;

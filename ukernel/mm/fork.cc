@@ -75,7 +75,7 @@ void AddressSpace::Impl::fork_pages(Vma& v, Impl& child, Vma& copy, bool alone) 
   uint64_t run = 0, run_len = 0;
   auto emit = [&] {
     if (run_len != 0) {
-      guest.protect(run * kPageSize, run_len * kPageSize, (v.prot | Prot::kRead) & ~Prot::kWrite);
+      stub_protect(run * kPageSize, run_len * kPageSize, (v.prot | Prot::kRead) & ~Prot::kWrite);
     }
     run_len = 0;
   };
@@ -104,6 +104,8 @@ void AddressSpace::Impl::fork_pages(Vma& v, Impl& child, Vma& copy, bool alone) 
     return true;
   });
   emit();
+  // A badly fragmented space is left to faults.
+  if (child.regions > kMaxRegions / 2) return;
   child.map_frames(copy, copy.start, copy.end, /*populate=*/copy.pages() <= kForkPopulate);
 }
 

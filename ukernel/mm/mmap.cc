@@ -83,6 +83,7 @@ Result<uint64_t> AddressSpace::mmap(Park& park, const MmapRequest& request,
     if (write) return Err(Errno::kPERM);
     may_write = false;
   }
+  im.bound_regions();
   const uint64_t addr = TRY(im.place(r, len));
   TRY(im.check_limits(r, addr, len, limits));
 
@@ -162,6 +163,7 @@ Result<> AddressSpace::mprotect(Park& park, uint64_t addr, uint64_t len, Prot pr
     addr = v->start;
   }
   if (!im.may_split(2)) return Err(Errno::kNOMEM);
+  im.bound_regions();
   bool fill = false;
   Result<> r = im.each_piece(addr, end, [&](Vma& v) -> Result<> {
     if (any(prot & Prot::kWrite) && v.shared && !v.may_write) return Err(Errno::kACCES);

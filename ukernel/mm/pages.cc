@@ -53,8 +53,40 @@ void AddressSpace::Impl::zap(Vma& v, uint64_t start, uint64_t end, Which which) 
 }
 
 void AddressSpace::Impl::unmap_stub(uint64_t start, uint64_t end) {
-  guest.unmap(start, end - start);
+  stub_unmap(start, end - start);
   stale_.fill({});
+}
+
+void AddressSpace::Impl::bound_regions() {
+  if (regions < kMaxRegions) [[likely]]
+    return;
+  uint64_t runs = 0;
+  for (auto& [start, v] : vmas.map()) {
+    uint64_t next_page = start / kPageSize;
+    Pfn next_pfn = kNoPfn;
+    Prot prot = Prot::kNone;
+    pt.each(v->start / kPageSize, v->end / kPageSize, [&](uint64_t page, Pte pte) {
+      if (v->host && page != next_page) ++runs;  // the file between frames
+      if (page != next_page || pte.pfn() != next_pfn || pte.stub() != prot) ++runs;
+      next_page = page + 1;
+      next_pfn = pte.pfn() + 1;
+      prot = pte.stub();
+      return true;
+    });
+    runs += v->host && next_page != v->end / kPageSize;
+  }
+  regions = runs;
+  if (runs < kMaxRegions - kMaxRegions / 8) return;
+  guest.unmap_all();
+  stale_.fill({});
+  regions = 0;
+  for (auto& [start, v] : vmas.map()) {
+    pt.each(v->start / kPageSize, v->end / kPageSize, [&](uint64_t page, Pte pte) {
+      pt.set(page, pte.with_stub(Prot::kNone));
+      return true;
+    });
+    if (v->host) map_host(*v, v->start, v->end);
+  }
 }
 
 void AddressSpace::Impl::map_host(Vma& v, uint64_t start, uint64_t end) {
@@ -66,8 +98,8 @@ void AddressSpace::Impl::map_host(Vma& v, uint64_t start, uint64_t end) {
     if (stop > page) {
       const auto range = v.object->host_range(v.index(page * kPageSize));
       if (!range) return;  // the host file went away; touching faults, and is SIGBUS there
-      guest.map(page * kPageSize, (stop - page) * kPageSize, prot, range->fd, range->offset,
-                /*populate=*/false);
+      stub_map(page * kPageSize, (stop - page) * kPageSize, prot, range->fd, range->offset,
+               /*populate=*/false);
     }
     page = stop + 1;
   }
@@ -79,8 +111,8 @@ void AddressSpace::Impl::map_frames(Vma& v, uint64_t start, uint64_t end, bool p
   Prot run_prot = Prot::kNone;
   auto emit = [&] {
     if (run_len != 0 && run_prot != Prot::kNone) {
-      guest.map(run * kPageSize, run_len * kPageSize, run_prot, mem.fd(), mem.host_offset(run_pfn),
-                populate);
+      stub_map(run * kPageSize, run_len * kPageSize, run_prot, mem.fd(), mem.host_offset(run_pfn),
+               populate);
     }
     run_len = 0;
   };
@@ -112,7 +144,7 @@ void AddressSpace::Impl::reprotect(Vma& v, uint64_t start, uint64_t end, Prot ol
     } else {
       for (uint64_t page = start / kPageSize; page < end / kPageSize;) {
         const uint64_t stop = pt.next(page, end / kPageSize);
-        if (stop > page) guest.protect(page * kPageSize, (stop - page) * kPageSize, prot);
+        if (stop > page) stub_protect(page * kPageSize, (stop - page) * kPageSize, prot);
         page = stop + 1;
       }
     }
@@ -122,7 +154,7 @@ void AddressSpace::Impl::reprotect(Vma& v, uint64_t start, uint64_t end, Prot ol
   Prot run_prot = Prot::kNone;
   std::vector<std::pair<uint64_t, uint64_t>> unmapped;
   auto emit = [&] {
-    if (run_len != 0) guest.protect(run * kPageSize, run_len * kPageSize, run_prot);
+    if (run_len != 0) stub_protect(run * kPageSize, run_len * kPageSize, run_prot);
     run_len = 0;
   };
   pt.each(start / kPageSize, end / kPageSize, [&](uint64_t page, Pte pte) {
@@ -215,7 +247,7 @@ void AddressSpace::Impl::write_protect(Vma& v, uint64_t start, uint64_t end) {
   uint64_t run = 0, run_len = 0;
   auto emit = [&] {
     if (run_len != 0) {
-      guest.protect(run * kPageSize, run_len * kPageSize, read_prot(v));
+      stub_protect(run * kPageSize, run_len * kPageSize, read_prot(v));
     }
     run_len = 0;
   };

@@ -23,7 +23,10 @@ namespace uk {
 struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer {
   static constexpr uint64_t kMinAddr = 0x10000;  // vm.mmap_min_addr
   static constexpr uint64_t kEagerCopy = 16;     // pages of a file copied when mapped
-  static constexpr size_t kMaxVmas = 65530;      // vm.max_map_count
+  static constexpr size_t kMaxVmas = AddressSpace::kMaxMapCount;
+  // The host allows a process so many mappings (its vm.max_map_count, by default); the stub has
+  // some.
+  static constexpr uint64_t kMaxRegions = 60000;
 
   Impl(AddressSpace& space, PhysMemory& mem, Platform& platform);
   ~Impl();
@@ -61,6 +64,23 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
   void set_pte(const Vma& v, uint64_t page, Pte pte);
   // The protection a page of v may have in the stub.
   Prot stub_prot(const Vma& v, Pte pte) const;
+  // To the stub, counting: how many host mappings there may be by now at most.
+  void stub_map(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset, bool populate) {
+    ++regions;
+    guest.map(addr, len, prot, fd, offset, populate);
+  }
+  void stub_protect(uint64_t addr, uint64_t len, Prot prot) {
+    regions += 2;
+    guest.protect(addr, len, prot);
+  }
+  void stub_unmap(uint64_t addr, uint64_t len) {
+    ++regions;
+    guest.unmap(addr, len);
+  }
+  uint64_t regions = 0;
+  // Keeps the stub below the host's limit: counts, and if need be takes all frames out of the stub,
+  // to come back by faults.
+  void bound_regions();
   // Removes the entries in [start, end) of v; `anon_only`/`object_only` keep the others. Queues no
   // stub change.
   enum class Which : uint8_t { kAll, kAnon, kObject };
