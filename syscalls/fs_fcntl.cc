@@ -2,6 +2,9 @@
 #include <fcntl.h>
 #include <sys/file.h>
 
+#include <algorithm>
+
+#include "syscalls/fs_async.h"
 #include "syscalls/fs_common.h"
 #include "syscalls/fs_open.h"
 #include "ukernel/fs/pipefs/pipe.h"
@@ -9,6 +12,8 @@
 
 namespace uk {
 namespace {
+
+constexpr int kCreatedQuery = 1024 + 4;  // F_CREATED_QUERY: was the file made by this open?
 
 struct UserFlock {
   int16_t type;
@@ -95,9 +100,18 @@ Result<int64_t> record_lock(Task& task, File& file, int cmd, UserInOut<UserFlock
   return zero(locks_of(*inode).set(task.park(), lock, wait, task.kernel.vfs.lock_graph()));
 }
 
-Result<int64_t> set_flags(File& file, int wanted) {
-  constexpr int kChangeable = O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME | O_ASYNC;
+Result<int64_t> set_flags(Task& task, File& file, int fd, int wanted) {
+  constexpr int kChangeable = O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME;
+  if ((wanted & ~file.flags & O_NOATIME) != 0 && file.inode() != nullptr &&
+      !task.cred().has(Cap::kFowner) && TRY(file.getattr(task.park())).uid != task.cred().fsuid) {
+    return Err(Errno::kPERM);
+  }
+  if ((~wanted & file.flags & O_APPEND) != 0 && file.inode() != nullptr &&
+      (file.inode()->inode_flags() & kInodeAppend) != 0) {
+    return Err(Errno::kPERM);
+  }
   file.flags = (file.flags & ~kChangeable) | (wanted & kChangeable);
+  if (((file.flags ^ wanted) & O_ASYNC) != 0) set_async(task, file, fd, (wanted & O_ASYNC) != 0);
   return 0;
 }
 
@@ -113,6 +127,7 @@ Result<int64_t> set_owner(Task& task, File& file, int type, int id) {
   }
   file.owner_type = type;
   file.owner_id = id;
+  file.owner_cred = task.cred_;
   return 0;
 }
 
@@ -120,6 +135,9 @@ Result<int64_t> pipe_size(Task& task, File& file, bool set, uint64_t wanted) {
   Pipe* pipe = pipe_of(file);
   if (pipe == nullptr) return Err(Errno::kBADF);
   if (!set) return static_cast<int64_t>(pipe->capacity());
+  constexpr uint64_t kBeyondAll = uint64_t{1} << 31;
+  wanted = std::max<uint64_t>(static_cast<uint32_t>(wanted), kPageSize);
+  if (wanted > kBeyondAll) return Err(Errno::kINVAL);
   if (wanted > kPipeMaxBytes && !task.cred().has(Cap::kSysResource)) return Err(Errno::kPERM);
   return static_cast<int64_t>(TRY(pipe->set_capacity(static_cast<uint32_t>(wanted))));
 }
@@ -138,6 +156,8 @@ Result<int64_t> sys_fcntl(Task& task, Fd fd, int cmd, uint64_t arg) {
       return TRY(task.fds().cloexec(fd)) ? FD_CLOEXEC : 0;
     case F_SETFD:
       return zero(task.fds().set_cloexec(fd, (arg & FD_CLOEXEC) != 0));
+    case kCreatedQuery:
+      return file->created;
     case F_GETFL:
       return file->flags | ((file->flags & O_PATH) != 0 ? 0 : 0100000 /* O_LARGEFILE */);
     default:
@@ -146,7 +166,7 @@ Result<int64_t> sys_fcntl(Task& task, Fd fd, int cmd, uint64_t arg) {
   if ((file->flags & O_PATH) != 0) return Err(Errno::kBADF);
   switch (cmd) {
     case F_SETFL:
-      return set_flags(*file, static_cast<int>(arg));
+      return set_flags(task, *file, fd, static_cast<int>(arg));
     case F_GETLK:
     case F_SETLK:
     case F_SETLKW:
@@ -182,6 +202,8 @@ Result<int64_t> sys_fcntl(Task& task, Fd fd, int cmd, uint64_t arg) {
       return pipe_size(task, *file, true, arg);
     case F_GETPIPE_SZ:
       return pipe_size(task, *file, false, 0);
+    case F_NOTIFY:
+      return zero(set_dnotify(task, *file, fd, static_cast<uint32_t>(arg)));
     case F_ADD_SEALS:
       if (file->inode() == nullptr) return Err(Errno::kINVAL);
       if (!file->can_write()) return Err(Errno::kPERM);

@@ -123,7 +123,8 @@ Result<> check_range(Task& task, uint64_t addr, size_t count) {
 
 Result<int64_t> do_read(Task& task, Fd fd, uint64_t addr, size_t count,
                         std::optional<uint64_t> offset) {
-  Ref<File> file = TRY(offset ? task.fds().get_io(fd) : task.fds().get_io(fd));
+  Ref<File> file = TRY(task.fds().get_io(fd));
+  if (offset && !file->seekable()) return Err(Errno::kSPIPE);
   if (!file->can_read()) return Err(Errno::kBADF);
   TRY(check_range(task, addr, count));
   UserSink sink(task.mm(), addr, std::min(count, kMaxRw));
@@ -133,6 +134,7 @@ Result<int64_t> do_read(Task& task, Fd fd, uint64_t addr, size_t count,
 Result<int64_t> do_write(Task& task, Fd fd, uint64_t addr, size_t count,
                          std::optional<uint64_t> offset) {
   Ref<File> file = TRY(task.fds().get_io(fd));
+  if (offset && !file->seekable()) return Err(Errno::kSPIPE);
   if (!file->can_write()) return Err(Errno::kBADF);
   TRY(check_range(task, addr, count));
   UserSource source(task.mm(), addr, std::min(count, kMaxRw));
@@ -142,6 +144,7 @@ Result<int64_t> do_write(Task& task, Fd fd, uint64_t addr, size_t count,
 Result<int64_t> do_readv(Task& task, Fd fd, UserAddr iov, uint64_t count,
                          std::optional<uint64_t> offset) {
   Ref<File> file = TRY(task.fds().get_io(fd));
+  if (offset && !file->seekable()) return Err(Errno::kSPIPE);
   if (!file->can_read()) return Err(Errno::kBADF);
   UserSink sink(task.mm(), TRY(fetch_iovec(task.park(), task.mm(), iov, count)));
   return as_count(read_file(task, *file, sink, offset));
@@ -150,9 +153,20 @@ Result<int64_t> do_readv(Task& task, Fd fd, UserAddr iov, uint64_t count,
 Result<int64_t> do_writev(Task& task, Fd fd, UserAddr iov, uint64_t count,
                           std::optional<uint64_t> offset) {
   Ref<File> file = TRY(task.fds().get_io(fd));
+  if (offset && !file->seekable()) return Err(Errno::kSPIPE);
   if (!file->can_write()) return Err(Errno::kBADF);
   UserSource source(task.mm(), TRY(fetch_iovec(task.park(), task.mm(), iov, count)));
   return as_count(write_file(task, *file, source, offset));
+}
+
+// RWF_APPEND: at the end; the position moves only if it was to be used.
+Result<int64_t> append(Task& task, Fd fd, UserAddr iov, uint64_t count, bool move_pos) {
+  Ref<File> file = TRY(task.fds().get_io(fd));
+  if (!file->seekable()) return do_writev(task, fd, iov, count, {});
+  uint64_t end = TRY(file->getattr(task.park())).size;
+  int64_t n = TRY(do_writev(task, fd, iov, count, end));
+  if (move_pos) file->pos = end + static_cast<uint64_t>(n);
+  return n;
 }
 
 // Copies between files through a buffer; what sendfile(2) and copy_file_range(2) do.
@@ -300,9 +314,13 @@ Result<int64_t> sys_pwritev2(Task& task, Fd fd, UserAddr iov, uint64_t count, in
                              int64_t high, int flags) {
   TRY(check_rwf(flags));
   constexpr int kAppend = 0x10, kSync = 0x6;
-  if ((flags & kAppend) != 0) return Err(Errno::kOPNOTSUPP);
-  Result<int64_t> n = offset == -1 ? sys_writev(task, fd, iov, count)
-                                   : sys_pwritev(task, fd, iov, count, offset, high);
+  Result<int64_t> n = 0;
+  if ((flags & kAppend) != 0) {
+    n = append(task, fd, iov, count, offset == -1);
+  } else {
+    n = offset == -1 ? sys_writev(task, fd, iov, count)
+                     : sys_pwritev(task, fd, iov, count, offset, high);
+  }
   if (n && (flags & kSync) != 0) TRY(do_fsync(task, fd, (flags & 0x4) == 0));
   return n;
 }
@@ -389,6 +407,10 @@ Result<int64_t> sys_copy_file_range(Task& task, Fd in_fd, UserInOut<int64_t> in_
 Result<int64_t> sys_fallocate(Task& task, Fd fd, int mode, int64_t offset, int64_t len) {
   Ref<File> file = TRY(task.fds().get_io(fd));
   if (offset < 0 || len <= 0) return Err(Errno::kINVAL);
+  // A hole is punched without changing the size, or not at all.
+  if ((mode & FALLOC_FL_PUNCH_HOLE) != 0 && (mode & FALLOC_FL_KEEP_SIZE) == 0) {
+    return Err(Errno::kOPNOTSUPP);
+  }
   if (!file->can_write()) return Err(Errno::kBADF);
   if (!file->seekable() && file->inode() != nullptr && is_type(file->inode()->type(), S_IFIFO))
     return Err(Errno::kSPIPE);

@@ -1,6 +1,7 @@
 #include "syscalls/fs_open.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/openat2.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
@@ -8,6 +9,7 @@
 
 #include <algorithm>
 
+#include "syscalls/fs_async.h"
 #include "syscalls/fs_common.h"
 
 namespace uk {
@@ -63,6 +65,22 @@ class TaskIoctl final : public IoctlUser {
   Task& task_;
 };
 
+// FS_IOC_SETFLAGS (ioctl_iflags(2)).
+Result<int64_t> set_inode_flags(Task& task, File& file, UserIn<int> arg) {
+  if (file.inode() == nullptr || !file.inode()->has_inode_flags()) return Err(Errno::kNOTTY);
+  Ref<Inode> inode(file.inode());
+  auto wanted = static_cast<uint32_t>(TRY(arg.get(task.park(), task.mm())));
+  if (file.path().mount && file.path().mount->read_only()) return Err(Errno::kROFS);
+  if (TRY(inode->getattr(task.park())).uid != task.cred().fsuid && !task.cred().has(Cap::kFowner)) {
+    return Err(Errno::kPERM);
+  }
+  uint32_t changed = wanted ^ inode->inode_flags();
+  if ((changed & (kInodeImmutable | kInodeAppend)) != 0 && !task.cred().has(Cap::kLinuxImmutable)) {
+    return Err(Errno::kPERM);
+  }
+  return zero(inode->set_inode_flags(task.park(), wanted));
+}
+
 void set_flag(File& file, int flag, bool on) {
   if (on) {
     file.flags |= flag;
@@ -98,9 +116,11 @@ Result<int64_t> sys_openat2(Task& task, Fd dirfd, UserStr path, UserIn<UserOpenH
     return Err(Errno::k2BIG);
   constexpr uint64_t kResolve = RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS |
                                 RESOLVE_BENEATH | RESOLVE_IN_ROOT;
-  if ((how.resolve & RESOLVE_CACHED) != 0) return Err(Errno::kAGAIN);
-  if ((how.flags & ~static_cast<uint64_t>(kKnownFlags)) != 0 || (how.resolve & ~kResolve) != 0)
+  if ((how.flags & ~static_cast<uint64_t>(kKnownFlags)) != 0 ||
+      (how.resolve & ~(kResolve | RESOLVE_CACHED)) != 0)
     return Err(Errno::kINVAL);
+  // Nothing is promised to be found without waiting.
+  if ((how.resolve & RESOLVE_CACHED) != 0) return Err(Errno::kAGAIN);
   if ((how.resolve & RESOLVE_BENEATH) != 0 && (how.resolve & RESOLVE_IN_ROOT) != 0)
     return Err(Errno::kINVAL);
   const int flags = static_cast<int>(how.flags);
@@ -173,9 +193,27 @@ Result<int64_t> sys_ioctl(Task& task, Fd fd, uint32_t cmd, UserAddr arg) {
     case FIONBIO:
     case FIOASYNC: {
       int on = TRY(UserIn<int>{arg}.get(task.park(), task.mm()));
-      set_flag(*file, cmd == FIONBIO ? O_NONBLOCK : O_ASYNC, on != 0);
+      if (cmd == FIONBIO) {
+        set_flag(*file, O_NONBLOCK, on != 0);
+      } else {
+        set_async(task, *file, fd, on != 0);
+      }
       return 0;
     }
+    case FS_IOC_GETFLAGS: {
+      if (file->inode() == nullptr || !file->inode()->has_inode_flags()) return Err(Errno::kNOTTY);
+      auto flags = static_cast<int>(file->inode()->inode_flags());
+      return zero(UserOut<int>{arg}.put(task.park(), task.mm(), flags));
+    }
+    case FS_IOC_SETFLAGS:
+      return set_inode_flags(task, *file, UserIn<int>{arg});
+    case FIONREAD:
+      if (file->inode() != nullptr && is_type(file->inode()->type(), S_IFREG)) {
+        uint64_t size = TRY(file->getattr(task.park())).size;
+        int left = static_cast<int>(size - std::min(size, file->pos));
+        return zero(UserOut<int>{arg}.put(task.park(), task.mm(), left));
+      }
+      [[fallthrough]];
     default: {
       TaskIoctl user(task);
       return file->ioctl(task.park(), user, cmd, arg.addr);

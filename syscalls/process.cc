@@ -10,6 +10,7 @@
 #include "syscalls/fs_common.h"
 #include "ukernel/task/exit.h"
 #include "ukernel/task/job_control.h"
+#include "ukernel/task/namespaces.h"
 #include "ukernel/task/pidfd.h"
 
 namespace uk {
@@ -105,15 +106,18 @@ Result<int64_t> sys_unshare(Task& task, Hex flags) {
   if ((f & ~(kPlain | kAlone | kNamespaces)) != 0) return Err(Errno::kINVAL);
   if ((f & kAlone) != 0 && task.group->live > 1) return Err(Errno::kINVAL);
   if ((f & kNamespaces) != 0) {
-    // DEVIATION: only the namespace of host names can be made.
-    if ((f & kNamespaces) != CLONE_NEWUTS) return Err(Errno::kINVAL);
+    // DEVIATION: only the namespaces of host names and of mounts can be made.
+    if ((f & kNamespaces & ~(CLONE_NEWUTS | CLONE_NEWNS)) != 0) return Err(Errno::kINVAL);
     if (!task.cred().has(Cap::kSysAdmin)) return Err(Errno::kPERM);
+  }
+  if ((f & CLONE_NEWUTS) != 0) {
     auto uts = make_ref<UtsInfo>();
     uts->nodename = task.uts().nodename;
     uts->domainname = task.uts().domainname;
     task.uts_ = std::move(uts);
   }
-  if ((f & CLONE_FS) != 0) task.fs_ = task.fs_->copy();
+  if ((f & (CLONE_FS | CLONE_NEWNS)) != 0) task.fs_ = task.fs_->copy();
+  if ((f & CLONE_NEWNS) != 0) new_mount_namespace(task);
   if ((f & CLONE_FILES) != 0 && task.fds_->users > 1) {
     Ref<FdTable> own = task.fds_->copy();
     drop_files(task.park(), std::exchange(task.fds_, std::move(own)));

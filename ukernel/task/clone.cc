@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "ukernel/kernel.h"
 #include "ukernel/task/exit.h"
+#include "ukernel/task/namespaces.h"
 #include "ukernel/task/pidfd.h"
 
 namespace uk {
@@ -29,9 +30,9 @@ Result<> validate(Task& parent, const CloneArgs& a) {
   if (has(CLONE_PARENT) && parent.group->unkillable && parent.tgid() == 1)
     return Err(Errno::kINVAL);
   if ((f & kNamespaces) != 0) {
-    // DEVIATION: of the namespaces only that of host names can be made.
+    // DEVIATION: of the namespaces only those of host names and mounts can be made.
     if (!parent.cred().has(Cap::kSysAdmin)) return Err(Errno::kPERM);
-    if ((f & kNamespaces) != CLONE_NEWUTS) return Err(Errno::kINVAL);
+    if ((f & kNamespaces & ~(CLONE_NEWUTS | CLONE_NEWNS)) != 0) return Err(Errno::kINVAL);
   }
   if ((f & CLONE_INTO_CGROUP) != 0) return Err(Errno::kINVAL);
   if (a.exit_signal > kSignals) return Err(Errno::kINVAL);
@@ -112,6 +113,7 @@ void inherit(Task& child, const Task& parent, const CloneArgs& a) {
     child.uts_ = parent.uts_;
   }
   child.fs_ = (a.flags & CLONE_FS) != 0 ? parent.fs_ : parent.fs_->copy();
+  if ((a.flags & CLONE_NEWNS) != 0) new_mount_namespace(child);
   if ((a.flags & CLONE_FILES) != 0) {
     child.fds_ = parent.fds_;
     ++child.fds_->users;

@@ -27,6 +27,7 @@ Result<> Vfs::chmod(Park& park, const FsContext& ctx, const Path& path, uint32_t
   Ref<Inode> inode = path.dentry->inode_ref();
   if (inode == nullptr) return Err(Errno::kNOENT);
   if (inode->sb().read_only) return Err(Errno::kROFS);
+  if (is_unchangeable(*inode)) return Err(Errno::kPERM);
   if (inode->type() == S_IFLNK) return Err(Errno::kOPNOTSUPP);
   FileAttr attr = TRY(inode->getattr(park));
   if (!owner_or_capable(attr, *ctx.cred)) return Err(Errno::kPERM);
@@ -49,6 +50,7 @@ Result<> Vfs::chown(Park& park, const FsContext& ctx, const Path& path, uint32_t
   Ref<Inode> inode = path.dentry->inode_ref();
   if (inode == nullptr) return Err(Errno::kNOENT);
   if (inode->sb().read_only) return Err(Errno::kROFS);
+  if (is_unchangeable(*inode)) return Err(Errno::kPERM);
   const Cred& cred = *ctx.cred;
   FileAttr attr = TRY(inode->getattr(park));
   bool owner = attr.uid == cred.fsuid;
@@ -84,6 +86,7 @@ Result<> Vfs::truncate(Park& park, const FsContext& ctx, const Path& path, uint6
   if (inode->type() != S_IFREG) return Err(Errno::kINVAL);
   TRY(want_write(path));
   TRY(check_permission(park, *inode, *ctx.cred, kMayWrite));
+  if (is_unchangeable(*inode)) return Err(Errno::kPERM);
   if (inode->deny_write > 0) return Err(Errno::kTXTBSY);
   FileAttr attr = TRY(inode->getattr(park));
   AttrChange change;
@@ -106,6 +109,10 @@ Result<> Vfs::utimens(Park& park, const FsContext& ctx, const Path& path, const 
   Ref<Inode> inode = path.dentry->inode_ref();
   if (inode == nullptr) return Err(Errno::kNOENT);
   if (inode->sb().read_only) return Err(Errno::kROFS);
+  bool set = times.atime.has_value() || times.mtime.has_value();
+  if (set ? is_unchangeable(*inode) : (inode->inode_flags() & kInodeImmutable) != 0) {
+    return Err(Errno::kPERM);
+  }
   FileAttr attr = TRY(inode->getattr(park));
   if (!owner_or_capable(attr, *ctx.cred)) {
     if (!times.atime_now || !times.mtime_now) return Err(Errno::kPERM);

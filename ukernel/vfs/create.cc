@@ -124,7 +124,9 @@ Result<> Vfs::link(Park& park, const FsContext& ctx, const Path& target, WalkFro
                       TRY(may_link_to(park, *this, *inode, *ctx.cred));
                       TRY(may_create(park, *this, parent.dir, *ctx.cred));
                       if (&inode->sb() != &dir.sb()) return Err(Errno::kXDEV);
-                      if (inode->type() == S_IFDIR) return Err(Errno::kPERM);
+                      if (inode->type() == S_IFDIR || is_unchangeable(*inode)) {
+                        return Err(Errno::kPERM);
+                      }
                       FileAttr attr = TRY(inode->getattr(park));
                       if (attr.nlink == 0 && (inode->no_link || inode->dead)) {
                         return Err(Errno::kNOENT);

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string_view>
 
 #include "base/list.h"
@@ -55,6 +56,12 @@ class FileObserver : public ListNode<FileObserver> {
 
  protected:
   ~FileObserver() = default;
+};
+
+// What O_ASYNC attached to a file (the system call layer's); goes with it.
+class FileAsync {
+ public:
+  virtual ~FileAsync() = default;
 };
 
 class File : public RefCounted {
@@ -119,12 +126,16 @@ class File : public RefCounted {
   // Counts as a writer of its inode until it goes; kTXTBSY while the inode is being executed.
   Result<> begin_write();
 
-  int flags;         // O_* as fcntl(F_GETFL) shows them, without creation flags
-  uint64_t pos = 0;  // under pos_lock for seekable files and directories
+  bool created = false;  // the open that made this made the file
+  int flags;             // O_* as fcntl(F_GETFL) shows them, without creation flags
+  uint64_t pos = 0;      // under pos_lock for seekable files and directories
   Mutex pos_lock;
   List<FileObserver, FileObserver> observers;  // ~File() calls and empties it
   // F_SETOWN, F_SETSIG.
   int owner_type = 0, owner_id = 0, owner_signal = 0;
+  Ref<const Cred> owner_cred;          // of who set the owner
+  std::unique_ptr<FileAsync> async;    // O_ASYNC
+  std::unique_ptr<FileAsync> dnotify;  // F_NOTIFY
 
  private:
   friend class Vfs;

@@ -106,7 +106,7 @@ bool FileLocks::carve(LockKind kind, const void* owner, uint64_t start, uint64_t
       rest.push_back(right);
     }
   }
-  locks_.insert(locks_.end(), rest.begin(), rest.end());
+  for (const FileLock& l : rest) insert(l);
   return any;
 }
 
@@ -125,7 +125,22 @@ void FileLocks::put(FileLock lock) {
     locks_.erase(locks_.begin() + static_cast<ptrdiff_t>(i));
     i = 0;
   }
-  locks_.push_back(lock);
+  insert(lock);
+}
+
+// Locks of an owner lie together and in the order of their starts: that is the order in which
+// F_GETLK finds them (as Linux's list).
+void FileLocks::insert(const FileLock& lock) {
+  auto at = locks_.end();
+  for (auto it = locks_.begin(); it != locks_.end(); ++it) {
+    if (!same_owner(*it, lock)) continue;
+    at = it + 1;
+    if (it->start > lock.start) {
+      at = it;
+      break;
+    }
+  }
+  locks_.insert(at, lock);
 }
 
 void FileLocks::unlock(LockKind kind, const void* owner, uint64_t start, uint64_t end) {

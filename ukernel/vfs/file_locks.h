@@ -61,6 +61,7 @@ class FileLocks {
  private:
   bool carve(LockKind kind, const void* owner, uint64_t start, uint64_t end);
   void put(FileLock lock);
+  void insert(const FileLock& lock);
   std::vector<FileLock> locks_;
   WaitQueue changed_;
 };

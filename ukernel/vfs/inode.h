@@ -141,6 +141,13 @@ class Inode : public RefCounted {
   virtual Result<> add_seals(uint32_t seals) { return (void)seals, Err(Errno::kINVAL); }
   virtual void allow_sealing() {}  // memfd_create(2) MFD_ALLOW_SEALING
 
+  // FS_IOC_GETFLAGS (FS_IMMUTABLE_FL, FS_APPEND_FL, ...), where the filesystem keeps them.
+  virtual uint32_t inode_flags() const { return 0; }
+  virtual bool has_inode_flags() const { return false; }
+  virtual Result<> set_inode_flags(Park& park, uint32_t flags) {
+    return (void)park, (void)flags, Err(Errno::kNOTTY);
+  }
+
   // vfs-owned state, reactor-owned.
   Mutex dir_lock;                         // held by the vfs around changes of this directory
   std::unique_ptr<FileLocks> locks;       // POSIX, OFD and flock locks; made on first use

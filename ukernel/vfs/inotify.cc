@@ -11,27 +11,28 @@
 namespace uk {
 
 void InodeWatches::event(uint32_t mask, uint32_t cookie, std::string_view name) {
-  std::vector<InotifyWatch*> oneshot;
-  for (InotifyWatch& w : list_) {
-    if ((w.mask & mask & IN_ALL_EVENTS) == 0) continue;
-    w.owner->queue({w.wd, mask, cookie, std::string(name)});
-    if ((w.mask & IN_ONESHOT) != 0) oneshot.push_back(&w);
+  std::vector<InodeWatch*> told;
+  for (InodeWatch& w : list_) {
+    if ((w.mask & mask & IN_ALL_EVENTS) != 0) told.push_back(&w);
   }
-  for (InotifyWatch* w : oneshot) {
-    w->owner->queue({w->wd, IN_IGNORED, 0, {}});
-    w->owner->forget(w->wd);
-  }
+  for (InodeWatch* w : told) w->event(mask, cookie, name);
 }
 
 void InodeWatches::end(uint32_t why) {
-  while (!list_.empty()) {
-    InotifyWatch& w = list_.front();
-    InotifyFile* owner = w.owner;
-    if ((w.mask & why) != 0 || why == IN_UNMOUNT) owner->queue({w.wd, why, 0, {}});
-    owner->queue({w.wd, IN_IGNORED, 0, {}});
-    w.unlink();
-    owner->forget(w.wd);
-  }
+  while (InodeWatch* w = list_.pop_front()) w->gone(why);
+}
+
+void InotifyWatch::event(uint32_t in_mask, uint32_t cookie, std::string_view name) {
+  owner->queue({wd, in_mask, cookie, std::string(name)});
+  if ((mask & IN_ONESHOT) == 0) return;
+  owner->queue({wd, IN_IGNORED, 0, {}});
+  owner->forget(wd);  // and with it this
+}
+
+void InotifyWatch::gone(uint32_t why) {
+  if ((mask & why) != 0 || why == IN_UNMOUNT) owner->queue({wd, why, 0, {}});
+  owner->queue({wd, IN_IGNORED, 0, {}});
+  owner->forget(wd);
 }
 
 InotifyFile::~InotifyFile() = default;

@@ -20,11 +20,26 @@ namespace uk {
 
 class InotifyFile;
 
-struct InotifyWatch : ListNode<> {
+// Somebody who wants to know what happens to an inode and in a directory. Must not suspend.
+class InodeWatch : public ListNode<> {
+ public:
+  uint32_t mask = 0;  // IN_* wanted
+  // `name` is empty for events of the inode itself. The watch may end itself here.
+  virtual void event(uint32_t in_mask, uint32_t cookie, std::string_view name) = 0;
+  // The inode goes (IN_DELETE_SELF, IN_UNMOUNT); the watch is off the list.
+  virtual void gone(uint32_t why) = 0;
+
+ protected:
+  ~InodeWatch() = default;
+};
+
+class InotifyWatch final : public InodeWatch {
+ public:
   InotifyFile* owner = nullptr;
   int wd = 0;
-  uint32_t mask = 0;
   Ref<Inode> inode;
+  void event(uint32_t in_mask, uint32_t cookie, std::string_view name) override;
+  void gone(uint32_t why) override;
 };
 
 class InodeWatches {
@@ -35,12 +50,12 @@ class InodeWatches {
   void inode_gone() { end(IN_DELETE_SELF); }
   // Its filesystem was unmounted.
   void unmounted() { end(IN_UNMOUNT); }
-  void add(InotifyWatch& w) { list_.push_back(w); }
+  void add(InodeWatch& w) { list_.push_back(w); }
   bool empty() { return list_.empty(); }
 
  private:
   void end(uint32_t why);
-  List<InotifyWatch> list_;
+  List<InodeWatch> list_;
 };
 
 class InotifyFile final : public File {
@@ -62,7 +77,7 @@ class InotifyFile final : public File {
   std::string fdinfo() const override;
 
  private:
-  friend class InodeWatches;
+  friend class InotifyWatch;
   struct Event {
     int wd;
     uint32_t mask, cookie;

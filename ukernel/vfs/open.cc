@@ -156,6 +156,10 @@ Result<> Opener::may_open(const Path& p) {
       break;
   }
   TRY(vfs_.check_permission(park_, inode, *ctx_.cred, may));
+  if ((inode.inode_flags() & kInodeAppend) != 0) {
+    if ((flags_ & O_ACCMODE) != O_RDONLY && (flags_ & O_APPEND) == 0) return Err(Errno::kPERM);
+    if ((flags_ & O_TRUNC) != 0) return Err(Errno::kPERM);
+  }
   if ((flags_ & O_NOATIME) != 0) {
     FileAttr attr = TRY(inode.getattr(park_));
     if (!owner_or_capable(attr, *ctx_.cred)) return Err(Errno::kPERM);
@@ -198,6 +202,7 @@ Result<Ref<File>> Opener::run(WalkFrom from, std::string_view path) {
     TRY(may_open(p));
   }
   Ref<File> file = TRY(vfs_.open_path(park_, p, flags_, *ctx_.cred));
+  file->created = created_;
   if ((flags_ & O_TRUNC) != 0 && inode->type() == S_IFREG) {
     if (inode->deny_write > 0) return Err(Errno::kTXTBSY);
     AttrChange change;

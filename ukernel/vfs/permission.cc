@@ -9,6 +9,10 @@ Result<> want_write(const Path& path) {
   return {};
 }
 
+bool is_unchangeable(const Inode& inode) {
+  return (inode.inode_flags() & (kInodeImmutable | kInodeAppend)) != 0;
+}
+
 bool owner_or_capable(const FileAttr& attr, const Cred& cred) {
   return attr.uid == cred.fsuid || cred.has(Cap::kFowner);
 }
@@ -18,6 +22,9 @@ Result<> Vfs::check_permission(Park& park, Inode& inode, const Cred& cred, uint3
   if ((may & kMayWrite) != 0 && inode.sb().read_only &&
       (type == S_IFREG || type == S_IFDIR || type == S_IFLNK)) {
     return Err(Errno::kROFS);
+  }
+  if ((may & kMayWrite) != 0 && (inode.inode_flags() & kInodeImmutable) != 0) {
+    return Err(Errno::kPERM);
   }
   // The commonest question of a walk: may root search this directory.
   bool dac = cred.has(Cap::kDacOverride);
@@ -69,6 +76,9 @@ Result<> may_delete(Park& park, Vfs& vfs, const Path& dir, const Dentry& victim,
   if ((dir_attr.mode & S_ISVTX) != 0 && !cred.has(Cap::kFowner) && dir_attr.uid != cred.fsuid) {
     FileAttr attr = TRY(victim.inode()->getattr(park));
     if (attr.uid != cred.fsuid) return Err(Errno::kPERM);
+  }
+  if ((dir.inode()->inode_flags() & kInodeAppend) != 0 || is_unchangeable(*victim.inode())) {
+    return Err(Errno::kPERM);
   }
   bool is_dir = victim.inode()->type() == S_IFDIR;
   if (want_dir && !is_dir) return Err(Errno::kNOTDIR);

@@ -54,6 +54,10 @@ struct FsStat {  // statfs(2)
   uint64_t fsid = 0, name_max = 255, flags = 0;
 };
 
+// Inode flags the vfs heeds (ioctl_iflags(2)).
+constexpr uint32_t kInodeImmutable = 0x10, kInodeAppend = 0x20, kInodeNodump = 0x40,
+                   kInodeNoatime = 0x80;
+
 // access(2) bits.
 enum : uint32_t { kMayExec = 1, kMayWrite = 2, kMayRead = 4 };
 

@@ -113,6 +113,7 @@ Result<> may_create(Park& park, Vfs& vfs, const Path& dir, const Cred& cred);
 // Removing `victim` from `dir`: also the sticky bit, and its type against `want_dir`.
 Result<> may_delete(Park& park, Vfs& vfs, const Path& dir, const Dentry& victim, const Cred& cred,
                     bool want_dir);
+bool is_unchangeable(const Inode& inode);  // immutable or append-only
 bool owner_or_capable(const FileAttr& attr, const Cred& cred);
 Result<> want_write(const Path& path);  // kROFS
 

@@ -353,6 +353,25 @@ TEST(Locks, SplitJoinAndConflict) {
   EXPECT_TRUE(fiber->done());
 }
 
+TEST(Locks, TheLowestIsFoundFirst) {
+  SimReactor sim;
+  sim.reactor.spawn("t", [&](Park& park) {
+    FileLocks locks;
+    LockGraph graph;
+    int a = 0, b = 0;
+    for (uint64_t start : {50, 10, 30}) {
+      FileLock l{LockKind::kPosix, start == 10, &a, 1, start, start + 4};
+      EXPECT_OK(locks.set(park, l, false, graph));
+    }
+    FileLock all{LockKind::kPosix, true, &b, 2, 0, UINT64_MAX};
+    EXPECT_EQ(locks.conflict(all)->start, 10u);
+    locks.unlock(LockKind::kPosix, &a, 0, 20);
+    EXPECT_EQ(locks.conflict(all)->start, 30u);
+    sim.reactor.stop();
+  });
+  sim.run();
+}
+
 TEST(Locks, WaitsAndSeesDeadlock) {
   SimReactor sim;
   FileLocks one, two;

@@ -15,6 +15,7 @@ bool has_prefix(std::string_view name, std::string_view prefix) {
 Result<> xattr_permission(Park& park, Vfs& vfs, Inode& inode, const Cred& cred,
                           std::string_view name, bool write) {
   if (name.empty() || name.size() > kNameMax) return Err(Errno::kRANGE);
+  if (write && is_unchangeable(inode)) return Err(Errno::kPERM);
   if (has_prefix(name, "trusted.")) {
     if (!cred.has(Cap::kSysAdmin)) return Err(write ? Errno::kPERM : Errno::kNODATA);
     return {};

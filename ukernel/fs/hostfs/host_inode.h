@@ -104,6 +104,7 @@ class HostInode final : public Inode {
   std::string name_;
   FileAttr attr_;
   uint64_t asked_ns_ = 0;
+  std::string target_;     // of a link of a stable tree, once read
   bool nameless_ = false;  // its name was removed; lives in pinned_ only
   Ref<HostHandle> slots_[3];
   Ref<HostHandle> pinned_;

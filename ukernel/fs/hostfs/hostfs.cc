@@ -202,7 +202,8 @@ Result<Ref<HostHandle>> HostInode::open_handle(Kind kind) {
     fd = open_beneath(dir->fd(), name_.c_str(), flags);
   }
   if (!fd) return Err(fd.error());
-  TRY(check(fd->get()));
+  // O_PATH and O_DIRECTORY leave no doubt what it is, and open nothing.
+  if (kind != Kind::kPath || !super().opts.stable) TRY(check(fd->get()));
   return make_ref<HostHandle>(super().fds, *std::move(fd), flags);
 }
 
@@ -298,8 +299,11 @@ Result<Ref<Inode>> HostInode::lookup(Park&, std::string_view name) {
 
 Result<std::string> HostInode::readlink(Park&) {
   if (type() != S_IFLNK) return Err(Errno::kINVAL);
+  if (!target_.empty()) return target_;
   Ref<HostHandle> dir = TRY(parent_handle());
-  return sys::readlinkat(dir->fd(), name_.c_str());
+  std::string target = TRY(sys::readlinkat(dir->fd(), name_.c_str()));
+  if (super().opts.stable && !super().opts.writable) target_ = target;
+  return target;
 }
 
 }  // namespace uk

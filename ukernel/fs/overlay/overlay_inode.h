@@ -63,6 +63,13 @@ class OverlayInode final : public Inode {
   Result<> removexattr(Park& park, std::string_view name) override;
   Result<std::vector<std::string>> listxattr(Park& park) override;
 
+  uint32_t inode_flags() const override { return real().inode_flags(); }
+  bool has_inode_flags() const override { return true; }
+  Result<> set_inode_flags(Park& park, uint32_t flags) override {
+    TRY(copy_up(park));
+    return upper_->set_inode_flags(park, flags);
+  }
+
   // Makes the file exist in the upper tree, with at most `data_limit` bytes of its contents.
   Result<> copy_up(Park& park, uint64_t data_limit = UINT64_MAX);
   Inode* upper() const { return upper_.get(); }

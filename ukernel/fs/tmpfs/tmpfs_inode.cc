@@ -63,6 +63,19 @@ Result<std::vector<std::string>> TmpfsInode::listxattr(Park&) {
   return names;
 }
 
+Result<> TmpfsInode::set_inode_flags(Park&, uint32_t flags) {
+  if ((flags & ~(kInodeImmutable | kInodeAppend | kInodeNodump | kInodeNoatime)) != 0) {
+    return Err(Errno::kOPNOTSUPP);
+  }
+  flags_ = flags;
+  attr_.attributes = 0;
+  if ((flags & kInodeImmutable) != 0) attr_.attributes |= STATX_ATTR_IMMUTABLE;
+  if ((flags & kInodeAppend) != 0) attr_.attributes |= STATX_ATTR_APPEND;
+  if ((flags & kInodeNodump) != 0) attr_.attributes |= STATX_ATTR_NODUMP;
+  touch_ctime();
+  return {};
+}
+
 TmpfsOther::TmpfsOther(Ref<TmpfsSuper> sb, const MakeNode& node)
     : TmpfsInode(std::move(sb), node), target_(node.symlink_target) {
   attr_.size = target_.size();

@@ -42,12 +42,17 @@ class TmpfsInode : public Inode {
   Result<std::vector<std::string>> listxattr(Park& park) final;
   bool same_as(const Inode& other) const override { return this == &other; }
 
+  uint32_t inode_flags() const final { return flags_; }
+  bool has_inode_flags() const final { return true; }
+  Result<> set_inode_flags(Park& park, uint32_t flags) final;
+
   TmpfsSuper& super() const { return static_cast<TmpfsSuper&>(sb()); }
   FileAttr& attr() { return attr_; }
   void touch_ctime() { attr_.ctime = super().vfs.now(); }
 
  protected:
   FileAttr attr_;
+  uint32_t flags_ = 0;
   std::map<std::string, std::string, std::less<>> xattrs_;
   size_t xattr_bytes_ = 0;
 };

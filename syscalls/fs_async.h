@@ -1,0 +1,15 @@
+// Signals to a file's owner (fcntl(2) F_SETOWN, F_SETSIG, signal(7) SIGIO): when it becomes ready
+// (O_ASYNC), and when something happens in a directory (F_NOTIFY). Nothing suspends.
+#pragma once
+
+#include "ukernel/task/task.h"
+
+namespace uk {
+
+// Sets or clears O_ASYNC. `fd` is what si_fd will say.
+void set_async(Task& task, File& file, int fd, bool on);
+
+// F_NOTIFY with DN_* bits; 0 ends it. kNOTDIR.
+Result<> set_dnotify(Task& task, File& file, int fd, uint32_t events);
+
+}  // namespace uk
