@@ -54,6 +54,14 @@ class Launcher:
     def __exit__(self, *unused):
         shutil.rmtree(self.scratch, ignore_errors=True)
 
+    def move_scratch(self, parent):
+        """Has the scratch directory, with the kernel's binary in it, in another place."""
+        old, self.scratch = self.scratch, tempfile.mkdtemp(prefix="uk-run.", dir=parent)
+        os.chmod(self.scratch, 0o755)
+        if self.ukernel:
+            self.ukernel = self.public_copy(self.ukernel)
+        shutil.rmtree(old, ignore_errors=True)
+
     def public_copy(self, path):
         """A copy of an executable that every user can reach; build directories often are private."""
         to = os.path.join(self.scratch, os.path.basename(path))
