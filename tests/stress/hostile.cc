@@ -38,26 +38,24 @@ int Say(const char* what, int error) {
 }
 
 int Fork() {
-  // A process group of its own, so that one kill ends all of it.
-  setpgid(0, 0);
-  signal(SIGTERM, SIG_IGN);
-  long made = 0;
+  std::vector<pid_t> children;
   int error = 0;
   while (true) {
     pid_t pid = fork();
     if (pid == 0) {
-      signal(SIGTERM, SIG_DFL);
       while (true) pause();
     }
     if (pid < 0) {
       error = errno;
       break;
     }
-    made++;
+    children.push_back(pid);
   }
-  kill(0, SIGTERM);
-  while (wait(nullptr) > 0) made--;
-  return made == 0 ? Say("fork", error) : 1;
+  for (pid_t pid : children) kill(pid, SIGKILL);
+  for (pid_t pid : children) {
+    if (waitpid(pid, nullptr, 0) != pid) return 1;
+  }
+  return Say("fork", error);
 }
 
 int Memory() {
