@@ -65,6 +65,11 @@ std::string mount_slash(Park& park, Kernel& kernel, const RunOptions& options) {
     sb = *made;
   } else {
     source = options.root.path;
+    // Through its own ".", which needs the right to search it besides that to read it.
+    if (auto readable = sys::open((source + "/.").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        !readable)
+      return sentence("root " + source, readable.error(),
+                      "give a directory you can read to --root=dir:PATH");
     auto made = make_hostfs(
         vfs, source, {.writable = options.root.writable, .stable = !options.root.writable}, &root);
     if (!made)

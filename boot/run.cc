@@ -189,6 +189,13 @@ class Instance {
     init.cred = credentials(options_);
     init.argv = options_.command;
     init.cwd = start_directory(park);
+    if (auto cwd =
+            kernel_->vfs.walk(park, root_context(), {}, init.cwd, kWalkFollow | kWalkDirectory);
+        !cwd)
+      return Failure{
+          kOwnError,
+          absl::StrFormat("working directory %s: %s; give a directory of the guest to --cwd",
+                          init.cwd, errno_text(cwd.error()))};
     if (std::string why = stdio_.open(park, *kernel_, init); !why.empty())
       return Failure{kOwnError, why};
     if (init.argv.empty()) init.argv = {default_shell(park)};
@@ -204,6 +211,7 @@ class Instance {
   }
 
   Failure exec_failure(const std::string& name, Errno e) {
+    if (name.empty()) return {kNotFound, "program: the name is empty; name a program of the guest"};
     if (e == Errno::kNOENT || e == Errno::kNOTDIR)
       return {kNotFound,
               absl::StrFormat("%s: not found; check the path as the guest sees it (--root)", name)};
