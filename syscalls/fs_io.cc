@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "syscalls/fs_common.h"
+#include "ukernel/fs/pipefs/pipe.h"
 
 namespace uk {
 namespace {
@@ -101,6 +102,9 @@ Result<size_t> write_file(Task& task, File& file, IoSource& from, std::optional<
     task.usage.wchar += *n;
     task.kernel.vfs.notify(file.path(), IN_MODIFY);
   }
+  // A pipe whose last reader went in the middle of a write signals too, though bytes were taken.
+  Pipe* pipe = n && from.remaining() > 0 ? pipe_of(file) : nullptr;
+  if (pipe != nullptr && pipe->readers == 0) (void)raise_sigpipe<int>(task, Err(Errno::kPIPE));
   return raise_sigpipe(task, n);
 }
 

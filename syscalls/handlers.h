@@ -24,4 +24,5 @@
 #include "syscalls/socket.h"
 #include "syscalls/time.h"
 #include "syscalls/timerfd.h"
+#include "syscalls/tty.h"
 // IWYU pragma: end_exports

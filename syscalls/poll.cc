@@ -178,7 +178,9 @@ Result<FdSet> fetch_set(Task& task, UserAddr at, int n) {
 Result<int64_t> do_select(Task& task, int n, UserAddr in, UserAddr out, UserAddr ex,
                           Deadline deadline) {
   if (n < 0) return Err(Errno::kINVAL);
-  n = std::min(n, std::min(task.fds().highest() + 1, kMaxSelectFds));
+  // Bits beyond the table are not looked at; Linux's table has a multiple of 64 places.
+  const int table = std::max(64, (task.fds().highest() + 64) / 64 * 64);
+  n = std::min(n, std::min(table, kMaxSelectFds));
   FdSet sets[3] = {TRY(fetch_set(task, in, n)), TRY(fetch_set(task, out, n)),
                    TRY(fetch_set(task, ex, n))};
   constexpr uint32_t kWanted[3] = {kSelectIn, kSelectOut, kSelectEx};

@@ -177,7 +177,7 @@ constexpr Row kRows[] = {
     full(150, "munlock", call<sys_munlock>, "memory/advice_test.cc"),
     full(151, "mlockall", call<sys_mlockall>, "memory/advice_test.cc"),
     full(152, "munlockall", call<sys_munlockall>, "memory/advice_test.cc"),
-    none(153, "vhangup"),
+    full(153, "vhangup", call<sys_vhangup>, "tty/pty:vhangup"),
     none(154, "modify_ldt"),
     partial(155, "pivot_root", call<sys_pivot_root>, "not yet: mount.NeedsPrivilege"),
     none(156, "_sysctl"),

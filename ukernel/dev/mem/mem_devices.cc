@@ -40,7 +40,7 @@ class Null final : public MemDevice {
   Result<size_t> write(Park&, IoSource& from, uint64_t&) override { return from.remaining(); }
 };
 
-class Zero : public MemDevice {
+class Zero final : public MemDevice {
  public:
   Zero(Path path, int flags, PhysMemory& mem) : MemDevice(std::move(path), flags), mem_(mem) {}
   Result<size_t> read(Park& park, IoSink& to, uint64_t) override {
@@ -60,9 +60,12 @@ class Zero : public MemDevice {
   PhysMemory& mem_;
 };
 
-class Full final : public Zero {
+class Full final : public MemDevice {
  public:
-  using Zero::Zero;
+  using MemDevice::MemDevice;
+  Result<size_t> read(Park& park, IoSink& to, uint64_t) override {
+    return to.put_zeros(park, to.remaining());
+  }
   Result<size_t> write(Park&, IoSource&, uint64_t&) override { return Err(Errno::kNOSPC); }
 };
 
@@ -105,7 +108,7 @@ void add(Vfs& vfs, uint32_t minor, const char* name, Args&... args) {
 void register_mem_devices(Vfs& vfs, RandomSource random) {
   add<Null>(vfs, 3, "null");
   add<Zero>(vfs, 5, "zero", vfs.mem());
-  add<Full>(vfs, 7, "full", vfs.mem());
+  add<Full>(vfs, 7, "full");
   for (uint32_t minor : {8u, 9u}) {
     vfs.register_device(
         false, kMemMajor, minor, 1, minor == 8 ? "random" : "urandom",

@@ -230,8 +230,6 @@ Result<Ref<File>> Node::open(Park&, const Path& path, int flags, const Cred& cre
   Ref<Node> self(this);
   if (type() == S_IFDIR) return Ref<File>(make_ref<DirFile>(path, flags, self));
   if (type() != S_IFREG) return Err(Errno::kLOOP);
-  if (entry_ != nullptr && entry_->show == nullptr && (flags & O_ACCMODE) == O_RDONLY)
-    return Err(Errno::kINVAL);
   return Ref<File>(make_ref<TextFile>(path, flags, self, Ref<const Cred>(cred.copy())));
 }
 
