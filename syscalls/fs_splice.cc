@@ -183,7 +183,13 @@ Result<int64_t> sys_vmsplice(Task& task, Fd fd, UserAddr iov, uint64_t count, He
   if (file->can_write()) {
     UserSource from(task.mm(), std::move(pieces));
     if (from.remaining() == 0) return 0;
-    return as_count(raise_sigpipe(task, pipe->write(task.park(), from, nonblock, false)));
+    // Waits for room, then gives what fits: the caller may be the one that reads.
+    Result<size_t> n = pipe->write(task.park(), from, true, false);
+    while (!nonblock && !n && n.error() == Errno::kAGAIN) {
+      TRY(pipe->queue().wait(task.park(), [&] { return pipe->ready(false, true) != 0; }));
+      n = pipe->write(task.park(), from, true, false);
+    }
+    return as_count(raise_sigpipe(task, n));
   }
   UserSink to(task.mm(), std::move(pieces));
   return as_count(pipe->read(task.park(), to, nonblock));

@@ -67,6 +67,11 @@ class Kernel {
   Ref<SuperBlock> pipefs;  // unnamed pipes live here
   SyscallDispatcher* syscalls = nullptr;
 
+  // Settings of /proc/sys that can be written and have no other home.
+  struct Settings {
+    uint64_t pipe_max_size = 1 << 20;
+  } settings;
+
   Ref<UtsInfo> uts;
   Ref<MountNamespace> mounts;
   uint64_t boot_ns = 0;  // monotonic time at boot

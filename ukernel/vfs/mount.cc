@@ -91,7 +91,7 @@ Result<Ref<Mount>> Vfs::attach(MountNamespace& ns, const Path& at, Ref<SuperBloc
   m->ns = &ns;
   impl_->hang(*m);
   ns.mounts.push_back(m);
-  ns.changed.wake_all();
+  ns.notify_changed();
   return m;
 }
 
@@ -172,7 +172,7 @@ Result<> Vfs::umount(Park& park, const FsContext& ctx, const Path& at, int flags
                                  [&](const Ref<Mount>& o) { return o->sb == gone->sb; });
     if (!elsewhere) impl_->names.forget_all(*gone->sb);
   }
-  ctx.ns->changed.wake_all();
+  ctx.ns->notify_changed();
   return {};
 }
 
@@ -185,7 +185,7 @@ Result<> Vfs::remount(const Path& at, uint32_t flags, bool bind_only, const std:
     at.mount->sb->read_only = read_only;
   }
   at.mount->flags = flags & kKeptFlags;
-  if (at.mount->ns != nullptr) at.mount->ns->changed.wake_all();
+  if (at.mount->ns != nullptr) at.mount->ns->notify_changed();
   return {};
 }
 
@@ -200,7 +200,7 @@ Result<> Vfs::move_mount(const FsContext& ctx, const Path& from, const Path& to)
   from.mount->parent = top.mount;
   from.mount->mountpoint = top.dentry;
   impl_->hang(*from.mount);
-  ctx.ns->changed.wake_all();
+  ctx.ns->notify_changed();
   return {};
 }
 
@@ -226,7 +226,7 @@ Result<> Vfs::pivot_root(const FsContext& ctx, const Path& new_root, const Path&
   old->parent = put_old.mount;
   old->mountpoint = put_old.dentry;
   impl_->hang(*old);
-  ctx.ns->changed.wake_all();
+  ctx.ns->notify_changed();
   return {};
 }
 

@@ -52,7 +52,13 @@ class MountNamespace final : public RefCounted {
   ~MountNamespace() override;
   std::vector<Ref<Mount>> mounts;  // in mount order
   class Vfs* vfs = nullptr;        // set with the first mount; outlives the namespace
-  WaitQueue changed;               // /proc/mounts is pollable
+  // /proc/mounts is pollable.
+  void notify_changed() {
+    ++changes;
+    changed.wake_all();
+  }
+  uint64_t changes = 0;
+  WaitQueue changed;
 };
 
 // Who asks, from where. Borrowed for the length of a call.

@@ -28,10 +28,13 @@ class Epoll::Item final : public ListNode<ReadyTag>, public Waiter, public FileO
   void on_wake(uint32_t events) override {
     if ((wanted() & events) != 0) mark_ready();
   }
-  bool exclusive() const override { return (event.events & EPOLLEXCLUSIVE) != 0; }
+  // Takes a wake for itself only where somebody waits for it.
+  bool exclusive() const override {
+    return (event.events & EPOLLEXCLUSIVE) != 0 && !owner.queue_.empty();
+  }
   void mark_ready() {
     if (!on_ready_list()) owner.ready_list_.push_back(*this);
-    owner.queue_.wake_all(POLLIN | POLLRDNORM);
+    owner.queue_.wake_one(POLLIN | POLLRDNORM);
   }
   bool on_ready_list() const { return static_cast<const ListNode<ReadyTag>*>(this)->linked(); }
   void leave_ready_list() { static_cast<ListNode<ReadyTag>*>(this)->unlink(); }
@@ -128,7 +131,8 @@ Result<std::vector<EpollEvent>> Epoll::wait(Park& park, size_t max, Deadline dea
   std::vector<EpollEvent> out;
   auto waited = queue_.wait(
       park, [&] { return !(out = harvest(max)).empty(); }, WaitMode::kInterruptible, deadline,
-      "ep_poll");
+      "ep_poll", true);
+  if (!ready_list_.empty()) queue_.wake_one(POLLIN | POLLRDNORM);  // the next one's turn
   if (!waited && waited.error() != Errno::kTIMEDOUT) return Err(waited.error());
   return out;
 }

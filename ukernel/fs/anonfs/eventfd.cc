@@ -18,7 +18,7 @@ Result<size_t> EventFd::read(Park& park, IoSink& to, uint64_t) {
       park, [&] { return count_ > 0; }, WaitMode::kInterruptible, kNever, "eventfd_read"));
   uint64_t value = semaphore_ ? 1 : count_;
   count_ -= value;
-  queue_.wake_all(POLLOUT | POLLWRNORM);
+  queue_.wake_one(POLLOUT | POLLWRNORM);
   return to.put(park, std::as_bytes(std::span(&value, 1)));
 }
 
@@ -33,7 +33,7 @@ Result<size_t> EventFd::write(Park& park, IoSource& from, uint64_t&) {
       park, [&] { return value <= kMax - count_; }, WaitMode::kInterruptible, kNever,
       "eventfd_write"));
   count_ += value;
-  queue_.wake_all(POLLIN | POLLRDNORM);
+  queue_.wake_one(POLLIN | POLLRDNORM);
   return sizeof value;
 }
 

@@ -13,11 +13,11 @@ Pipe::~Pipe() {
 }
 
 Result<size_t> Pipe::set_capacity(uint64_t wanted) {
-  if (wanted == 0 || wanted > (1u << 31)) return Err(Errno::kINVAL);
+  if (wanted > (1u << 31)) return Err(Errno::kINVAL);
   size_t size = std::bit_ceil(std::max<uint64_t>(wanted, kPageSize));
   if (size < bytes_) return Err(Errno::kBUSY);
   capacity_ = size;
-  queue_.wake_all(POLLOUT | POLLWRNORM);
+  queue_.wake_one(POLLOUT | POLLWRNORM);
   return size;
 }
 
@@ -65,7 +65,7 @@ Result<size_t> Pipe::read(Park& park, IoSink& to, bool nonblock) {
     }
     if (piece.packet) break;
   }
-  queue_.wake_all(POLLOUT | POLLWRNORM);
+  queue_.wake_one(POLLOUT | POLLWRNORM);
   return done;
 }
 
@@ -90,7 +90,7 @@ Result<size_t> Pipe::write(Park& park, IoSource& from, bool nonblock, bool packe
     if (!n || *n == 0) return done > 0 ? Result<size_t>(done) : (n ? Err(Errno::kFAULT) : n);
     append(std::span(chunk).first(*n), packet);
     done += *n;
-    queue_.wake_all(POLLIN | POLLRDNORM);
+    queue_.wake_one(POLLIN | POLLRDNORM);
     if (*n < chunk.size()) break;
   }
   return done;
@@ -116,7 +116,7 @@ void Pipe::consume(size_t n) {
     n -= take;
     if (p.size() == 0) pieces_.pop_front();
   }
-  queue_.wake_all(POLLOUT | POLLWRNORM);
+  queue_.wake_one(POLLOUT | POLLWRNORM);
 }
 
 uint32_t Pipe::ready(bool reader, bool writer) const {

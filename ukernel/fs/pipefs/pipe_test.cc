@@ -113,8 +113,10 @@ TEST_F(PipeTest, Capacity) {
     Pipe& pipe = *pipe_of(*e.read_end);
     EXPECT_EQ(*pipe.set_capacity(5000), 8192u);
     EXPECT_EQ(*put(p, *e.write_end, std::string(10000, 'x')), 8192u);
-    EXPECT_ERR(kBUSY, pipe.set_capacity(4096));
-    EXPECT_ERR(kINVAL, pipe.set_capacity(0));
+    EXPECT_ERR(kBUSY, pipe.set_capacity(0));
+    EXPECT_OK(get(p, *e.read_end, 8000));
+    EXPECT_EQ(*pipe.set_capacity(0), 4096u) << "at least a page";
+    EXPECT_ERR(kINVAL, pipe.set_capacity(uint64_t{1} << 40));
   });
 }
 

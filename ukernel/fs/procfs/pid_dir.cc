@@ -75,6 +75,69 @@ Result<Path> fd_path(Task& t, int fd) {
   return (*file)->path();
 }
 
+// ---- namespaces (namespaces(7)): links to objects that can be opened and compared, no more
+
+class NsInode final : public Inode {
+ public:
+  NsInode(Ref<SuperBlock> sb, uint64_t number) : Inode(std::move(sb)), number_(number) {}
+  uint32_t type() const override { return S_IFREG; }
+  Result<FileAttr> getattr(Park&) override {
+    FileAttr a;
+    a.ino = number_;
+    a.dev = make_dev(0, 4);  // nsfs
+    a.mode = S_IFREG | 0444;
+    return a;
+  }
+  Result<Ref<File>> open(Park&, const Path& path, int flags, const Cred&) override {
+    return Ref<File>(make_ref<File>(path, flags));
+  }
+
+ private:
+  uint64_t number_;
+};
+
+constexpr const char* kNamespaces[] = {"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"};
+constexpr uint64_t kFirstNamespace = 0xf0000000;
+
+// The initial namespaces have small fixed numbers; another one is told apart by its object.
+uint64_t namespace_number(const Task& t, size_t kind) {
+  const std::string_view name = kNamespaces[kind];
+  const void* object = nullptr;
+  if (name == "uts" && t.uts_ != t.kernel.uts) object = t.uts_.get();
+  if (name == "mnt" && t.mounts_ != t.kernel.mounts) object = t.mounts_.get();
+  if (object == nullptr) return kFirstNamespace + kind;
+  return kFirstNamespace + 0x100 + (reinterpret_cast<uintptr_t>(object) >> 4) % 0x0ffffe00;
+}
+
+Result<Path> namespace_path(Task& t, int kind) {
+  if (!t.mounts_) return Err(Errno::kNOENT);
+  const uint64_t number = namespace_number(t, static_cast<size_t>(kind));
+  auto inode = make_ref<NsInode>(Ref<SuperBlock>(t.kernel.pipefs), number);
+  return Path(nullptr, make_ref<Dentry>(
+                           nullptr, absl::StrFormat("%s:[%d]", kNamespaces[kind], number), inode));
+}
+
+class NsDir final : public Node {
+ public:
+  NsDir(const Node& dir, const Entry* entry, uint64_t ino)
+      : Node(dir.sb_ref(), entry, entry->mode, ino, dir.task_ref()) {}
+
+  Result<Ref<Inode>> lookup(Park&, std::string_view name) override {
+    for (size_t i = 0; i < std::size(kNamespaces) && alive(); ++i) {
+      if (name == kNamespaces[i]) {
+        return Ref<Inode>(make_ref<MagicLink>(*this, nullptr, child_ino(name), namespace_path,
+                                              static_cast<int>(i)));
+      }
+    }
+    return Err(Errno::kNOENT);
+  }
+  Result<std::vector<Name>> list(Park&) override {
+    std::vector<Name> names;
+    for (const char* name : kNamespaces) names.push_back({name, child_ino(name), DT_LNK});
+    return names;
+  }
+};
+
 template <Target kTarget>
 Ref<Node> make_link(const Node& dir, const Entry& entry, uint64_t ino) {
   return make_ref<MagicLink>(dir, &entry, ino, kTarget);
@@ -216,9 +279,10 @@ constexpr Entry kPid[] = {
     text("limits", show_limits),
     text("loginuid", show_loginuid),
     inspect_text("maps", show_maps, 0444),
-    text("mountinfo", show_mountinfo),
-    text("mounts", show_mounts),
+    {.name = "mountinfo", .mode = S_IFREG | 0444, .show = show_mountinfo, .mounts = true},
+    {.name = "mounts", .mode = S_IFREG | 0444, .show = show_mounts, .mounts = true},
     {.name = "net", .mode = S_IFDIR | 0555, .more = net_entries},
+    special("ns", S_IFDIR | 0511, make_dir<NsDir>, true),
     text("oom_adj", show_oom_adj, 0644, store_oom_adj),
     text("oom_score", show_oom_score),
     text("oom_score_adj", show_oom_score_adj, 0644, store_oom_score_adj),

@@ -15,7 +15,7 @@ constexpr uint64_t kProcMagic = 0x9fa0;
 
 constexpr uint8_t dirent_type(uint32_t mode) { return static_cast<uint8_t>((mode & S_IFMT) >> 12); }
 
-class TextFile final : public File {
+class TextFile : public File {
  public:
   TextFile(Path path, int flags, Ref<Node> node, Ref<const Cred> opener)
       : File(std::move(path), flags), node_(std::move(node)), opener_(std::move(opener)) {}
@@ -56,6 +56,25 @@ class TextFile final : public File {
   Ref<const Cred> opener_;
   std::string text_;
   bool made_ = false;
+};
+
+// The mount tables: POLLERR and POLLPRI once after each change (proc(5)).
+class MountsFile final : public TextFile {
+ public:
+  MountsFile(Path path, int flags, Ref<Node> node, Ref<const Cred> opener,
+             Ref<MountNamespace> mounts)
+      : TextFile(std::move(path), flags, std::move(node), std::move(opener)),
+        mounts_(std::move(mounts)),
+        seen_(mounts_->changes) {}
+  uint32_t ready() override {
+    const bool changed = std::exchange(seen_, mounts_->changes) != mounts_->changes;
+    return POLLIN | POLLRDNORM | (changed ? POLLERR | POLLPRI : 0);
+  }
+  WaitQueue* poll_queue() override { return &mounts_->changed; }
+
+ private:
+  Ref<MountNamespace> mounts_;
+  uint64_t seen_;
 };
 
 class DirFile final : public File {
@@ -230,7 +249,10 @@ Result<Ref<File>> Node::open(Park&, const Path& path, int flags, const Cred& cre
   Ref<Node> self(this);
   if (type() == S_IFDIR) return Ref<File>(make_ref<DirFile>(path, flags, self));
   if (type() != S_IFREG) return Err(Errno::kLOOP);
-  return Ref<File>(make_ref<TextFile>(path, flags, self, Ref<const Cred>(cred.copy())));
+  Ref<const Cred> opener = cred.copy();
+  if (entry_ != nullptr && entry_->mounts && task_->mounts_)
+    return Ref<File>(make_ref<MountsFile>(path, flags, self, opener, task_->mounts_));
+  return Ref<File>(make_ref<TextFile>(path, flags, self, opener));
 }
 
 }  // namespace uk::procfs

@@ -35,6 +35,7 @@ struct Entry {
   Result<> (*store)(Ctx&, std::string_view text) = nullptr;
   std::span<const Entry> children = {};
   bool inspect = false;     // only for who may trace the task (ptrace(2), access mode checking)
+  bool mounts = false;      // pollable for changes of the task's mounts
   bool group_only = false;  // not in /proc/PID/task/TID
   // A special inode.
   Ref<Node> (*make)(const Node& dir, const Entry& entry, uint64_t ino) = nullptr;

@@ -1,6 +1,7 @@
 // /proc/sys: settings of the instance (proc(5), sysctl(8)). Constants are shown read-only; what can
 // be written has an effect.
 #include <array>
+#include <bit>
 
 #include "absl/strings/str_format.h"
 #include "ukernel/abi/uname.h"
@@ -51,6 +52,8 @@ Result<> set_pid_max(Ctx& c, std::string_view s) {
 }
 Result<std::string> threads_max(Ctx& c) { return std::to_string(c.kernel.pids.max_tasks) + "\n"; }
 
+Result<std::string> last_pid(Ctx& c) { return std::to_string(c.kernel.pids.last()) + "\n"; }
+
 std::string uuid_text(std::array<std::byte, 16> b) {
   b[6] = (b[6] & std::byte{0x0f}) | std::byte{0x40};
   b[8] = (b[8] & std::byte{0x3f}) | std::byte{0x80};
@@ -69,6 +72,22 @@ Result<std::string> uuid(Ctx& c) {
 }
 
 Result<std::string> boot_id(Ctx& c) { return uuid_text(c.super.boot_id); }
+
+Result<std::string> pipe_max(Ctx& c) {
+  return std::to_string(c.kernel.settings.pipe_max_size) + "\n";
+}
+Result<> set_pipe_max(Ctx& c, std::string_view s) {
+  const int64_t wanted = TRY(parse_number(s, 1, 1 << 30));
+  c.kernel.settings.pipe_max_size =
+      std::bit_ceil(std::max(static_cast<uint64_t>(wanted), kPageSize));
+  return {};
+}
+
+Result<> drop_caches(Ctx& c, std::string_view s) {
+  TRY(parse_number(s, 1, 4));
+  c.kernel.vfs.shrink_names(true);
+  return {};
+}
 
 Result<std::string> file_nr(Ctx&) { return "1024\t0\t9223372036854775807\n"; }
 Result<std::string> sem(Ctx&) { return "32000\t1024000000\t500\t32000\n"; }
@@ -89,11 +108,13 @@ constexpr Entry kKernel[] = {
     fixed<1>("dmesg_restrict"),
     text("domainname", domainname, 0644, set_domainname),
     text("hostname", hostname, 0644, set_hostname),
+    fixed<2>("io_uring_disabled"),
     fixed<1>("kptr_restrict"),
     fixed<8192>("msgmax"),
     fixed<16384>("msgmnb"),
     fixed<32000>("msgmni"),
     fixed<65536>("ngroups_max"),
+    text("ns_last_pid", last_pid),
     text("osrelease", constant<kUnameRelease>),
     text("ostype", constant<kUnameSysname>),
     fixed<65534>("overflowgid"),
@@ -116,7 +137,9 @@ constexpr Entry kKernel[] = {
 };
 constexpr Entry kVm[] = {
     fixed<0>("admin_reserve_kbytes"),
+    text("drop_caches", nullptr, 0200, drop_caches),
     fixed<65530>("max_map_count"),
+    fixed<0>("min_free_kbytes"),
     fixed<65536>("mmap_min_addr"),
     fixed<0>("nr_hugepages"),
     fixed<0>("oom_kill_allocating_task"),
@@ -145,10 +168,10 @@ constexpr Entry kFs[] = {
     fixed<1048576>("nr_open"),
     fixed<65534>("overflowgid"),
     fixed<65534>("overflowuid"),
-    fixed<1048576>("pipe-max-size"),
+    text("pipe-max-size", pipe_max, 0644, set_pipe_max),
     fixed<0>("pipe-user-pages-hard"),
     fixed<16384>("pipe-user-pages-soft"),
-    fixed<0>("protected_hardlinks"),
+    fixed<1>("protected_hardlinks"),
     fixed<0>("protected_symlinks"),
     fixed<0>("suid_dumpable"),
 };

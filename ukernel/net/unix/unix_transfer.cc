@@ -23,15 +23,17 @@ Result<> UnixSocket::take_error() {
 Result<> UnixSocket::check_files(const SocketCaller& who, const SendMessage& m) const {
   if (m.files.empty() || who.fs.cred->has(Cap::kSysResource) || who.fs.cred->has(Cap::kSysAdmin))
     return {};
-  if (table_->in_flight(m.creds.uid) + m.files.size() > who.file_limit)
-    return Err(Errno::kTOOMANYREFS);
+  auto fits = [&] { return table_->in_flight(m.creds.uid) + m.files.size() <= who.file_limit; };
+  if (fits()) return {};
+  table_->collect_garbage();
+  if (!fits()) return Err(Errno::kTOOMANYREFS);
   return {};
 }
 
 void UnixSocket::deliver(UnixMessage message) {
   message_bytes_ += message.rest().size();
   messages_.push_back(std::move(message));
-  queue_.wake_all(POLLIN | POLLRDNORM);
+  queue_.wake_one(POLLIN | POLLRDNORM);
 }
 
 Result<size_t> UnixSocket::send(Park& park, const SocketCaller& who, SendMessage& m) {
