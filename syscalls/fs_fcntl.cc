@@ -138,7 +138,8 @@ Result<int64_t> pipe_size(Task& task, File& file, bool set, uint64_t wanted) {
   constexpr uint64_t kBeyondAll = uint64_t{1} << 31;
   wanted = std::max<uint64_t>(static_cast<uint32_t>(wanted), kPageSize);
   if (wanted > kBeyondAll) return Err(Errno::kINVAL);
-  if (wanted > task.kernel.settings.pipe_max_size && !task.cred().has(Cap::kSysResource)) return Err(Errno::kPERM);
+  if (wanted > task.kernel.settings.pipe_max_size && !task.cred().has(Cap::kSysResource))
+    return Err(Errno::kPERM);
   return static_cast<int64_t>(TRY(pipe->set_capacity(static_cast<uint32_t>(wanted))));
 }
 

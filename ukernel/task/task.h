@@ -122,9 +122,9 @@ class ThreadGroup final : public RefCounted {
   // Signals without a handler do nothing, SIGKILL included, as for Linux's own init. Not so for our
   // first process: it is the command that was asked for, and ends like any other.
   bool unkillable = false;
-  int live = 0;        // threads that have not begun their exit
-  int unfinished = 0;  // threads that have not come to the end of it
-  bool adopted = false;   // by pid 1, which controls no jobs of others
+  int live = 0;          // threads that have not begun their exit
+  int unfinished = 0;    // threads that have not come to the end of it
+  bool adopted = false;  // by pid 1, which controls no jobs of others
   bool child_subreaper = false, has_subreaper = false;
   int stop_signal = 0;  // job control: stopped by this signal, 0 not stopped
   int stopped_threads = 0;

@@ -184,18 +184,18 @@ void register_notify(PlatformRegistry& registry) {
   f.preference = 20;
   f.probe = [](std::string* why_not) -> Result<> {
     // One listener is all a process may have among its filters: it must be ours.
-    Result<> r = stub::try_in_child([](int) -> Result<> { return {}; },
-                                    []() -> Result<> {
-                                      sock_filter code[] = {
-                                          BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
-                                      sock_fprog prog = {.len = 1, .filter = code};
-                                      TRY(sys::prctl(PR_SET_NO_NEW_PRIVS, 1));
-                                      TRY(sys::seccomp(SECCOMP_SET_MODE_FILTER,
-                                                       SECCOMP_FILTER_FLAG_NEW_LISTENER, &prog));
-                                      return {};
-                                    });
+    Result<> r = stub::try_in_child(
+        [](int) -> Result<> { return {}; },
+        []() -> Result<> {
+          sock_filter code[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+          sock_fprog prog = {.len = 1, .filter = code};
+          TRY(sys::prctl(PR_SET_NO_NEW_PRIVS, 1));
+          TRY(sys::seccomp(SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &prog));
+          return {};
+        });
     if (!r && why_not != nullptr) {
-      *why_not = "the host forbids seccomp user notification: " + std::string(errno_text(r.error()));
+      *why_not =
+          "the host forbids seccomp user notification: " + std::string(errno_text(r.error()));
     }
     return r;
   };
