@@ -2,6 +2,7 @@
 
 #include <signal.h>
 #include <sys/time.h>
+#include <sys/timex.h>
 #include <time.h>
 
 #include "syscalls/process.h"
@@ -115,6 +116,32 @@ Result<int64_t> sys_clock_settime(Task& task, int clock, UserIn<UserTimespec> ts
   if (k.base == ClockKind::Base::kCpu) return Err(Errno::kPERM);
   if (!settable || !ns) return Err(Errno::kINVAL);
   return Err(Errno::kPERM);  // the clock is the host's
+}
+
+Result<int64_t> sys_adjtimex(Task& task, UserInOut<UserTimex> user) {
+  UserTimex tx = TRY(user.get(task.park(), task.mm()));
+  // ADJ_OFFSET_SS_READ asks for what is left of an adjtime(3); all other modes change the clock,
+  // which is the host's.
+  if (tx.modes != 0 && tx.modes != ADJ_OFFSET_SS_READ) return Err(Errno::kPERM);
+  uint32_t modes = tx.modes;
+  tx = {};
+  tx.modes = modes;
+  // The state of a clock that nobody here disciplines, as Linux has it after boot.
+  tx.status = STA_UNSYNC;
+  tx.maxerror = tx.esterror = 16'000'000;
+  tx.constant = 2;
+  tx.precision = 1;
+  tx.tolerance = 500 << 16;  // parts per million, 16 bits after the point
+  tx.tick = 10'000;
+  tx.time = to_timeval(task.kernel.clock.realtime_ns());
+  TRY(user.put(task.park(), task.mm(), tx));
+  return TIME_ERROR;
+}
+
+Result<int64_t> sys_clock_adjtime(Task& task, int clock, UserInOut<UserTimex> tx) {
+  TRY(clock_kind(task, clock));
+  if (clock != CLOCK_REALTIME) return Err(Errno::kOPNOTSUPP);
+  return sys_adjtimex(task, tx);
 }
 
 Result<int64_t> sys_clock_getres(Task& task, int clock, UserOut<UserTimespec> ts) {

@@ -25,6 +25,8 @@ Result<int64_t> sys_settimeofday(Task& task, UserIn<UserTimeval> tv, UserIn<User
 Result<int64_t> sys_clock_gettime(Task& task, int clock, UserOut<UserTimespec> ts);
 Result<int64_t> sys_clock_settime(Task& task, int clock, UserIn<UserTimespec> ts);
 Result<int64_t> sys_clock_getres(Task& task, int clock, UserOut<UserTimespec> ts);
+Result<int64_t> sys_adjtimex(Task& task, UserInOut<UserTimex> tx);
+Result<int64_t> sys_clock_adjtime(Task& task, int clock, UserInOut<UserTimex> tx);
 Result<int64_t> sys_nanosleep(Task& task, UserIn<UserTimespec> request,
                               UserOut<UserTimespec> remain);
 Result<int64_t> sys_clock_nanosleep(Task& task, int clock, Hex flags, UserIn<UserTimespec> request,

@@ -80,6 +80,12 @@ inline testing::AssertionResult ChildPassed(const char*, int status) {
 }
 
 inline bool IsRoot() { return geteuid() == 0; }
+// Does process 1 belong to somebody whom this process may not touch? (In a guest it may be our
+// own.)
+inline bool InitIsForeign() {
+  struct stat init = {};
+  return !IsRoot() && (stat("/proc/1", &init) != 0 || init.st_uid != getuid());
+}
 
 [[noreturn]] inline void ChildFailed(const char* file, int line, const char* what) {
   dprintf(2, "%s:%d: in child: %s (errno %s)\n", file, line, what, strerrorname_np(errno));

@@ -21,6 +21,21 @@ struct UserItimerspec {
 struct UserItimerval {
   UserTimeval interval, value;
 };
+// adjtimex(2)'s struct timex; times in microseconds unless said otherwise.
+struct UserTimex {
+  uint32_t modes, pad0;
+  int64_t offset, freq, maxerror, esterror;
+  int32_t status, pad1;
+  int64_t constant, precision, tolerance;
+  UserTimeval time;
+  int64_t tick;
+  int64_t ppsfreq, jitter;
+  int32_t shift, pad2;
+  int64_t stabil, jitcnt, calcnt, errcnt, stbcnt;
+  int32_t tai;
+  int32_t pad3[11];
+};
+static_assert(sizeof(UserTimex) == 208);
 static_assert(sizeof(UserTimespec) == 16 && sizeof(UserItimerspec) == 32);
 
 // Times beyond this are cut to it, as KTIME_MAX in Linux: no clock gets there.

@@ -80,6 +80,8 @@ class Inode : public RefCounted {
   virtual Result<Ref<Inode>> lookup(Park& park, std::string_view name) {
     return (void)park, (void)name, Err(Errno::kNOTDIR);
   }
+  // False: no name can ever be made here, which is said (kNOENT) before any permission is asked.
+  virtual bool takes_names() const { return true; }
   virtual Result<Ref<Inode>> create(Park& park, std::string_view name, const MakeNode& node) {
     return (void)park, (void)name, (void)node, Err(Errno::kPERM);
   }

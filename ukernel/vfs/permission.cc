@@ -64,6 +64,7 @@ Result<> Vfs::access(Park& park, const Path& path, const Cred& cred, uint32_t ma
 }
 
 Result<> may_create(Park& park, Vfs& vfs, const Path& dir, const Cred& cred) {
+  if (!dir.inode()->takes_names()) return Err(Errno::kNOENT);
   TRY(want_write(dir));
   if (dir.dentry->unlinked()) return Err(Errno::kNOENT);
   return vfs.check_permission(park, *dir.inode(), cred, kMayWrite | kMayExec);

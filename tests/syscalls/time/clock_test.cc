@@ -113,6 +113,9 @@ TEST(adjtimex, ReadingIsFree) {
   EXPECT_GE(state, 0);
   EXPECT_GT(tx.tick, 0);
   EXPECT_ERRNO(EFAULT, syscall(SYS_adjtimex, BadPointer()));
+  EXPECT_EQ(syscall(SYS_clock_adjtime, CLOCK_REALTIME, &tx), state);
+  EXPECT_ERRNO(EOPNOTSUPP, syscall(SYS_clock_adjtime, CLOCK_MONOTONIC, &tx));
+  EXPECT_ERRNO(EINVAL, syscall(SYS_clock_adjtime, 99, &tx));
 }
 
 TEST(gettimeofday, AgreesWithTheClock) {

@@ -82,9 +82,7 @@ class Node : public Inode {
   Result<> check_access(const Cred& cred, uint32_t may) override;
   bool same_as(const Inode& other) const override;
   Result<Ref<Inode>> lookup(Park& park, std::string_view name) override;
-  Result<Ref<Inode>> create(Park&, std::string_view, const MakeNode&) override {
-    return Err(Errno::kNOENT);
-  }
+  bool takes_names() const override { return false; }
   Result<std::string> readlink(Park& park) override;
   Result<Ref<File>> open(Park& park, const Path& path, int flags, const Cred& cred) override;
 
