@@ -57,9 +57,8 @@ std::string apply_overlay(RunOptions& o, const std::string& v) {
 
 std::string apply_platform(RunOptions& o, const std::string& v) {
   if (v != "auto" && v != "ptrace" && v != "notify" && v != "direct") {
-    return "no such platform; use auto, ptrace or notify";
+    return "no such platform; use auto, direct, notify or ptrace";
   }
-  if (v == "direct") return "the direct platform is not built yet; use auto, ptrace or notify";
   o.platform = v;
   return "";
 }
@@ -160,7 +159,8 @@ constexpr Option kOptions[] = {
      "memory.\nExample: --overlay=none",
      apply_overlay},
     {"platform", "NAME", false,
-     "how guest code runs: auto, ptrace or notify. Default auto. Example: --platform=ptrace",
+     "how guest code runs: auto, direct, notify or ptrace. Default auto. Example: "
+     "--platform=ptrace",
      apply_platform},
     {"mem", "SIZE", false,
      "guest memory, a hard limit. Default half of the host's, at most 4G. Example: --mem=512M",

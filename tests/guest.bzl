@@ -6,14 +6,15 @@ makes
     native_files          the program itself, on the host's Linux, as whoever runs the tests
     user_files            the same as an ordinary user
     guest_ptrace_files    in a guest, on each platform, as root or whoever runs the tests,
-    guest_notify_files    and as an ordinary user:
+    guest_notify_files    and as an ordinary user (likewise direct):
     guest_ptrace_user_files, guest_notify_user_files
 
-`guest_script_test` makes the same two or four tests of a script that takes --platform, --ukernel and --user."""
+`guest_script_test` makes the same tests, one or two a platform, of a script that takes --platform, --ukernel and
+--user."""
 
 load("//tools:linkopts.bzl", "STATIC_LINKOPTS")
 
-PLATFORMS = ["ptrace", "notify"]
+PLATFORMS = ["ptrace", "notify", "direct"]
 
 def guest_visible_test(name, srcs, guest_tags = [], **kwargs):
     native.cc_test(

@@ -76,10 +76,24 @@ bool Reactor::sleep() {
     if (next.at_ns <= now) return true;
     timeout_ns = static_cast<int64_t>(std::min<uint64_t>(next.at_ns - now, INT64_MAX));
   }
+  if (!all_fall_asleep()) return false;
   hostio::WaitEnd end = ring_.wait(timeout_ns, by_signal ? &impl_->sleep_mask : nullptr);
+  for (EventSource& s : sources_) s.woke_up();
   signalled_ = by_signal && end == hostio::WaitEnd::kSignal;
   turns_unlooked_ = 0;
   return end == hostio::WaitEnd::kTimeout;
+}
+
+bool Reactor::all_fall_asleep() {
+  for (EventSource& s : sources_) {
+    if (s.fall_asleep()) continue;
+    for (EventSource& before : sources_) {
+      if (&before == &s) break;
+      before.woke_up();
+    }
+    return false;
+  }
+  return true;
 }
 
 bool Reactor::spin(uint64_t for_ns) {
@@ -89,7 +103,7 @@ bool Reactor::spin(uint64_t for_ns) {
     for (int i = 0; i < 16; ++i) {
       bool any = false;
       for (EventSource& s : sources_) {
-        if (s.spin_ns() != 0) any |= s.collect();
+        if (!s.by_signal_) any |= s.collect();
       }
       if (any || ring_.drain()) return true;
       __builtin_ia32_pause();

@@ -43,8 +43,13 @@ class EventSource : public ListNode<> {
   // reactor thread, but for its sleep, and gives them an empty handler;
   // ~Reactor() unblocks them.
   virtual void wake_signals(sigset_t&) const {}
-  // Asked before sleeping: spin on collect() for up to this many ns first. 0: do not.
-  virtual uint64_t spin_ns() const { return 0; }
+  // Asked when nothing is left to do: spin on collect() for up to this many ns before sleeping. 0:
+  // do not.
+  virtual uint64_t spin_ns() { return 0; }
+  // The loop is about to sleep: the last look. False: something was there, so it must not. True is
+  // followed by woke_up().
+  virtual bool fall_asleep() { return true; }
+  virtual void woke_up() {}
 
  private:
   friend class Reactor;
@@ -91,6 +96,7 @@ class Reactor {
   bool collect(bool all);
   bool sleep();
   bool spin(uint64_t for_ns);
+  bool all_fall_asleep();
   StackPool& stacks();
 
   hostio::Ring& ring_;

@@ -176,7 +176,7 @@ struct SpinSource final : EventSource {
     fiber->wake();
     return true;
   }
-  uint64_t spin_ns() const override { return spin; }
+  uint64_t spin_ns() override { return spin; }
   std::atomic<bool> happened = false;
   uint64_t spin = 20 * kNsPerSec;
   Ref<Fiber> fiber;

@@ -105,6 +105,14 @@ BLOB fpu
     jmp 1b
 END fpu
 
+// Stores to *rdi for ever: esi, or with edx a new number each time.
+BLOB scribble
+1:  mov %esi, (%rdi)
+    add %edx, %esi
+    pause
+    jmp 1b
+END scribble
+
 BLOB steps
     inc %rbx
     inc %rbx

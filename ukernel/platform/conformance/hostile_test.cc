@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/syscall.h>
 
+#include <cstring>
 #include <string>
 
 #include "gtest/gtest.h"
@@ -14,6 +15,7 @@
 #include "ukernel/platform/conformance/platforms.h"
 #include "ukernel/platform/conformance/world.h"
 #include "ukernel/platform/stub/layout.h"
+#include "ukernel/sched/wait_queue.h"
 
 namespace uk::conformance {
 namespace {
@@ -246,6 +248,117 @@ TEST_P(Hostile, StubPagesAreReadOnly) {
     EXPECT_EQ(m.find("[heap]"), std::string::npos);
     EXPECT_EQ(m.find("[vdso]"), std::string::npos);
     EXPECT_EQ(m.find("/usr"), std::string::npos);
+  });
+}
+
+// A thread that overwrites what another's handler and the kernel tell each other. Both are the
+// guest's own threads: it may fool or kill itself, and nothing else.
+class Forger {
+ public:
+  static constexpr uint64_t kSecond = 0x400, kThird = 0x800;  // of the code page
+  Forger(World& world, Park& park, Memory& target)
+      : world_(world), guest(world, park, blob::syscalls) {
+    put(kSecond, blob::store_loop);
+    put(kThird, blob::scribble);
+    guest.space->map(kTarget, kPage, Prot::kRead | Prot::kWrite, target.fd(), 0, true);
+    victim = guest.context(park);
+    forger = guest.context(park);
+  }
+  static constexpr uint64_t kTarget = 0x800000;
+  // Quick calls, so that they go through memory where the platform has such a way.
+  bool warm_up(Park& park) {
+    for (int i = 0; i < 200; ++i) {
+      if (victim->run(park).kind != Trap::Kind::kSyscall) return false;
+      victim->set_syscall_result(0);
+    }
+    return true;
+  }
+  // The forger stores `value` and its successors by `step` at offset `at` of the victim's stack.
+  void forge(Park& park, uint64_t at, uint64_t value, uint64_t step) {
+    arch::UserRegs r =
+        guest.start_regs(world_.platform().user_limit() + stub::kStacksOffset + at, kCode + kThird);
+    r.rsi = value;
+    r.rdx = step;
+    (void)forger->set_regs(park, r);
+  }
+
+ private:
+  void put(uint64_t at, Blob b) {
+    std::memcpy(guest.code.data() + at, b.begin, static_cast<size_t>(b.end - b.begin));
+  }
+  World& world_;
+
+ public:
+  Guest guest;
+  std::unique_ptr<GuestContext> victim, forger;
+};
+
+// The victim is made to look as if it stood in a report while it runs. Its stub must not get to
+// another guest, and its memory not to another owner, before it really stands still.
+TEST_P(Hostile, AForgedReportFreesNothing) {
+  if (std::string_view(GetParam()) == "ptrace") GTEST_SKIP() << "stubs have no stacks";
+  world_.run([&](Park& park) {
+    for (int round = 0; round < 10; ++round) {
+      Memory target(1);
+      {
+        Forger f(world_, park, target);
+        ASSERT_TRUE(f.warm_up(park));
+        f.forge(park, 0, UK_TURN_REPORTED, 0);
+        ASSERT_TRUE(
+            f.victim->set_regs(park, f.guest.start_regs(Forger::kTarget, kCode + Forger::kSecond)));
+        bool back = false;
+        WaitQueue q;
+        world_.reactor().spawn("forger", [&](Park& p) {
+          (void)bounded_run(p, *f.forger, 3'000'000);
+          back = true;
+          q.wake_all();
+        });
+        (void)bounded_run(park, *f.victim, 2'000'000);
+        (void)q.wait(
+            park, [&] { return back; }, WaitMode::kUninterruptible);
+      }
+      const uint64_t frozen = target.at(0);
+      EXPECT_GT(frozen, 0u);
+      for (int i = 0; i < 3; ++i) {
+        Guest other(world_, park, blob::syscalls);
+        auto c = other.context(park);
+        for (int k = 0; k < 50; ++k) ASSERT_EQ(c->run(park).kind, Trap::Kind::kSyscall);
+      }
+      EXPECT_EQ(target.at(0), frozen) << "it still ran";
+    }
+  });
+}
+
+TEST_P(Hostile, ScribbledStacksHurtOnlyTheirGuest) {
+  if (std::string_view(GetParam()) == "ptrace") GTEST_SKIP() << "stubs have no stacks";
+  world_.run([&](Park& park) {
+    Guest bystander(world_, park, blob::syscalls);
+    auto b = bystander.context(park);
+    Memory target(1);
+    // The slot's words, then the frame's.
+    std::vector<uint64_t> at = {0, 0, 0, 8, 16, 16, 20, 24, 32};
+    for (uint64_t o = stub::kStackBytes - 4096; o < stub::kStackBytes; o += 52) at.push_back(o);
+    for (uint64_t o : at) {
+      Forger f(world_, park, target);
+      ASSERT_TRUE(f.warm_up(park));
+      f.forge(park, o, o * 0x9e3779b9, 1 + o % 7);
+      bool back = false;
+      WaitQueue q;
+      world_.reactor().spawn("forger", [&](Park& p) {
+        (void)bounded_run(p, *f.forger, 1'500'000);
+        back = true;
+        q.wake_all();
+      });
+      for (int i = 0; i < 200 && !back; ++i) {
+        if (bounded_run(park, *f.victim, 1'000'000).kind == Trap::Kind::kGone) break;
+        if (i % 3 == 0) (void)f.victim->get_regs(park);
+        if (i % 7 == 0) (void)f.victim->get_fp(park);
+        f.victim->set_syscall_result(0);
+      }
+      (void)q.wait(
+          park, [&] { return back; }, WaitMode::kUninterruptible);
+      ASSERT_EQ(b->run(park).kind, Trap::Kind::kSyscall) << o;
+    }
   });
 }
 

@@ -4,5 +4,5 @@
 #include "gtest/gtest.h"
 
 namespace uk::conformance {
-inline auto platforms() { return testing::Values("ptrace", "notify"); }
+inline auto platforms() { return testing::Values("ptrace", "notify", "direct"); }
 }  // namespace uk::conformance

@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "hostio/sys/file.h"
+#include "ukernel/platform/direct/direct_platform.h"
 #include "ukernel/platform/notify/notify_platform.h"
 #include "ukernel/platform/ptrace/ptrace_platform.h"
 
@@ -20,6 +21,7 @@ PlatformRegistry& registry() {
     PlatformRegistry all;
     ptrace::register_ptrace(all);
     notify::register_notify(all);
+    direct::register_direct(all);
     return all;
   }();
   return r;

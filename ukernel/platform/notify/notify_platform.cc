@@ -1,205 +1,24 @@
 #include "ukernel/platform/notify/notify_platform.h"
 
-#include <linux/filter.h>
-#include <poll.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
+#include <linux/seccomp.h>
 
-#include "base/check.h"
-#include "hostio/sys/event.h"
-#include "hostio/sys/process.h"
-#include "ukernel/platform/stub/probe.h"
+#include "ukernel/platform/seccomp/seccomp_platform.h"
 
 namespace uk::notify {
-namespace {
-
-constexpr int64_t kBootCheckNs = 20'000'000;
-
-}  // namespace
-
-Result<std::unique_ptr<Platform>> NotifyPlatform::create(Reactor& reactor, Log& log) {
-  std::unique_ptr<NotifyPlatform> p(new NotifyPlatform(reactor, log));
-  p->stacks_ = TRY(stub::StackPages::create());
-  TRY(p->start_zygote());
-  reactor.add_source(*p);
-  return p;
-}
-
-Result<> NotifyPlatform::start_zygote() {
-  stub::Zygote::Options o = {
-      .entry = stub::uk_stub_mm_notify,
-      .otherwise = SECCOMP_RET_USER_NOTIF,
-      .filter_flags = SECCOMP_FILTER_FLAG_NEW_LISTENER,
-      .handled = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, kKickSignal},
-      .attach = [](int) -> Result<> { return {}; }};
-  zygote_ = TRY(stub::Zygote::start(o));
-  fsgsbase_ = stub::has_fsgsbase();
-  report_ip_ = zygote_->address(stub::uk_stub_report_ip);
-  TRY(await_zygote());
-  // The table of descriptors is shared: the listener that the child opened is ours too.
-  listener_fd_ = sys::Fd(zygote_->report().listener);
-  zygote_->started();
-  listener_ = std::make_unique<Listener>(reactor_.ring(), listener_fd_.get(), active_,
-                                         [this](const seccomp_notif& n) { on_notification(n); });
-  TRY(listener_->start());
-  zygote_mm_ = std::make_unique<NotifyMmThread>(*this, zygote_->pid, zygote_->slot.page());
-  return {};
-}
-
-// Until its filter is in force; no fiber runs yet.
-Result<> NotifyPlatform::await_zygote() {
-  const uint32_t* ready = &zygote_->report().ready;
-  while (__atomic_load_n(ready, __ATOMIC_ACQUIRE) == 0) {
-    int status;
-    if (auto r = sys::waitpid(zygote_->pid, &status, WNOHANG); !r || *r != 0) {
-      const int error = zygote_->report().error;
-      return Err(error != 0 ? static_cast<Errno>(error) : Errno::kIO);
-    }
-    (void)sys::futex_wait(ready, 0, kBootCheckNs, true);
-  }
-  return {};
-}
-
-NotifyPlatform::~NotifyPlatform() {
-  pool_.clear();
-  if (zygote_ != nullptr) kill_stub(zygote_->pid);
-  zygote_mm_.reset();
-  while (!killed_.empty()) reap_stub(*killed_.begin());
-}
-
-Result<std::unique_ptr<NotifyStub>> NotifyPlatform::new_stub(Park& park) {
-  if (!zygote_ready_) {
-    TRY(zygote_mm_->start(park));
-    zygote_ready_ = true;
-  }
-  stub::Command clone;
-  stub::Slot slot = TRY(zygote_->prepare_stub(0, &clone));
-  const uint64_t pid = TRY(zygote_mm_->command(park, zygote_->slot.page(), clone));
-  auto stub = std::make_unique<NotifyStub>(*this, std::move(slot), static_cast<int>(pid));
-  TRY(stub->mm.start(park));
-  return stub;
-}
-
-std::unique_ptr<NotifyStub> NotifyPlatform::take_pooled() {
-  for (size_t i = pool_.size(); i-- > 0;) {
-    if (!pool_[i]->alive() || !pool_[i]->ready()) continue;
-    std::unique_ptr<NotifyStub> stub = std::move(pool_[i]);
-    pool_.erase(pool_.begin() + static_cast<std::ptrdiff_t>(i));
-    if (stub->scrub()) return stub;
-  }
-  return nullptr;
-}
-
-Result<std::unique_ptr<GuestSpace>> NotifyPlatform::new_space(Park& park) {
-  std::erase_if(pool_, [](const auto& stub) { return !stub->alive(); });
-  std::unique_ptr<NotifyStub> stub = take_pooled();
-  const bool used = stub != nullptr;
-  if (!used) stub = TRY(new_stub(park));
-  auto space = std::make_unique<NotifySpace>(*this, std::move(stub));
-  if (used)
-    space->unmap_all();  // takes effect with the new guest's first changes, before anything runs
-  return std::unique_ptr<GuestSpace>(std::move(space));
-}
-
-void NotifyPlatform::retire(std::unique_ptr<NotifyStub> stub) {
-  const bool keep =
-      pool_.size() < stub::kMaxRecycledStubs && stub->idle.size() == stub->stacks.size() &&
-      stub->idle.size() <= stub::kMaxRecycledThreads && stub->alive() && stub->quiet();
-  if (keep) pool_.push_back(std::move(stub));
-}
-
-void NotifyPlatform::enroll(Thread& t) {
-  auto [it, added] = threads_.emplace(t.tid(), &t);
-  CHECK(added);
-  if (early_.empty()) listener_->sweep();  // it may have called already, unannounced
-  auto early = early_.find(t.tid());
-  if (early == early_.end()) return;
-  const seccomp_notif n = early->second;
-  early_.erase(early);
-  on_notification(n);
-}
-
-void NotifyPlatform::dismiss(Thread& t) {
-  auto it = threads_.find(t.tid());
-  if (it != threads_.end() && it->second == &t) threads_.erase(it);
-}
-
-void NotifyPlatform::on_notification(const seccomp_notif& n) {
-  auto it = threads_.find(static_cast<int>(n.pid));
-  if (it == threads_.end()) {
-    early_[static_cast<int>(n.pid)] = n;
-    return;
-  }
-  it->second->on_notification(
-      n, n.data.instruction_pointer == report_ip_ && n.data.nr == UK_NR_REPORT);
-}
-
-bool NotifyPlatform::collect() {
-  bool any = false;
-  for (;;) {
-    int status;
-    auto pid = sys::waitpid(-1, &status, WNOHANG | WUNTRACED);
-    if (!pid || *pid == 0) return any;
-    if (WIFSTOPPED(status)) {
-      (void)sys::kill(
-          *pid, SIGCONT);  // the host's user stopped a stub: stopping guests is not done this way
-    } else {
-      on_death(*pid);
-    }
-    any = true;
-  }
-}
-
-void NotifyPlatform::on_death(int pid) {
-  killed_.erase(pid);
-  std::vector<Thread*> dead;
-  for (auto& [tid, t] : threads_)
-    if (t->tgid() == pid) dead.push_back(t);
-  for (Thread* t : dead) {
-    threads_.erase(t->tid());  // the host may give the number to another
-    t->on_death();
-  }
-  std::erase_if(early_, [pid](const auto& e) { return e.first == pid; });
-  if (zygote_ != nullptr && pid == zygote_->pid)
-    log_.err("notify: the zygote died; no new address spaces can be made");
-}
-
-void NotifyPlatform::kill_stub(int pid) {
-  if (sys::kill(pid, SIGKILL)) killed_.insert(pid);
-}
-
-void NotifyPlatform::reap_stub(int pid) {
-  int status;
-  for (;;) {
-    auto r = sys::waitpid(pid, &status, 0);
-    if (!r && r.error() == Errno::kINTR) continue;
-    return on_death(pid);  // or ECHILD: somebody else reaped it
-  }
-}
 
 void register_notify(PlatformRegistry& registry) {
+  static constexpr std::string_view kName = "notify";
   PlatformFactory f;
-  f.name = "notify";
+  f.name = kName;
   f.preference = 20;
-  f.probe = [](std::string* why_not) -> Result<> {
-    // One listener is all a process may have among its filters: it must be ours.
-    Result<> r = stub::try_in_child(
-        [](int) -> Result<> { return {}; },
-        []() -> Result<> {
-          sock_filter code[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
-          sock_fprog prog = {.len = 1, .filter = code};
-          TRY(sys::prctl(PR_SET_NO_NEW_PRIVS, 1));
-          TRY(sys::seccomp(SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &prog));
-          return {};
-        });
-    if (!r && why_not != nullptr) {
-      *why_not =
-          "the host forbids seccomp user notification: " + std::string(errno_text(r.error()));
-    }
-    return r;
+  f.probe = &seccomp::probe;
+  f.create = [](Reactor& reactor, Log& log) {
+    const seccomp::Options o = {.name = kName,
+                                .otherwise = SECCOMP_RET_USER_NOTIF,
+                                .handler = stub::uk_stub_handler,
+                                .slots = false};
+    return seccomp::SeccompPlatform::create(o, reactor, log);
   };
-  f.create = &NotifyPlatform::create;
   registry.add(std::move(f));
 }
 

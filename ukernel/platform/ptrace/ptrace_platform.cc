@@ -133,6 +133,7 @@ Result<> PtracePlatform::start_zygote() {
   stub::Zygote::Options o = {
       .entry = stub::uk_stub_mm_ptrace,
       .otherwise = SECCOMP_RET_TRAP,
+      .report = SECCOMP_RET_TRAP,
       .attach = [](int pid) -> Result<> {
         TRY(sys::ptrace(PTRACE_SEIZE, pid, 0, PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD));
         return {};

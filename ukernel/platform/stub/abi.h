@@ -4,9 +4,11 @@
 
 #define UK_STUB_PAGE 4096
 
-// Pages of the area: code, constants (written once, sealed), commands.
+// Pages of the area: code, constants (written once, sealed), commands, what the kernel publishes.
 #define UK_STUB_CONSTANTS 4096
 #define UK_STUB_COMMANDS 8192
+#define UK_STUB_PUBLISHED 12288
+#define UK_STUB_STACK 16384  // of a guest thread's signal stack; each is aligned to its size
 
 // Header of a command page, then commands.
 #define UK_CMD_COUNT 0       // u32: commands in this batch
@@ -22,10 +24,28 @@
 #define UK_CONST_FSGSBASE 0  // u64: not zero if programs may use RDFSBASE and friends
 #define UK_CONST_FILTER 8
 
-// System call numbers that mean a report to the kernel when made from stub code (notify). No host
-// has such calls.
+// System call numbers that mean a report to the kernel when made from stub code (notify, direct).
+// No host has such calls.
 #define UK_NR_BATCH_DONE 0x7ffe0001
 #define UK_NR_REPORT 0x7ffe0002
+#define UK_NR_PARK 0x7ffe0003  // waits for the answer to a report made through the slot (direct)
+
+// The published page: read-only in every stub, one for all.
+#define UK_PUB_PATIENCE 0  // u32: turns to wait for the kernel by spinning; 0: it does not look
+
+// The slot at the lowest address of a guest thread's signal stack (direct): a report without a
+// system call. The guest can write it.
+#define UK_SLOT_TURN 0   // u32: one of UK_TURN_*, or UK_TURN_ANSWERED | answer
+#define UK_SLOT_SIGNO 8  // u64: the handler's arguments...
+#define UK_SLOT_UC 16    // u64
+#define UK_SLOT_FS 24    // u64: ... and the bases
+#define UK_SLOT_GS 32    // u64
+#define UK_SLOT_BYTES 64
+#define UK_TURN_REPORTED 1  // by the stub: a report is there
+#define UK_TURN_TAKEN 2     // by the kernel: it will be answered
+#define UK_TURN_PARKED 3    // by the stub: waits no longer here but in UK_NR_PARK
+#define UK_TURN_PARK 4      // by the kernel: go and wait there
+#define UK_TURN_ANSWERED 0x80000000
 
 // The kernel's answer to a report: what is to be done before the return.
 #define UK_ANSWER_CLEAR_SEGMENTS 1

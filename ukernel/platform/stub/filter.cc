@@ -32,7 +32,7 @@ constexpr uint32_t kAllowed[] = {
 
 }  // namespace
 
-std::vector<sock_filter> stub_filter(uint64_t code, uint32_t otherwise) {
+std::vector<sock_filter> stub_filter(uint64_t code, uint32_t report, uint32_t otherwise) {
   std::vector<sock_filter> f = {
       load(offsetof(seccomp_data, arch)),
       skip_if(BPF_JEQ, AUDIT_ARCH_X86_64),
@@ -50,6 +50,10 @@ std::vector<sock_filter> stub_filter(uint64_t code, uint32_t otherwise) {
   for (uint32_t nr : kAllowed) {
     f.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1));
     f.push_back(ret(SECCOMP_RET_ALLOW));
+  }
+  for (uint32_t nr : {UK_NR_REPORT, UK_NR_PARK, UK_NR_BATCH_DONE}) {
+    f.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1));
+    f.push_back(ret(report));
   }
   f.push_back(ret(otherwise));
   return f;
@@ -76,6 +80,7 @@ std::vector<sock_filter> guest_thread_filter(uint64_t area) {
     uint32_t nr;
     uint32_t first_arg;  // 0: any
   } calls[] = {{uk_stub_report_ip, UK_NR_REPORT, 0},
+               {uk_stub_park_ip, UK_NR_PARK, 0},
                {uk_stub_sigreturn_ip, SYS_rt_sigreturn, 0},
                {uk_stub_set_fs_ip, SYS_arch_prctl, kArchSetFs},
                {uk_stub_set_gs_ip, SYS_arch_prctl, kArchSetGs}};

@@ -2,7 +2,8 @@
 // host's user address space:
 //   base + 0      code page and constants page (read, execute; a sealed memfd)
 //   base + 8192   command page (read-only there, written by the kernel)
-//   base + 64 KiB signal stacks of guest threads (notify only; the guest can write them)
+//   base + 12288  published page, the same for all stubs (read-only there, written by the kernel)
+//   base + 64 KiB signal stacks of guest threads (not ptrace; the guest can write them)
 // The guest's addresses end at base. Constants and plain structs; nothing suspends.
 #pragma once
 
@@ -19,11 +20,12 @@ constexpr uint64_t kCodeOffset = 0;
 constexpr uint64_t kConstantsOffset = UK_STUB_CONSTANTS;
 constexpr uint64_t kCodeBytes = 2 * kPage;
 constexpr uint64_t kCommandOffset = UK_STUB_COMMANDS;
-constexpr uint64_t kKeptBytes = 3 * kPage;  // of the area, in a new stub
+constexpr uint64_t kPublishedOffset = UK_STUB_PUBLISHED;
+constexpr uint64_t kKeptBytes = 4 * kPage;  // of the area, in a new stub
 constexpr uint64_t kStacksOffset = 64 << 10;
-constexpr uint64_t kStackBytes = 16 << 10;
-constexpr uint32_t kMaxThreads =
-    (kAreaBytes - kStacksOffset) / kStackBytes;  // of a stub, on notify
+constexpr uint64_t kStackBytes = UK_STUB_STACK;
+constexpr uint64_t kAreaAlign = 64 << 10;  // so that a stack's base is found by masking
+constexpr uint32_t kMaxThreads = (kAreaBytes - kStacksOffset) / kStackBytes;  // of a stub
 
 // Stubs kept for new spaces, and how many threads one of these may have.
 constexpr size_t kMaxRecycledStubs = 8;
@@ -54,12 +56,31 @@ static_assert(offsetof(CommandPage, entry) == UK_CMD_ENTRY);
 static_assert(offsetof(CommandPage, seq) == UK_CMD_SEQ);
 static_assert(offsetof(CommandPage, commands) == UK_CMD_FIRST);
 
+// The published page.
+struct Published {
+  uint32_t patience;
+};
+static_assert(offsetof(Published, patience) == UK_PUB_PATIENCE);
+
+// The slot of a guest thread.
+struct SlotWords {
+  uint32_t turn;
+  uint32_t pad;
+  uint64_t signo, uc, fs_base, gs_base;
+  uint64_t reserved[3];
+};
+static_assert(sizeof(SlotWords) == UK_SLOT_BYTES && offsetof(SlotWords, turn) == UK_SLOT_TURN);
+static_assert(offsetof(SlotWords, signo) == UK_SLOT_SIGNO && offsetof(SlotWords, uc) == UK_SLOT_UC);
+static_assert(offsetof(SlotWords, fs_base) == UK_SLOT_FS &&
+              offsetof(SlotWords, gs_base) == UK_SLOT_GS);
+
 extern "C" const char uk_stub_begin[], uk_stub_end[], uk_stub_boot[], uk_stub_new[];
 extern "C" const char uk_stub_mm_ptrace[], uk_stub_thread_ptrace[];
 extern "C" const char uk_stub_mm_notify[], uk_stub_thread_notify[], uk_stub_handler[];
+extern "C" const char uk_stub_handler_direct[];
 // Behind the handler's system call instructions.
 extern "C" const char uk_stub_report_ip[], uk_stub_set_fs_ip[], uk_stub_set_gs_ip[],
-    uk_stub_sigreturn_ip[];
+    uk_stub_sigreturn_ip[], uk_stub_park_ip[];
 
 // The stub address of a symbol of stub_code.S.
 inline uint64_t stub_address(uint64_t area_base, const char* symbol) {

@@ -51,17 +51,20 @@ void Placement::place_reactor() {
 
 void Placement::put(int tid, Seat& seat, int cpu) {
   if (seat.cpu == cpu) return;
-  (void)sys::sched_setaffinity(
-      tid, cpu == kAnywhere ? allowed_ : only(cpu));  // ESRCH: it died; it will be noticed
+  cpu_set_t set = cpu >= 0 ? only(cpu) : allowed_;
+  if (cpu <= kApart) CPU_CLR(static_cast<size_t>(kApart - cpu), &set);
+  (void)sys::sched_setaffinity(tid, set);  // ESRCH: it died; it will be noticed
   seat.cpu = cpu;
 }
 
-void Placement::before_resume(int tid, Seat& seat, int others) {
+void Placement::before_resume(int tid, Seat& seat, int others, bool apart) {
   if (!active_) return;
   place_reactor();
   if (others > 0) {
     seat.alone = 0;
     put(tid, seat, kAnywhere);
+  } else if (apart) {
+    if (cpu_ != kAnywhere) put(tid, seat, kApart - cpu_);
   } else if (cpu_ != kAnywhere && (seat.cpu != kAnywhere || ++seat.alone >= kAloneBeforePacking)) {
     put(tid, seat, cpu_);
   }

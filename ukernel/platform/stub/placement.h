@@ -1,8 +1,9 @@
 // Which host CPU stub threads run on. Waking a thread on another, sleeping CPU costs several times
 // the whole system call it is for, and the host's scheduler, seeing an idle CPU, does just that. So
 // while one guest thread runs at a time, it, the mm threads and the reactor stay together on one
-// CPU (they alternate anyway); as soon as a second runs beside it, the second may go anywhere. Now
-// and then the reactor is let loose, so that the host can move the company to a better CPU.
+// CPU (they alternate anyway); as soon as a second runs beside it, the second may go anywhere.
+// While the reactor and a guest spin for each other (direct), the guest stays off its CPU. Now and
+// then the reactor is let loose, so that the host can move the company to a better CPU.
 //
 // Ownership: the platform's. Reactor thread only; nothing suspends. On a single CPU it does
 // nothing.
@@ -24,13 +25,15 @@ class Placement {
     int alone = 0;  // resumed so many times in a row with no other running
   };
   static constexpr int kAnywhere = -1;
+  static constexpr int kApart = -2;  // and less: anywhere but on CPU kApart - seat.cpu
 
   explicit Placement(Clock& clock);
   // The reactor thread gets its CPUs back.
   ~Placement();
 
-  // Before the thread is resumed; `others`: guest threads that run now.
-  void before_resume(int tid, Seat& seat, int others);
+  // Before the thread is resumed; `others`: guest threads that run now. `apart`: not on the
+  // reactor's CPU.
+  void before_resume(int tid, Seat& seat, int others, bool apart = false);
   // A thread made now by an mm thread of ours is on its CPU.
   Seat inherited() const { return {.cpu = cpu_, .alone = 0}; }
 

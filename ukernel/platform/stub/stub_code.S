@@ -22,6 +22,7 @@
 uk_stub_begin:
     .set commands, uk_stub_begin + UK_STUB_COMMANDS
     .set constants, uk_stub_begin + UK_STUB_CONSTANTS
+    .set published, uk_stub_begin + UK_STUB_PUBLISHED
 
 // Entered once by the zygote, from C: rdi = base of the area, rsi = bytes to keep there, rdx = top
 // of the address space, rcx = a futex to wake. Removes everything else.
@@ -241,6 +242,65 @@ back:
     .globl uk_stub_sigreturn_ip
 uk_stub_sigreturn_ip:
     ud2
+
+// The handler of all signals on direct. While the kernel is awake (published patience), the report
+// goes through the slot at the base of this stack and the answer is awaited by spinning; else, and
+// when that takes too long, through a call, as above. The turn word is changed by locked
+// instructions on both sides.
+    .globl uk_stub_handler_direct
+uk_stub_handler_direct:
+    xor %r8d, %r8d
+    xor %r9d, %r9d
+    cmpb $0, constants + UK_CONST_FSGSBASE(%rip)
+    je 1f
+    rdfsbase %r8
+    rdgsbase %r9
+1:  mov published + UK_PUB_PATIENCE(%rip), %ecx
+    test %ecx, %ecx
+    jz report
+    mov %rdx, %r10
+    and $-UK_STUB_STACK, %r10
+    mov %rdi, UK_SLOT_SIGNO(%r10)
+    mov %rdx, UK_SLOT_UC(%r10)
+    mov %r8, UK_SLOT_FS(%r10)
+    mov %r9, UK_SLOT_GS(%r10)
+    mov $UK_TURN_REPORTED, %eax
+    xchg %eax, UK_SLOT_TURN(%r10)
+2:  mov UK_SLOT_TURN(%r10), %eax
+    cmp $UK_TURN_REPORTED, %eax
+    jne 3f
+    pause
+    cmpl $0, published + UK_PUB_PATIENCE(%rip)
+    je 4f
+    dec %ecx
+    jg 2b
+4:  mov $UK_TURN_REPORTED, %eax         // nobody looks: take it back
+    xor %r11d, %r11d
+    lock cmpxchg %r11d, UK_SLOT_TURN(%r10)
+    je report
+3:  mov published + UK_PUB_PATIENCE(%rip), %ecx
+5:  test %eax, %eax
+    js answered
+    cmp $UK_TURN_TAKEN, %eax
+    jne park                            // told to
+    pause
+    mov UK_SLOT_TURN(%r10), %eax
+    dec %ecx
+    jg 5b
+    mov $UK_TURN_TAKEN, %eax
+    mov $UK_TURN_PARKED, %r11d
+    lock cmpxchg %r11d, UK_SLOT_TURN(%r10)
+    je park
+    test %eax, %eax
+    js answered
+park:
+    mov $UK_NR_PARK, %eax
+    syscall
+    .globl uk_stub_park_ip
+uk_stub_park_ip:
+answered:
+    and $~UK_TURN_ANSWERED, %eax
+    jmp uk_stub_report_ip
 
     .balign 64
 initial_xstate:

@@ -57,7 +57,7 @@ long raw(long nr, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, lo
 struct ChildPlan {
   uint64_t area, top;
   int code_fd, pages_fd;
-  uint64_t page_offset;
+  uint64_t page_offset, published_offset;
   int go_fd;  // reads one byte when the kernel has attached
   Zygote::Report* report;
   long kernel_pid;
@@ -126,6 +126,9 @@ void child_forget_libc() {
   if (r < 0) child_fail(p, r);
   r = raw(SYS_mmap, static_cast<long>(p.area + kCommandOffset), kPage, PROT_READ,
           MAP_SHARED | MAP_FIXED, p.pages_fd, static_cast<long>(p.page_offset));
+  if (r < 0) child_fail(p, r);
+  r = raw(SYS_mmap, static_cast<long>(p.area + kPublishedOffset), kPage, PROT_READ,
+          MAP_SHARED | MAP_FIXED, p.pages_fd, static_cast<long>(p.published_offset));
   if (r < 0) child_fail(p, r);
   r = raw(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1);
   if (r < 0) child_fail(p, r);
@@ -204,13 +207,14 @@ Result<std::unique_ptr<Zygote>> Zygote::start(const Options& options) {
   const uint64_t top = TRY(probe_address_top());
   // The kernel's own stack may (rarely) lie in the way; the child must not unmap the stack it runs
   // on.
-  z->area = top - kAreaBytes;
+  z->area = (top - kAreaBytes) & ~(kAreaAlign - 1);
   while (!is_free(z->area, kAreaBytes)) {
     if (z->area < top / 2) return Err(Errno::kNOMEM);
     z->area -= kAreaBytes;
   }
   z->pages = TRY(CommandPages::create());
   z->slot = Slot(z->pages, TRY(z->pages.take()));
+  z->published_page = Slot(z->pages, TRY(z->pages.take()));
   z->slot.page().kernel_pid = static_cast<uint64_t>(sys::getpid());
   z->slot.page().entry = z->address(options.entry);
 
@@ -219,20 +223,22 @@ Result<std::unique_ptr<Zygote>> Zygote::start(const Options& options) {
   z->report_page = sys::Mapping(
       TRY(sys::mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)),
       kPage);
-  std::vector<sock_filter> filter = stub_filter(z->area + kCodeOffset, options.otherwise);
+  std::vector<sock_filter> filter =
+      stub_filter(z->area + kCodeOffset, options.report, options.otherwise);
   ChildPlan plan = {
       .area = z->area,
       .top = top,
       .code_fd = code.get(),
       .pages_fd = z->pages.fd(),
       .page_offset = z->slot.offset(),
+      .published_offset = z->published_page.offset(),
       .go_fd = go_read.get(),
       .report = &z->report(),
       .kernel_pid = sys::getpid(),
       .filter = {.len = static_cast<unsigned short>(filter.size()), .filter = filter.data()},
       .filter_flags = options.filter_flags,
       .boot = z->address(uk_stub_boot),
-      .handler = z->address(uk_stub_handler),
+      .handler = z->address(options.handler),
       .handled = 0,
   };
   for (int sig : options.handled) plan.handled |= 1ull << (sig - 1);

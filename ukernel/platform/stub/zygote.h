@@ -73,7 +73,11 @@ struct Zygote {
   uint64_t area = 0;  // base of the stub area
   CommandPages pages;
   Slot slot;
+  Slot published_page;
   int pid = 0;
+
+  // What all stubs can read.
+  Published& published() { return reinterpret_cast<Published&>(published_page.page()); }
 
   // What the child says about its start, in memory shared until it unmaps all.
   struct Report {
@@ -91,8 +95,10 @@ struct Zygote {
   struct Options {
     const char* entry;          // symbol: the mm thread's loop
     uint32_t otherwise;         // what the filter answers to calls not from stub code
+    uint32_t report;            // ... and to reports of stub code
     unsigned filter_flags = 0;  // SECCOMP_FILTER_FLAG_NEW_LISTENER...
-    // Signals that enter uk_stub_handler; with any, the mm thread blocks all and the others are
+    const char* handler = uk_stub_handler;
+    // Signals that enter the handler; with any, the mm thread blocks all and the others are
     // ignored.
     std::vector<int> handled = {};
     // Called in the kernel while the child waits; an error ends it.

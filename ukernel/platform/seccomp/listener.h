@@ -19,7 +19,7 @@
 #include "hostio/ring.h"
 #include "hostio/sys/fd.h"
 
-namespace uk::notify {
+namespace uk::seccomp {
 
 class Listener final : public hostio::Completion {
  public:
@@ -56,4 +56,4 @@ class Listener final : public hostio::Completion {
   uint64_t announced_ = 0, received_ = 0;
 };
 
-}  // namespace uk::notify
+}  // namespace uk::seccomp

@@ -1,4 +1,4 @@
-#include "ukernel/platform/notify/notify_context.h"
+#include "ukernel/platform/seccomp/context.h"
 
 #include <linux/audit.h>
 #include <signal.h>
@@ -6,16 +6,17 @@
 #include <cstring>
 
 #include "base/check.h"
-#include "ukernel/platform/notify/notify_platform.h"
+#include "ukernel/platform/seccomp/seccomp_platform.h"
 #include "ukernel/platform/stub/fault.h"
 #include "ukernel/platform/stub/safe_regs.h"
 
-namespace uk::notify {
+namespace uk::seccomp {
 namespace {
 
 constexpr uint64_t kTrapFlag = 0x100;
 constexpr uint64_t kSyscallBytes = 2;  // of `syscall`, `int 0x80` and `sysenter`
 constexpr uint64_t kNoSys = static_cast<uint64_t>(-38);
+constexpr int kSysSeccomp = 1;  // SYS_SECCOMP
 
 // The host would take these for its own wish to restart a call.
 bool is_restart_code(uint64_t rax) {
@@ -24,17 +25,17 @@ bool is_restart_code(uint64_t rax) {
 
 }  // namespace
 
-NotifyContext::NotifyContext(NotifySpace& space, std::unique_ptr<GuestThread> guest,
-                             const arch::UserRegs& regs, const arch::FpState& fp)
+SeccompContext::SeccompContext(SeccompSpace& space, std::unique_ptr<GuestThread> guest,
+                               const arch::UserRegs& regs, const arch::FpState& fp)
     : space_(space), guest_(std::move(guest)), regs_(stub::safe_regs(regs)), fp_(fp) {}
 
-NotifyContext::~NotifyContext() { space_.take_back(std::move(guest_)); }
+SeccompContext::~SeccompContext() { space_.take_back(std::move(guest_)); }
 
-int NotifyContext::host_tid() const { return thread().tid(); }
+int SeccompContext::host_tid() const { return thread().tid(); }
 
-Trap NotifyContext::gone() { return stub::simple_trap(Trap::Kind::kGone); }
+Trap SeccompContext::gone() { return stub::simple_trap(Trap::Kind::kGone); }
 
-Trap NotifyContext::run(Park& park) {
+Trap SeccompContext::run(Park& park) {
   if (space_.must_flush()) (void)space_.flush(park);  // a failure makes it broken
   if (space_.broken() || thread().dead()) return gone();
   if (kicked_) {
@@ -61,19 +62,19 @@ Trap NotifyContext::run(Park& park) {
   }
 }
 
-void NotifyContext::kick() {
+void SeccompContext::kick() {
   kicked_ = true;
   if (thread().running()) thread().interrupt();
 }
 
-bool NotifyContext::needs_frame() const {
+bool SeccompContext::needs_frame() const {
   // With a signal on its way the host may abandon the call while we answer it: the answer would be
   // lost. Only a frame is safe then.
   return regs_dirty_ || fp_dirty_ || new_owner_ || trap_flag_ != single_step_ ||
          thread().interrupt_pending() || (result_set_ && is_restart_code(result_));
 }
 
-Result<> NotifyContext::resume(Park& park) {
+Result<> SeccompContext::resume(Park& park) {
   for (;;) {
     if (thread().dead()) return Err(Errno::kSRCH);
     uint64_t value = 0;
@@ -99,7 +100,7 @@ Result<> NotifyContext::resume(Park& park) {
   return {};
 }
 
-void NotifyContext::absorb_report() {
+void SeccompContext::absorb_report() {
   if (regs_valid_) return;
   regs_ = guest_->regs();
   regs_valid_ = true;
@@ -118,7 +119,7 @@ void NotifyContext::absorb_report() {
   }
 }
 
-uint64_t NotifyContext::store_frame() {
+uint64_t SeccompContext::store_frame() {
   absorb_report();
   arch::UserRegs r = regs_;
   if (single_step_) r.eflags |= kTrapFlag;
@@ -127,7 +128,7 @@ uint64_t NotifyContext::store_frame() {
   return guest_->set_regs(r, new_owner_);
 }
 
-Result<> NotifyContext::to_report(Park& park) {
+Result<> SeccompContext::to_report(Park& park) {
   if (thread().dead()) return Err(Errno::kSRCH);
   if (thread().state() == Thread::State::kCall) {
     TRY(thread().leave_call(park));
@@ -137,7 +138,7 @@ Result<> NotifyContext::to_report(Park& park) {
   return {};
 }
 
-Result<bool> NotifyContext::decode(Park& park, Trap* t) {
+Result<bool> SeccompContext::decode(Park& park, Trap* t) {
   const seccomp_data call = thread().call();
   if (thread().state() == Thread::State::kReport) return decode_report(t);
   if (stub::in_vsyscall_page(call.instruction_pointer)) {
@@ -159,7 +160,7 @@ Result<bool> NotifyContext::decode(Park& park, Trap* t) {
   return true;
 }
 
-Result<bool> NotifyContext::decode_report(Trap* t) {
+Result<bool> SeccompContext::decode_report(Trap* t) {
   if (!guest_->frame_ok()) {
     TRY(space_.expel());
   }
@@ -170,8 +171,9 @@ Result<bool> NotifyContext::decode_report(Trap* t) {
     return kicked_;
   }
   const siginfo_t info = guest_->siginfo();
-  if (!stub::is_fault(info)) return false;
+  if (!stub::is_fault(info) && (signo != SIGSYS || info.si_code != kSysSeccomp)) return false;
   absorb_report();
+  if (signo == SIGSYS) return decode_sigsys(info, t);
   if (signo == SIGILL && info.si_code == SI_KERNEL) {
     decode_uprobe_call(t);
     return true;
@@ -180,23 +182,59 @@ Result<bool> NotifyContext::decode_report(Trap* t) {
   return true;
 }
 
+// The filter made a signal of the call (direct). The frame stands behind the instruction, but for
+// what the host does to a number that looks like its own wish to restart a call: so ip and number
+// come from the siginfo.
+bool SeccompContext::decode_sigsys(const siginfo_t& info, Trap* t) {
+  const uint64_t ip = reinterpret_cast<uint64_t>(info.si_call_addr);
+  if (stub::in_vsyscall_page(ip)) {
+    // The host has already returned from the call it was about to emulate.
+    regs_.rip = ip;
+    regs_.rsp -= 8;
+    regs_dirty_ = true;
+    *t = stub::vsyscall_trap(ip);
+    return true;
+  }
+  const uint32_t nr = static_cast<uint32_t>(info.si_syscall);
+  regs_.rip = ip;
+  enter_call(static_cast<uint32_t>(regs_.rax) == nr
+                 ? regs_.rax
+                 : static_cast<uint64_t>(static_cast<int64_t>(info.si_syscall)));
+  if (trap_flag_) regs_.r11 &= ~kTrapFlag;
+  t->kind = Trap::Kind::kSyscall;
+  t->nr = nr;
+  t->ip = ip;
+  t->compat = info.si_arch != AUDIT_ARCH_X86_64;
+  fill_args(t);
+  return true;
+}
+
+void SeccompContext::enter_call(uint64_t nr) {
+  in_call_ = true;
+  regs_.orig_rax = nr;
+  regs_.rax = kNoSys;
+  regs_dirty_ = true;
+}
+
+void SeccompContext::fill_args(Trap* t) const {
+  const uint64_t native[6] = {regs_.rdi, regs_.rsi, regs_.rdx, regs_.r10, regs_.r8, regs_.r9};
+  const uint64_t i386[6] = {regs_.rbx, regs_.rcx, regs_.rdx, regs_.rsi, regs_.rdi, regs_.rbp};
+  std::memcpy(t->args, t->compat ? i386 : native, sizeof t->args);
+}
+
 // Linux lets uretprobe(2) and uprobe(2), 335 and 336, pass all seccomp filters (since 6.14): they
 // are meant for its own trampolines. From anywhere else the first does nothing but raise this
 // signal (the second fails, unseen by us). To a guest it is a call like any other.
-void NotifyContext::decode_uprobe_call(Trap* t) {
+void SeccompContext::decode_uprobe_call(Trap* t) {
   constexpr uint64_t kUretprobe = 335;
-  in_call_ = true;
-  regs_.orig_rax = kUretprobe;
-  regs_.rax = kNoSys;
-  regs_dirty_ = true;
+  enter_call(kUretprobe);
   t->kind = Trap::Kind::kSyscall;
   t->nr = kUretprobe;
-  const uint64_t args[6] = {regs_.rdi, regs_.rsi, regs_.rdx, regs_.r10, regs_.r8, regs_.r9};
-  std::memcpy(t->args, args, sizeof args);
   t->ip = regs_.rip;
+  fill_args(t);
 }
 
-void NotifyContext::set_syscall_result(uint64_t rax) {
+void SeccompContext::set_syscall_result(uint64_t rax) {
   if (regs_valid_) {
     regs_.rax = rax;
     regs_.orig_rax = ~0ull;
@@ -207,12 +245,12 @@ void NotifyContext::set_syscall_result(uint64_t rax) {
   }
 }
 
-Result<arch::UserRegs> NotifyContext::get_regs(Park& park) {
+Result<arch::UserRegs> SeccompContext::get_regs(Park& park) {
   TRY(to_report(park));
   return regs_;
 }
 
-Result<> NotifyContext::set_regs(Park& park, const arch::UserRegs& regs) {
+Result<> SeccompContext::set_regs(Park& park, const arch::UserRegs& regs) {
   TRY(to_report(park));  // the thread must be in the handler for the frame to be there
   regs_ = stub::safe_regs(regs);
   regs_dirty_ = true;
@@ -220,7 +258,7 @@ Result<> NotifyContext::set_regs(Park& park, const arch::UserRegs& regs) {
   return {};
 }
 
-Result<arch::FpState> NotifyContext::get_fp(Park& park) {
+Result<arch::FpState> SeccompContext::get_fp(Park& park) {
   if (thread().dead()) return Err(Errno::kSRCH);
   if (fp_dirty_) {
     arch::FpState fp = fp_.empty() ? arch::initial_fp_state() : fp_;
@@ -232,11 +270,11 @@ Result<arch::FpState> NotifyContext::get_fp(Park& park) {
   return guest_->fp();
 }
 
-Result<> NotifyContext::set_fp(Park& park, const arch::FpState& fp) {
+Result<> SeccompContext::set_fp(Park& park, const arch::FpState& fp) {
   TRY(to_report(park));
   fp_ = fp;
   fp_dirty_ = true;
   return {};
 }
 
-}  // namespace uk::notify
+}  // namespace uk::seccomp

@@ -1,4 +1,4 @@
-#include "ukernel/platform/notify/notify_thread.h"
+#include "ukernel/platform/seccomp/thread.h"
 
 #include <signal.h>
 
@@ -8,9 +8,9 @@
 #include "base/check.h"
 #include "hostio/sys/file.h"
 #include "hostio/sys/process.h"
-#include "ukernel/platform/notify/notify_platform.h"
+#include "ukernel/platform/seccomp/seccomp_platform.h"
 
-namespace uk::notify {
+namespace uk::seccomp {
 namespace {
 
 constexpr uint64_t kWatchdogNs = 500'000'000;
@@ -31,12 +31,13 @@ bool blocks_kicks(int tgid, int tid) {
 
 }  // namespace
 
-Thread::Thread(NotifyPlatform& platform, int tgid, int tid, Kind kind)
+Thread::Thread(SeccompPlatform& platform, int tgid, int tid, Kind kind, Slot slot)
     : platform_(platform),
       tgid_(tgid),
       tid_(tid),
       kind_(kind),
       seat_(platform.placement().inherited()),
+      slot_(slot),
       watchdog_(platform.reactor().timers(), [this] { check_on_kick(); }) {
   set_state(State::kRunning);
   platform_.enroll(*this);
@@ -44,26 +45,74 @@ Thread::Thread(NotifyPlatform& platform, int tgid, int tid, Kind kind)
 
 Thread::~Thread() {
   CHECK(waiter_ == nullptr);
+  set_held(false);
   set_state(State::kDead);
   platform_.dismiss(*this);
 }
 
 void Thread::set_state(State s) {
-  platform_.count_running((s == State::kRunning) - (state_ == State::kRunning),
-                          kind_ == Kind::kGuest);
+  platform_.count_running((s == State::kRunning) - (state_ == State::kRunning), kind_);
+  if (slot_ && s != state_) {
+    unlink();
+    if (s == State::kRunning) platform_.door().watch(*this);
+  }
   state_ = s;
 }
 
-void Thread::on_notification(const seccomp_notif& n, bool is_report) {
+void Thread::set_held(bool held) {
+  platform_.count_held(held - held_);
+  held_ = held;
+}
+
+bool Thread::look() {
+  if (!slot_.take(&call_)) return false;
+  owed_.reset();
+  set_held(true);
+  set_state(State::kReport);
+  platform_.door().hold(*this);
+  on_report();
+  return true;
+}
+
+void Thread::tell_to_park() {
+  if (!held_) return;
+  unlink();
+  if (slot_.park() == Slot::Gave::kForged) platform_.kill_stub(tgid_);
+}
+
+// The thread has parked, and its answer was there before it.
+bool Thread::give_owed(const seccomp_notif& n) {
+  if (!owed_) return false;
+  // Should the answer come too late (the host's user stopped the stub), the same call comes again.
+  if (platform_.listener().answer(n.id, *owed_)) owed_.reset();
+  return true;
+}
+
+void Thread::on_notification(const seccomp_notif& n, bool is_report, bool is_park) {
   if (dead()) return;
+  if (is_park && running() && give_owed(n)) return;
+  // A thread whose report is held makes no other: the slot was forged.
+  if (held_ && !is_park) return platform_.kill_stub(tgid_);
+  owed_.reset();
   id_ = n.id;
   call_ = n.data;
+  if (held_) {
+    set_held(false);
+    unlink();
+    return;
+  }
   // An abandoned call that comes again (stopped and continued by the host's user) will be left like
   // the first.
   if (left_call_ && !is_report) return;
   left_call_ = false;
-  set_state(is_report ? State::kReport : State::kCall);
-  if (is_report && call_.args[0] == kKickSignal) {
+  set_state(is_report || is_park ? State::kReport : State::kCall);
+  if (is_report || is_park) return on_report();
+  if (waiter_ != nullptr) waiter_->wake();
+}
+
+void Thread::on_report() {
+  if (kind_ == Kind::kGuest) platform_.door().reported();
+  if (call_.args[0] == kKickSignal) {
     interrupt_pending_ = false;
     watchdog_.cancel();
   }
@@ -71,12 +120,15 @@ void Thread::on_notification(const seccomp_notif& n, bool is_report) {
 }
 
 void Thread::on_death() {
+  set_held(false);
   set_state(State::kDead);
   watchdog_.cancel();
   if (waiter_ != nullptr) waiter_->wake();
 }
 
-bool Thread::waits() const { return !dead() && !running() && platform_.listener().valid(id_); }
+bool Thread::waits() const {
+  return !dead() && !running() && !held_ && platform_.listener().valid(id_);
+}
 
 Result<> Thread::answer(uint64_t value, bool* lost) {
   *lost = false;
@@ -84,6 +136,15 @@ Result<> Thread::answer(uint64_t value, bool* lost) {
   CHECK(!running());
   left_call_ = false;
   platform_.place(tid_, seat_, kind_ == Kind::kGuest);
+  if (held_) {
+    const uint32_t word = static_cast<uint32_t>(value);
+    const Slot::Gave gave = slot_.answer(word);
+    set_held(false);
+    set_state(State::kRunning);
+    if (gave == Slot::Gave::kParked) owed_ = word;
+    if (gave == Slot::Gave::kForged) platform_.kill_stub(tgid_);  // its death will be reported
+    return {};
+  }
   set_state(State::kRunning);
   if (platform_.listener().answer(id_, value)) return {};
   *lost = true;
@@ -110,6 +171,7 @@ void Thread::interrupt() {
 }
 
 void Thread::abandon() {
+  if (held_) return tell_to_park();
   if (dead() || state_ == State::kReport) return;
   left_call_ = state_ == State::kCall;
   interrupt();
@@ -137,4 +199,4 @@ void Thread::check_on_kick() {
   watchdog_.arm({platform_.reactor().now_ns() + kWatchdogNs});
 }
 
-}  // namespace uk::notify
+}  // namespace uk::seccomp

@@ -1,4 +1,4 @@
-#include "ukernel/platform/notify/listener.h"
+#include "ukernel/platform/seccomp/listener.h"
 
 #include <poll.h>
 #include <sys/ioctl.h>
@@ -12,7 +12,7 @@
 #include "hostio/sys/file.h"
 #include "hostio/sys/process.h"
 
-namespace uk::notify {
+namespace uk::seccomp {
 namespace {
 
 // Newer than Debian 12's headers (Linux 6.6): the waker expects to sleep, so the woken runs in its
@@ -96,4 +96,4 @@ Result<> Listener::answer(uint64_t id, uint64_t value) {
   return {};
 }
 
-}  // namespace uk::notify
+}  // namespace uk::seccomp

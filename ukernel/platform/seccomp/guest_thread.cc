@@ -1,4 +1,4 @@
-#include "ukernel/platform/notify/guest_thread.h"
+#include "ukernel/platform/seccomp/guest_thread.h"
 
 #include <signal.h>
 
@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "base/check.h"
-#include "ukernel/platform/notify/notify_platform.h"
+#include "ukernel/platform/seccomp/seccomp_platform.h"
 
-namespace uk::notify {
+namespace uk::seccomp {
 namespace {
 
 constexpr uint64_t kReturnAddressBytes = 8;  // of the frame, below the ucontext
@@ -22,6 +22,10 @@ arch::SigStack signal_stack(uint64_t address) {
 }
 
 }  // namespace
+
+Slot GuestThread::slot_of(SeccompPlatform& platform, const stub::Stack& stack) {
+  return platform.options().slots ? Slot(stack.bytes().data()) : Slot();
+}
 
 uint64_t GuestThread::prepare(const stub::Stack& stack, uint64_t stack_address) {
   const arch::SigFrameLayout l = arch::layout_sigframe(stack_address + stub::kStackBytes, true);
@@ -139,4 +143,4 @@ bool GuestThread::scrub() {
   return true;
 }
 
-}  // namespace uk::notify
+}  // namespace uk::seccomp

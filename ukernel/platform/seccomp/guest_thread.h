@@ -1,4 +1,4 @@
-// A guest thread of the notify platform: the host thread and its signal stack, where the handler's
+// A guest thread: the host thread and its signal stack, where the handler's
 // frame is read and edited. Lent to a context; when given back it is brought to the handler and
 // waits there for its next owner.
 #pragma once
@@ -8,17 +8,17 @@
 #include <span>
 
 #include "ukernel/arch/x86_64/sigframe.h"
-#include "ukernel/platform/notify/notify_thread.h"
+#include "ukernel/platform/seccomp/thread.h"
 #include "ukernel/platform/stub/stack_pages.h"
 
-namespace uk::notify {
+namespace uk::seccomp {
 
 class GuestThread {
  public:
   // `stack_address`: where the stub maps `stack`.
-  GuestThread(NotifyPlatform& platform, int tgid, int tid, const stub::Stack& stack,
+  GuestThread(SeccompPlatform& platform, int tgid, int tid, const stub::Stack& stack,
               uint64_t stack_address)
-      : thread_(platform, tgid, tid, Thread::Kind::kGuest),
+      : thread_(platform, tgid, tid, Thread::Kind::kGuest, slot_of(platform, stack)),
         stack_(stack),
         stack_address_(stack_address) {}
 
@@ -46,6 +46,7 @@ class GuestThread {
   bool scrub();
 
  private:
+  static Slot slot_of(SeccompPlatform& platform, const stub::Stack& stack);
   // Offsets in a ucontext (struct sigcontext_64 begins at 40).
   static constexpr size_t kErr = 40 + 152, kTrapno = 40 + 160, kCr2 = 40 + 176, kFpState = 40 + 184;
   uint64_t word(size_t offset) const;
@@ -62,4 +63,4 @@ class GuestThread {
   uint64_t fs_base_ = 0, gs_base_ = 0;  // as last set
 };
 
-}  // namespace uk::notify
+}  // namespace uk::seccomp

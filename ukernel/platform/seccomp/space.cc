@@ -5,24 +5,24 @@
 #include <algorithm>
 
 #include "base/check.h"
-#include "ukernel/platform/notify/notify_context.h"
-#include "ukernel/platform/notify/notify_platform.h"
+#include "ukernel/platform/seccomp/context.h"
+#include "ukernel/platform/seccomp/seccomp_platform.h"
 
-namespace uk::notify {
+namespace uk::seccomp {
 
 // --- mm thread ---
 
-bool NotifyMmThread::batch_done() const {
+bool SeccompMmThread::batch_done() const {
   const seccomp_data& c = thread_.call();
   return c.nr == UK_NR_BATCH_DONE && c.args[2] == page_.seq;
 }
 
-Result<> NotifyMmThread::start(Park& park) {
+Result<> SeccompMmThread::start(Park& park) {
   if (!thread_.wait(park)) return Err(Errno::kAGAIN);
   return {};
 }
 
-Result<stub::BatchResult> NotifyMmThread::run_batch(Park& park) {
+Result<stub::BatchResult> SeccompMmThread::run_batch(Park& park) {
   ++page_.seq;
   // Repeated while it reports an earlier batch: a stop by the host's user can make an answer be
   // lost.
@@ -37,10 +37,10 @@ Result<stub::BatchResult> NotifyMmThread::run_batch(Park& park) {
 
 // --- stub ---
 
-NotifyStub::NotifyStub(NotifyPlatform& p, stub::Slot s, int process)
+SeccompStub::SeccompStub(SeccompPlatform& p, stub::Slot s, int process)
     : platform(p), slot(std::move(s)), pid(process), mm(p, process, slot.page()) {}
 
-NotifyStub::~NotifyStub() {
+SeccompStub::~SeccompStub() {
   if (mm.thread().dead()) return;
   // Threads that stand in a notification die there. One that runs could go on for a moment, in
   // memory that is about to have a new owner.
@@ -49,41 +49,52 @@ NotifyStub::~NotifyStub() {
   if (runs) platform.reap_stub(pid);
 }
 
-bool NotifyStub::quiet() {
+bool SeccompStub::quiet() {
   return !mm.thread().running() &&
          std::ranges::all_of(idle, [](const auto& g) { return g->thread().parked(); });
 }
 
-bool NotifyStub::ready() {
+void SeccompStub::settle() {
+  constexpr uint64_t kAtMostNs = 200'000;
+  auto parking = [&] {
+    return std::ranges::any_of(idle, [](const auto& g) { return g->thread().held(); });
+  };
+  if (!parking()) return;
+  for (const auto& g : idle) g->thread().tell_to_park();
+  const uint64_t end = platform.reactor().now_ns() + kAtMostNs;
+  while (parking() && platform.reactor().now_ns() < end) platform.listener().sweep();
+}
+
+bool SeccompStub::ready() {
   return std::ranges::all_of(idle, [](const auto& g) {
-    return g->thread().state() == Thread::State::kReport && !g->thread().interrupt_pending() &&
-           g->frame_ok();
+    return g->thread().state() == Thread::State::kReport && !g->thread().held() &&
+           !g->thread().interrupt_pending() && g->frame_ok();
   });
 }
 
-bool NotifyStub::scrub() {
+bool SeccompStub::scrub() {
   return std::ranges::all_of(idle, [](const auto& g) { return g->scrub(); });
 }
 
 // --- space ---
 
-NotifySpace::NotifySpace(NotifyPlatform& platform, std::unique_ptr<NotifyStub> stub)
+SeccompSpace::SeccompSpace(SeccompPlatform& platform, std::unique_ptr<SeccompStub> stub)
     : StubSpace(stub->slot.page(), stub->mm, platform.user_limit()),
       platform_(platform),
       stub_(std::move(stub)) {}
 
-NotifySpace::~NotifySpace() {
+SeccompSpace::~SeccompSpace() {
   CHECK(contexts_ == 0);
   if (!broken() && !expelled_) platform_.retire(std::move(stub_));
 }
 
-Result<> NotifySpace::expel() {
+Result<> SeccompSpace::expel() {
   expelled_ = true;
   platform_.kill_stub(stub_->pid);
   return Err(Errno::kSRCH);
 }
 
-Result<std::unique_ptr<GuestThread>> NotifySpace::new_thread(Park& park) {
+Result<std::unique_ptr<GuestThread>> SeccompSpace::new_thread(Park& park) {
   const size_t place = stub_->stacks.size();
   if (place == stub::kMaxThreads) return Err(Errno::kAGAIN);
   auto stack = std::make_unique<stub::Stack>(platform_.stacks(), TRY(platform_.stacks().take()));
@@ -109,7 +120,7 @@ Result<std::unique_ptr<GuestThread>> NotifySpace::new_thread(Park& park) {
                                        *stub_->stacks.back(), address);
 }
 
-Result<std::unique_ptr<GuestThread>> NotifySpace::take_thread(Park& park) {
+Result<std::unique_ptr<GuestThread>> SeccompSpace::take_thread(Park& park) {
   std::unique_ptr<GuestThread> g;
   if (stub_->idle.empty()) {
     g = TRY(new_thread(park));
@@ -122,19 +133,19 @@ Result<std::unique_ptr<GuestThread>> NotifySpace::take_thread(Park& park) {
   return g;
 }
 
-Result<std::unique_ptr<GuestContext>> NotifySpace::new_context(Park& park,
-                                                               const arch::UserRegs& regs,
-                                                               const arch::FpState& fp) {
+Result<std::unique_ptr<GuestContext>> SeccompSpace::new_context(Park& park,
+                                                                const arch::UserRegs& regs,
+                                                                const arch::FpState& fp) {
   std::unique_ptr<GuestThread> g = TRY(take_thread(park));
   ++contexts_;
-  return std::make_unique<NotifyContext>(*this, std::move(g), regs, fp);
+  return std::make_unique<SeccompContext>(*this, std::move(g), regs, fp);
 }
 
-void NotifySpace::take_back(std::unique_ptr<GuestThread> guest) {
+void SeccompSpace::take_back(std::unique_ptr<GuestThread> guest) {
   --contexts_;
   if (guest->thread().dead()) return;
   guest->thread().abandon();
   stub_->idle.push_back(std::move(guest));
 }
 
-}  // namespace uk::notify
+}  // namespace uk::seccomp

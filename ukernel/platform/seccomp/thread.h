@@ -1,10 +1,16 @@
-// A host thread whose calls and signals come as notifications: where it stands, and the last
-// notification that it waits in. The state machine of the notify platform:
+// A host thread whose calls and signals come as notifications, or (guest threads on direct) through
+// their slots: where it stands, and the last report that it waits in. The state machine:
 //
-//   kRunning --call--> kCall --answer()--> kRunning          an answered call returns to the
-//   guest's code kRunning --signal--> kReport --answer()--> kRunning      in the stub's handler,
-//   registers in the shared frame kCall --interrupt()--> kRunning --> kReport              the call
-//   is abandoned: its frame stands at the instruction any --the process dies--> kDead
+//   kRunning --call--> kCall --answer()--> kRunning: an answered call returns to the guest's code
+//   kRunning --signal--> kReport --answer()--> kRunning: in the stub's handler, registers in the
+//     shared frame. With slots every call is such a signal, and there is no kCall.
+//   kCall --interrupt()--> kRunning --> kReport: the call is abandoned: its frame stands at the
+//     instruction
+//   any --the process dies--> kDead
+//
+// A report that came through the slot is "held": its thread, if honest, spins for the answer, and
+// parks in a call when that takes long. Only the host's notification proves that a thread stands
+// still, and nothing but a report that is not held may count as such.
 //
 // Ownership: a Thread belongs to a space or context; the platform's table finds it by host thread
 // id. wait() suspends. Untrusted: what the notification and the frame say, but for tid, id and
@@ -14,27 +20,30 @@
 #include <linux/seccomp.h>
 
 #include <cstdint>
+#include <optional>
 
+#include "base/list.h"
 #include "base/result.h"
+#include "ukernel/platform/seccomp/slot.h"
 #include "ukernel/platform/stub/placement.h"
-#include "ukernel/platform/stub/stack_pages.h"
 #include "ukernel/sched/fiber.h"
 #include "ukernel/sched/timer.h"
 
-namespace uk::notify {
+namespace uk::seccomp {
 
-class NotifyPlatform;
+class SeccompPlatform;
 
 constexpr int kKickSignal = 10;  // SIGUSR1
 
-class Thread {
+// On the platform's list of running threads with slots, or of held ones.
+class Thread : public ListNode<> {
  public:
   enum class State { kRunning, kCall, kReport, kDead };
 
   // kMm: an mm thread, which runs for moments only, by our order.
   enum class Kind { kGuest, kMm };
   // tgid: the stub's process. Counts as running.
-  Thread(NotifyPlatform& platform, int tgid, int tid, Kind kind);
+  Thread(SeccompPlatform& platform, int tgid, int tid, Kind kind, Slot slot = {});
   ~Thread();
   Thread(const Thread&) = delete;
   Thread& operator=(const Thread&) = delete;
@@ -44,7 +53,7 @@ class Thread {
   State state() const { return state_; }
   bool dead() const { return state_ == State::kDead; }
   bool running() const { return state_ == State::kRunning; }
-  NotifyPlatform& platform() const { return platform_; }
+  SeccompPlatform& platform() const { return platform_; }
   // Of the last notification.
   const seccomp_data& call() const { return call_; }
 
@@ -63,20 +72,29 @@ class Thread {
   void abandon();
   // It executes none of the guest's code, nor will it before its report: it stands in one, or is on
   // its way from a call.
-  bool parked() const { return state_ == State::kReport || (running() && left_call_); }
+  bool parked() const { return (state_ == State::kReport && !held_) || (running() && left_call_); }
+  // Its report came through the slot, and the host has not said that it stands still.
+  bool held() const { return held_; }
+  // Held: it shall wait in a call, as the answer will take a while.
+  void tell_to_park();
+  // Takes a report out of the slot, if there is one.
+  bool look();
   // A kick signal was sent and its report has not come.
   bool interrupt_pending() const { return interrupt_pending_; }
   // kCall: abandons the call by a signal and waits for the report. Error: kSRCH.
   Result<> leave_call(Park& park);
 
  private:
-  friend class NotifyPlatform;
-  void on_notification(const seccomp_notif& n, bool is_report);
+  friend class SeccompPlatform;
+  void on_notification(const seccomp_notif& n, bool is_report, bool is_park);
+  void on_report();
+  bool give_owed(const seccomp_notif& n);
   void on_death();
   void set_state(State s);
+  void set_held(bool held);
   void check_on_kick();
 
-  NotifyPlatform& platform_;
+  SeccompPlatform& platform_;
   int tgid_, tid_;
   Kind kind_;
   State state_ = State::kCall;
@@ -85,9 +103,12 @@ class Thread {
   seccomp_data call_ = {};
   bool interrupt_pending_ = false;
   bool left_call_ = false;  // abandoned in a call
+  Slot slot_;
+  bool held_ = false;
+  std::optional<uint32_t> owed_;  // the answer to a thread that is on its way to parking
   Timer watchdog_;
   int blocked_seen_ = 0;
   Fiber* waiter_ = nullptr;
 };
 
-}  // namespace uk::notify
+}  // namespace uk::seccomp

@@ -1,6 +1,6 @@
-// A guest thread as a task sees it, on the notify platform. A system call is one notification and
-// one answer; everything that touches registers goes through the signal handler's frame (a signal
-// more when the thread is in a call).
+// A guest thread as a task sees it. On notify a system call is one notification and one answer;
+// everything that touches registers goes through the signal handler's frame (a signal more when the
+// thread is in a call). On direct every trap has that frame.
 //
 // Ownership: the task owns the context; the space lends the thread and takes it back.
 // Reactor-owned; get_regs(), set_regs(), get_fp(), set_fp() may suspend too.
@@ -8,19 +8,19 @@
 
 #include <memory>
 
-#include "ukernel/platform/notify/guest_thread.h"
 #include "ukernel/platform/platform.h"
+#include "ukernel/platform/seccomp/guest_thread.h"
 
-namespace uk::notify {
+namespace uk::seccomp {
 
-class NotifySpace;
+class SeccompSpace;
 
-class NotifyContext final : public GuestContext {
+class SeccompContext final : public GuestContext {
  public:
   // `guest` stands in a report.
-  NotifyContext(NotifySpace& space, std::unique_ptr<GuestThread> guest, const arch::UserRegs& regs,
-                const arch::FpState& fp);
-  ~NotifyContext() override;
+  SeccompContext(SeccompSpace& space, std::unique_ptr<GuestThread> guest,
+                 const arch::UserRegs& regs, const arch::FpState& fp);
+  ~SeccompContext() override;
 
   Trap run(Park& park) override;
   void kick() override;
@@ -46,10 +46,14 @@ class NotifyContext final : public GuestContext {
   // True when the notification means something to the guest.
   Result<bool> decode(Park& park, Trap* t);
   Result<bool> decode_report(Trap* t);
+  bool decode_sigsys(const siginfo_t& info, Trap* t);
   void decode_uprobe_call(Trap* t);
+  // The registers are to be those of a thread in call `nr`.
+  void enter_call(uint64_t nr);
+  void fill_args(Trap* t) const;
   Trap gone();
 
-  NotifySpace& space_;
+  SeccompSpace& space_;
   std::unique_ptr<GuestThread> guest_;
   arch::UserRegs regs_;
   arch::FpState fp_;
@@ -66,4 +70,4 @@ class NotifyContext final : public GuestContext {
   uint64_t result_ = 0;
 };
 
-}  // namespace uk::notify
+}  // namespace uk::seccomp

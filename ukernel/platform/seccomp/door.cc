@@ -1,0 +1,93 @@
+#include "ukernel/platform/seccomp/door.h"
+
+#include <algorithm>
+#include <atomic>
+
+#include "ukernel/platform/seccomp/thread.h"
+
+namespace uk::seccomp {
+namespace {
+
+constexpr uint64_t kStubSpinNs = 50'000;
+constexpr uint32_t kProbeTurns = 2000;
+
+// How many turns of the stub's loop take kStubSpinNs; what takes time there is the pause.
+uint32_t measure_patience(Clock& clock) {
+  uint64_t best = UINT64_MAX;
+  for (int i = 0; i < 3; ++i) {
+    const uint64_t start = clock.monotonic_ns();
+    for (uint32_t k = 0; k < kProbeTurns; ++k) __builtin_ia32_pause();
+    best = std::min(best, clock.monotonic_ns() - start);
+  }
+  return static_cast<uint32_t>(kStubSpinNs * kProbeTurns / std::max<uint64_t>(best, 1000));
+}
+
+}  // namespace
+
+Door::Door(Clock& clock, int cpus, const int& running, const int& batches)
+    : clock_(clock), policy_(cpus), running_guests_(running), batches_(batches) {}
+
+Door::~Door() = default;
+
+void Door::open(stub::Published& published) {
+  published_ = &published;
+  patience_ = measure_patience(clock_);
+}
+
+void Door::publish() {
+  if (published_ == nullptr) return;
+  std::atomic_ref(published_->patience)
+      .store(policy_.on() ? patience_ : 0, std::memory_order_seq_cst);
+}
+
+void Door::resumed(int others) {
+  if (published_ != nullptr && !policy_.on()) policy_.resumed(clock_.monotonic_ns(), others);
+}
+
+void Door::reported() {
+  if (published_ == nullptr || policy_.on()) return;
+  policy_.reported(clock_.monotonic_ns());
+  if (policy_.on()) publish();
+}
+
+bool Door::look() {
+  bool any = false;
+  for (auto it = running_.begin(); it != running_.end();) {
+    Thread& t = *it;
+    ++it;  // a thread that reported leaves the list
+    any |= t.look();
+  }
+  return any;
+}
+
+bool Door::collect() {
+  if (!policy_.on()) return false;
+  const bool any = look();
+  if (any && spinning_) {
+    spinning_ = false;
+    policy_.spun(true);
+  }
+  return any;
+}
+
+// Nothing is ready to run: whose report is held still waits for something. Its thread shall not
+// occupy a CPU meanwhile, unless the wait is for a change of its address space.
+uint64_t Door::spin_ns() {
+  if (batches_ > 0) return 0;
+  while (Thread* t = held_.pop_front()) t->tell_to_park();
+  spinning_ = policy_.worth(running_guests_);
+  return spinning_ ? SpinPolicy::kSpinNs : 0;
+}
+
+// Either the stub sees that nobody looks any more, or we see its report.
+bool Door::fall_asleep() {
+  if (published_ == nullptr) return true;
+  if (std::exchange(spinning_, false)) policy_.spun(false);
+  std::atomic_ref(published_->patience).store(0, std::memory_order_seq_cst);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (!look()) return true;
+  publish();
+  return false;
+}
+
+}  // namespace uk::seccomp

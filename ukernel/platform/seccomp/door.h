@@ -1,0 +1,54 @@
+// Where reports through slots come in (direct): looks at the slots of running guest threads each
+// turn of the reactor's loop and while it spins, and tells the stubs through the published page
+// whether anybody looks. On platforms without slots nothing is ever watched.
+//
+// Ownership: the platform owns it; it lists threads and does not own them. Reactor thread only;
+// nothing suspends. Untrusted: the slots (slot.h).
+#pragma once
+
+#include "base/list.h"
+#include "ukernel/platform/seccomp/spin_policy.h"
+#include "ukernel/platform/stub/layout.h"
+#include "ukernel/sched/reactor.h"
+
+namespace uk::seccomp {
+
+class Thread;
+
+class Door final : public EventSource {
+ public:
+  // `running`: guest threads that run; `batches`: mm threads that do. Kept by the platform.
+  Door(Clock& clock, int cpus, const int& running, const int& batches);
+  ~Door() override;
+  // From when on stubs can be told. Without slots this is never called.
+  void open(stub::Published& published);
+
+  // A thread with a slot runs, or its report is held. It leaves the lists by itself.
+  void watch(Thread& t) { running_.push_back(t); }
+  void hold(Thread& t) { held_.push_back(t); }
+
+  void resumed(int others);
+  void reported();
+  bool spins() const { return policy_.on(); }
+
+  // EventSource
+  bool collect() override;
+  uint64_t spin_ns() override;
+  bool fall_asleep() override;
+  void woke_up() override { publish(); }
+
+ private:
+  bool look();
+  void publish();
+
+  Clock& clock_;
+  SpinPolicy policy_;
+  const int& running_guests_;
+  const int& batches_;
+  stub::Published* published_ = nullptr;
+  uint32_t patience_ = 0;  // in the stub's turns
+  bool spinning_ = false;
+  List<Thread> running_, held_;
+};
+
+}  // namespace uk::seccomp

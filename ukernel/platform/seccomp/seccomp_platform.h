@@ -1,0 +1,180 @@
+// What notify and direct share: stubs whose guests' calls a seccomp filter stops, and a signal
+// handler in the stub whose frame lies in memory shared with the kernel. Reports reach the kernel
+// as seccomp notifications, and on direct through slots as well (door.h). No ptrace. Options say
+// which platform it is; their packages register them. Needs Linux 5.0.
+//
+// Ownership: the kernel owns the platform, which outlives its spaces. new_space(), flush() and
+// new_context() suspend. The reactor thread must be the one that forked the zygote: stubs die with
+// it.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "base/log.h"
+#include "ukernel/platform/platform.h"
+#include "ukernel/platform/registry.h"
+#include "ukernel/platform/seccomp/door.h"
+#include "ukernel/platform/seccomp/guest_thread.h"
+#include "ukernel/platform/seccomp/listener.h"
+#include "ukernel/platform/seccomp/thread.h"
+#include "ukernel/platform/stub/stack_pages.h"
+#include "ukernel/platform/stub/stub_space.h"
+#include "ukernel/platform/stub/zygote.h"
+
+namespace uk::seccomp {
+
+struct Options {
+  std::string_view name;
+  uint32_t otherwise;   // what a guest's call meets: a SECCOMP_RET_ value
+  const char* handler;  // the stub's, of signals
+  bool slots;           // guest threads may report through slots
+};
+
+// True if the host allows what these platforms need; else why not.
+Result<> probe(std::string* why_not);
+
+class SeccompMmThread final : public stub::MmThread {
+ public:
+  SeccompMmThread(SeccompPlatform& platform, int pid, stub::CommandPage& page)
+      : thread_(platform, pid, pid, Thread::Kind::kMm), page_(page) {}
+  Result<stub::BatchResult> run_batch(Park& park) override;
+  // Awaits the first "batch done" of a new stub.
+  Result<> start(Park& park);
+  Thread& thread() { return thread_; }
+
+ private:
+  bool batch_done() const;
+
+  Thread thread_;
+  stub::CommandPage& page_;
+};
+
+// A host process with its threads: what a space runs in, and what is kept for the next one.
+struct SeccompStub {
+  SeccompStub(SeccompPlatform& platform, stub::Slot slot, int pid);
+  ~SeccompStub();
+  bool alive() { return mm.thread().waits(); }
+  // No thread executes guest code, nor will.
+  bool quiet();
+  // Waits a moment (blocking the host thread) for threads that are about to park.
+  void settle();
+  // Quiet, and every thread is ready for a new owner.
+  bool ready();
+  // For a new owner: no trace of the last one's stays on the signal stacks. False: a frame is not
+  // as it must be.
+  bool scrub();
+
+  SeccompPlatform& platform;
+  stub::Slot slot;
+  int pid;
+  SeccompMmThread mm;
+  std::vector<std::unique_ptr<stub::Stack>> stacks;  // by place in the stub; outlive the threads
+  std::vector<std::unique_ptr<GuestThread>> idle;    // threads without a context
+};
+
+class SeccompSpace final : public stub::StubSpace {
+ public:
+  SeccompSpace(SeccompPlatform& platform, std::unique_ptr<SeccompStub> stub);
+  ~SeccompSpace() override;
+
+  Result<std::unique_ptr<GuestContext>> new_context(Park& park, const arch::UserRegs& regs,
+                                                    const arch::FpState& fp) override;
+  int host_pid() const override { return stub_->pid; }
+
+  void take_back(std::unique_ptr<GuestThread> guest);
+  // The guest tampered with what only the stub's handler should do: it dies. Always an error.
+  Result<> expel();
+
+ private:
+  Result<std::unique_ptr<GuestThread>> take_thread(Park& park);
+  Result<std::unique_ptr<GuestThread>> new_thread(Park& park);
+
+  SeccompPlatform& platform_;
+  std::unique_ptr<SeccompStub> stub_;
+  bool expelled_ = false;
+  uint32_t contexts_ = 0;
+};
+
+class SeccompPlatform final : public Platform, public EventSource {
+ public:
+  static Result<std::unique_ptr<Platform>> create(const Options& options, Reactor& reactor,
+                                                  Log& log);
+  ~SeccompPlatform() override;
+  std::string_view name() const override { return options_.name; }
+  uint64_t user_limit() const override { return zygote_->area; }
+  Result<std::unique_ptr<GuestSpace>> new_space(Park& park) override;
+
+  // EventSource: stubs that died or were stopped.
+  bool collect() override;
+  bool pending() const override { return true; }
+  void wake_signals(sigset_t& set) const override { sigaddset(&set, SIGCHLD); }
+
+  // A stub whose space is gone: kept for another, or killed.
+  void retire(std::unique_ptr<SeccompStub> stub);
+  Reactor& reactor() { return reactor_; }
+  Listener& listener() { return *listener_; }
+  stub::StackPages& stacks() { return stacks_; }
+  const stub::Zygote& zygote() const { return *zygote_; }
+  bool in_stub_area(uint64_t address) const {
+    return address >= zygote_->area && address < zygote_->area + stub::kAreaBytes;
+  }
+  // Guests can change their own bases; else only we do.
+  bool fsgsbase() const { return fsgsbase_; }
+  void enroll(Thread& t);
+  void dismiss(Thread& t);
+  void count_running(int change, Thread::Kind kind) {
+    active_ += change;
+    (kind == Thread::Kind::kGuest ? running_guests_ : running_batches_) += change;
+  }
+  // Reports held: their threads may park.
+  void count_held(int change) { active_ += change; }
+  const Options& options() const { return options_; }
+  Door& door() { return door_; }
+  stub::Placement& placement() { return placement_; }
+  // Before a thread is resumed.
+  void place(int tid, stub::Placement::Seat& seat, bool guest) {
+    placement_.before_resume(tid, seat, guest ? running_guests_ : 0, guest && door_.spins());
+    if (guest) door_.resumed(running_guests_);
+  }
+  void kill_stub(int pid);
+  // Blocks the host thread until the killed stub is dead.
+  void reap_stub(int pid);
+
+ private:
+  SeccompPlatform(const Options& options, Reactor& reactor, Log& log);
+  Result<> start_zygote();
+  Result<> await_zygote();
+  Result<std::unique_ptr<SeccompStub>> new_stub(Park& park);
+  std::unique_ptr<SeccompStub> take_pooled();
+  void on_notification(const seccomp_notif& n);
+  void on_death(int pid);
+
+  const Options options_;
+  Reactor& reactor_;
+  Log& log_;
+  stub::StackPages stacks_;
+  std::unique_ptr<stub::Zygote> zygote_;
+  sys::Fd listener_fd_;
+  stub::Placement placement_;
+  int active_ = 0;           // threads that may notify
+  int running_guests_ = 0;   // of these, guest threads
+  int running_batches_ = 0;  // and mm threads
+  Door door_;
+  std::unique_ptr<Listener> listener_;
+  uint64_t report_ip_ = 0, park_ip_ = 0;
+  bool fsgsbase_ = false;
+  std::unordered_map<int, Thread*> threads_;
+  // Notifications of threads that are not enrolled yet: a new one may call before its creator has
+  // told its number.
+  std::unordered_map<int, seccomp_notif> early_;
+  std::unordered_set<int> killed_;  // stubs, until reaped
+  std::unique_ptr<SeccompMmThread> zygote_mm_;
+  bool zygote_ready_ = false;
+  std::vector<std::unique_ptr<SeccompStub>> pool_;
+};
+
+}  // namespace uk::seccomp

@@ -1,0 +1,118 @@
+// The slot's protocol, with the stub played by the test.
+#include "ukernel/platform/seccomp/slot.h"
+
+#include <thread>
+
+#include "gtest/gtest.h"
+
+namespace uk::seccomp {
+namespace {
+
+struct Stub {
+  alignas(64) stub::SlotWords words = {};
+  Slot slot{reinterpret_cast<std::byte*>(&words)};
+
+  std::atomic_ref<uint32_t> turn() { return std::atomic_ref(words.turn); }
+  void report(uint64_t signo, uint64_t uc) {
+    words.signo = signo;
+    words.uc = uc;
+    words.fs_base = signo + 1;
+    words.gs_base = signo + 2;
+    turn().exchange(UK_TURN_REPORTED);
+  }
+  bool change(uint32_t from, uint32_t to) { return turn().compare_exchange_strong(from, to); }
+};
+
+TEST(Slot, AReportIsTakenOnce) {
+  Stub s;
+  seccomp_data d;
+  EXPECT_FALSE(s.slot.take(&d));
+  s.report(31, 0x1000);
+  ASSERT_TRUE(s.slot.take(&d));
+  EXPECT_EQ(d.nr, UK_NR_REPORT);
+  EXPECT_EQ(d.args[0], 31u);
+  EXPECT_EQ(d.args[2], 0x1000u);
+  EXPECT_EQ(d.args[4], 32u);
+  EXPECT_EQ(d.args[5], 33u);
+  EXPECT_FALSE(s.slot.take(&d));
+  EXPECT_EQ(s.slot.answer(5), Slot::Gave::kDone);
+  EXPECT_EQ(s.words.turn, UK_TURN_ANSWERED | 5u);
+}
+
+TEST(Slot, AReportTakenBackIsNotSeen) {
+  Stub s;
+  seccomp_data d;
+  s.report(1, 0);
+  ASSERT_TRUE(s.change(UK_TURN_REPORTED, 0));
+  EXPECT_FALSE(s.slot.take(&d));
+}
+
+TEST(Slot, ParkedIsAnsweredElsewhere) {
+  Stub s;
+  seccomp_data d;
+  s.report(1, 0);
+  ASSERT_TRUE(s.slot.take(&d));
+  ASSERT_TRUE(s.change(UK_TURN_TAKEN, UK_TURN_PARKED));
+  EXPECT_EQ(s.slot.park(), Slot::Gave::kParked);
+  EXPECT_EQ(s.slot.answer(5), Slot::Gave::kParked);
+  s.report(1, 0);
+  ASSERT_TRUE(s.slot.take(&d));
+  EXPECT_EQ(s.slot.park(), Slot::Gave::kDone);
+  EXPECT_EQ(s.slot.answer(5), Slot::Gave::kParked) << "it was told to, and will";
+}
+
+TEST(Slot, GarbageIsForged) {
+  Stub s;
+  seccomp_data d;
+  for (uint32_t garbage : {0u, 1u, 5u, 0x80000000u, 0xffffffffu}) {
+    s.report(1, 0);
+    ASSERT_TRUE(s.slot.take(&d));
+    s.turn().store(garbage);
+    EXPECT_EQ(s.slot.answer(5), Slot::Gave::kForged) << garbage;
+    EXPECT_EQ(s.slot.park(), Slot::Gave::kForged) << garbage;
+    EXPECT_EQ(s.words.turn, garbage) << "nothing is written over it";
+  }
+}
+
+// Reporting, taking back and parking against a kernel that takes and answers: every report is
+// either taken or taken back, and every taken one answered once.
+TEST(Slot, RacesAreDecided) {
+  constexpr uint64_t kReports = 20000;
+  Stub s;
+  std::atomic<uint64_t> taken = 0, parked = 0;
+  std::atomic<bool> done = false;
+  std::thread kernel([&] {
+    seccomp_data d;
+    while (!done) {
+      if (!s.slot.take(&d)) continue;
+      ++taken;
+      EXPECT_EQ(d.args[0] + 1, d.args[4]);
+      if (s.slot.answer(static_cast<uint32_t>(d.args[0] & 0xff)) == Slot::Gave::kParked) ++parked;
+    }
+  });
+  uint64_t back = 0, answered = 0, gone = 0;
+  for (uint64_t i = 0; i < kReports; ++i) {
+    s.report(i, i);
+    for (uint64_t k = 0; k < i % 64; ++k) __builtin_ia32_pause();
+    if (s.change(UK_TURN_REPORTED, 0)) {
+      ++back;
+      continue;
+    }
+    if (i % 3 == 0 && s.change(UK_TURN_TAKEN, UK_TURN_PARKED)) {
+      ++gone;
+      while (parked != gone) std::this_thread::yield();
+      continue;
+    }
+    uint32_t turn;
+    while ((turn = s.turn().load()) == UK_TURN_TAKEN) std::this_thread::yield();
+    ASSERT_EQ(turn, UK_TURN_ANSWERED | (i & 0xff));
+    ++answered;
+  }
+  done = true;
+  kernel.join();
+  EXPECT_EQ(back + answered + gone, kReports);
+  EXPECT_EQ(taken, answered + gone);
+}
+
+}  // namespace
+}  // namespace uk::seccomp
