@@ -26,7 +26,8 @@ inline void take(std::expected<void, Errno>&&) {}
 
 }  // namespace uk
 
-// The value of a Result, or return its error from the enclosing function.
+// The value of a Result, or return its error from the enclosing function. At most one in a braced
+// initialiser list, and first there: GCC 12 does not destroy the members built before the return.
 #define TRY(...)                                  \
   ({                                              \
     auto try_result_ = (__VA_ARGS__);             \

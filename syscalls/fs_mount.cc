@@ -6,7 +6,7 @@
 #include <cstring>
 
 #include "syscalls/fs_common.h"
-#include "ukernel/fs/anonfs/anon_inode.h"
+#include "ukernel/vfs/anon_inode.h"
 #include "ukernel/vfs/inotify.h"
 
 namespace uk {

@@ -181,8 +181,11 @@ Result<int64_t> do_select(Task& task, int n, UserAddr in, UserAddr out, UserAddr
   // Bits beyond the table are not looked at; Linux's table has a multiple of 64 places.
   const int table = std::max(64, (task.fds().highest() + 64) / 64 * 64);
   n = std::min(n, std::min(table, kMaxSelectFds));
-  FdSet sets[3] = {TRY(fetch_set(task, in, n)), TRY(fetch_set(task, out, n)),
-                   TRY(fetch_set(task, ex, n))};
+  // One by one: GCC 12 forgets the members built before a return out of an initialiser list.
+  FdSet sets[3];
+  sets[0] = TRY(fetch_set(task, in, n));
+  sets[1] = TRY(fetch_set(task, out, n));
+  sets[2] = TRY(fetch_set(task, ex, n));
   constexpr uint32_t kWanted[3] = {kSelectIn, kSelectOut, kSelectEx};
   Poller poller(task);
   struct Polled {

@@ -5,9 +5,9 @@
 #include "absl/strings/str_format.h"
 #include "syscalls/fs_common.h"
 #include "syscalls/timerfd.h"
-#include "ukernel/fs/anonfs/anon_inode.h"
 #include "ukernel/task/current.h"
 #include "ukernel/task/timers.h"
+#include "ukernel/vfs/anon_inode.h"
 
 namespace uk {
 namespace {

@@ -4,13 +4,15 @@
 #include <sys/resource.h>
 
 #include "absl/strings/str_cat.h"
+#include "ukernel/vfs/anon_inode.h"
 
 namespace uk {
 namespace {
 
 class PidFile final : public File {
  public:
-  PidFile(Ref<ThreadGroup> g, int flags) : File(Path(), O_RDWR | flags), group(std::move(g)) {}
+  PidFile(Ref<ThreadGroup> g, int flags)
+      : File(make_anon_path("pidfd"), O_RDWR | flags), group(std::move(g)) {}
   uint32_t ready() override { return group->zombie ? POLLIN | POLLRDNORM : 0; }
   WaitQueue* poll_queue() override { return &group->exit_queue; }
   std::string fdinfo() const override {

@@ -17,6 +17,7 @@
 #include "ukernel/task/exit.h"
 #include "ukernel/task/signal_delivery.h"
 #include "ukernel/task/wait.h"
+#include "ukernel/vfs/anon_inode.h"
 
 namespace uk {
 
@@ -25,7 +26,8 @@ constexpr uint64_t kTextBase = 0x400000, kEntry = 0x401000;
 // A file in memory, read-only.
 class BytesFile final : public File {
  public:
-  explicit BytesFile(std::string bytes) : File(Path(), 0), bytes(std::move(bytes)) {}
+  explicit BytesFile(std::string bytes)
+      : File(make_anon_path("bytes"), 0), bytes(std::move(bytes)) {}
   Result<size_t> read(Park& park, IoSink& to, uint64_t offset) override {
     if (offset >= bytes.size()) return 0;
     return to.put(park, std::as_bytes(std::span(bytes)).subspan(offset));

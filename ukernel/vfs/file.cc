@@ -11,6 +11,7 @@
 namespace uk {
 
 File::File(Path path, int open_flags) : flags(open_flags), path_(std::move(path)) {
+  CHECK(path_.dentry != nullptr);  // what has no name has an anonymous one (anon_inode.h)
   if (Inode* i = inode()) ++i->opens;
 }
 

@@ -1,6 +1,7 @@
 // The vfs core over a tmpfs: walks, opens, creation, removal, renames, permissions, mounts.
 #include <sys/inotify.h>
 
+#include "ukernel/vfs/anon_inode.h"
 #include "ukernel/vfs/file_locks.h"
 #include "ukernel/vfs/inotify.h"
 #include "ukernel/vfs/testing/test_kit.h"
@@ -304,7 +305,7 @@ TEST_F(Core, Mounts) {
 TEST_F(Core, Inotify) {
   run([&](Park& p) {
     EXPECT_OK(mkdir("/w"));
-    auto n = make_ref<InotifyFile>(Path(), O_NONBLOCK);
+    auto n = make_ref<InotifyFile>(make_anon_path("inotify"), O_NONBLOCK);
     int wd = *n->add_watch(walk("/w")->dentry->inode_ref(), IN_ALL_EVENTS);
     EXPECT_OK(write_file("/w/a", "x"));
     EXPECT_OK(rename("/w/a", "/w/b"));

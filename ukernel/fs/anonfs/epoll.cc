@@ -3,7 +3,7 @@
 #include <sys/epoll.h>
 
 #include "absl/strings/str_format.h"
-#include "ukernel/fs/anonfs/anon_inode.h"
+#include "ukernel/vfs/anon_inode.h"
 
 namespace uk {
 namespace {

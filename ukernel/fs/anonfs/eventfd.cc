@@ -1,7 +1,7 @@
 #include "ukernel/fs/anonfs/eventfd.h"
 
 #include "absl/strings/str_format.h"
-#include "ukernel/fs/anonfs/anon_inode.h"
+#include "ukernel/vfs/anon_inode.h"
 
 namespace uk {
 namespace {

@@ -1,4 +1,4 @@
-#include "ukernel/fs/anonfs/anon_inode.h"
+#include "ukernel/vfs/anon_inode.h"
 
 #include <string>
 
@@ -30,6 +30,7 @@ class AnonInode final : public Inode {
     a.mode = 0600;  // no type bits, as on Linux
     return a;
   }
+  Result<> setattr(Park&, const AttrChange&) override { return Err(Errno::kOPNOTSUPP); }
 };
 
 }  // namespace
