@@ -270,7 +270,9 @@ Result<int64_t> sys_select(Task& task, int n, UserAddr in, UserAddr out, UserAdd
   if (timeout) {
     UserTimeval t = TRY(timeout.get(task.park(), task.mm()));
     if (t.sec < 0 || t.usec < 0) return Err(Errno::kINVAL);
-    deadline = TRY(deadline_of(task, {t.sec + t.usec / 1'000'000, t.usec % 1'000'000 * 1000}));
+    UserTimespec ts{0, t.usec % 1'000'000 * 1000};
+    if (__builtin_add_overflow(t.sec, t.usec / 1'000'000, &ts.sec)) return Err(Errno::kINVAL);
+    deadline = TRY(deadline_of(task, ts));
   }
   Result<int64_t> r = no_restart(do_select(task, n, in, out, ex, deadline));
   if (timeout && updates_timeouts(task)) {
