@@ -126,4 +126,15 @@ struct Caller<F> {
 template <auto F>
 inline constexpr Call call{&internal::Caller<F>::run, &internal::Caller<F>::format};
 
+// Rows of the table; table.cc says what each kind promises.
+constexpr Row none(uint16_t nr, const char* name) {
+  return Row{nr, name, Support::kNone, nullptr, nullptr, ""};
+}
+constexpr Row full(uint16_t nr, const char* name, Call c, const char* test) {
+  return Row{nr, name, Support::kFull, c.run, c.format, test};
+}
+constexpr Row partial(uint16_t nr, const char* name, Call c, const char* note) {
+  return Row{nr, name, Support::kPartial, c.run, c.format, note};
+}
+
 }  // namespace uk

@@ -1,3 +1,4 @@
+// Reading and writing: descriptors to files, user memory to IoSink and IoSource, positions, limits.
 #include "syscalls/fs_io.h"
 
 #include <fcntl.h>
@@ -9,6 +10,7 @@
 #include <optional>
 
 #include "syscalls/fs_common.h"
+#include "syscalls/fs_sync.h"
 #include "ukernel/fs/pipefs/pipe.h"
 
 namespace uk {
@@ -224,49 +226,6 @@ Result<> check_rwf(int flags) {
   return {};
 }
 
-Result<int64_t> do_fsync(Task& task, Fd fd, bool data_only) {
-  Ref<File> file = TRY(task.fds().get_io(fd));
-  return zero(file->fsync(task.park(), data_only));
-}
-
-// ---- directories
-
-// Collects entries in one of the two record formats of getdents(2).
-Result<int64_t> do_getdents(Task& task, Fd fd, uint64_t addr, uint32_t count, bool wide) {
-  Ref<File> file = TRY(task.fds().get_io(fd));
-  if (file->inode() == nullptr || !is_type(file->inode()->type(), S_IFDIR))
-    return Err(Errno::kNOTDIR);
-  constexpr uint32_t kMaxBuffer = 1 << 20;
-  count = std::min(count, kMaxBuffer);
-  std::vector<std::byte> out;
-  bool too_small = false;
-  MutexLock lock(task.park(), file->pos_lock);
-  auto visit = [&](const DirEntry& e) {
-    // linux_dirent64: ino, off, reclen, type, name\0. linux_dirent: ino, off, reclen, name\0, type
-    // in the last byte.
-    const size_t head = wide ? 19 : 18;
-    const size_t len = (head + e.name.size() + 1 + (wide ? 0 : 1) + 7) & ~size_t{7};
-    if (out.size() + len > count) {
-      too_small = out.empty();
-      return false;
-    }
-    const size_t at = out.size();
-    out.resize(at + len);
-    auto reclen = static_cast<uint16_t>(len);
-    std::memcpy(&out[at], &e.ino, 8);
-    std::memcpy(&out[at + 8], &e.next_pos, 8);
-    std::memcpy(&out[at + 16], &reclen, 2);
-    if (wide) out[at + 18] = static_cast<std::byte>(e.type);
-    std::memcpy(&out[at + head], e.name.data(), e.name.size());
-    if (!wide) out[at + len - 1] = static_cast<std::byte>(e.type);
-    return true;
-  };
-  TRY(file->readdir(task.park(), visit));
-  if (too_small) return Err(Errno::kINVAL);
-  TRY((UserOut<std::byte>{{addr}}.put_array(task.park(), task.mm(), out)));
-  return static_cast<int64_t>(out.size());
-}
-
 }  // namespace
 
 Result<int64_t> sys_read(Task& task, Fd fd, UserOut<std::byte> buf, size_t count) {
@@ -325,7 +284,8 @@ Result<int64_t> sys_pwritev2(Task& task, Fd fd, UserAddr iov, uint64_t count, in
     n = offset == -1 ? sys_writev(task, fd, iov, count)
                      : sys_pwritev(task, fd, iov, count, offset, high);
   }
-  if (n && (flags & kSync) != 0) TRY(do_fsync(task, fd, (flags & 0x4) == 0));
+  if (n && (flags & kSync) != 0)
+    TRY((flags & 0x4) != 0 ? sys_fsync(task, fd) : sys_fdatasync(task, fd));
   return n;
 }
 
@@ -334,38 +294,6 @@ Result<int64_t> sys_lseek(Task& task, Fd fd, int64_t offset, uint32_t whence) {
   if (whence > SEEK_HOLE) return Err(Errno::kINVAL);
   MutexLock lock(task.park(), file->pos_lock);
   return static_cast<int64_t>(TRY(file->seek(task.park(), offset, static_cast<int>(whence))));
-}
-
-Result<int64_t> sys_fsync(Task& task, Fd fd) { return do_fsync(task, fd, false); }
-Result<int64_t> sys_fdatasync(Task& task, Fd fd) { return do_fsync(task, fd, true); }
-
-Result<int64_t> sys_sync(Task& task) {
-  std::vector<Ref<SuperBlock>> all;
-  for (const Ref<Mount>& m : task.mounts().mounts) all.push_back(m->sb);
-  for (const Ref<SuperBlock>& sb : all) (void)sb->sync(task.park());
-  return 0;
-}
-
-Result<int64_t> sys_syncfs(Task& task, Fd fd) {
-  Ref<File> file = TRY(task.fds().get_io(fd));
-  if (file->inode() == nullptr) return 0;
-  Ref<SuperBlock> sb(&file->inode()->sb());
-  return zero(sb->sync(task.park()));
-}
-
-Result<int64_t> sys_sync_file_range(Task& task, Fd fd, int64_t offset, int64_t len,
-                                    uint32_t flags) {
-  constexpr uint32_t kKnown = 7;  // SYNC_FILE_RANGE_WAIT_BEFORE, WRITE, WAIT_AFTER
-  if ((flags & ~kKnown) != 0 || offset < 0 || len < 0) return Err(Errno::kINVAL);
-  int64_t end = 0;
-  if (__builtin_add_overflow(offset, len, &end)) return Err(Errno::kINVAL);
-  Ref<File> file = TRY(task.fds().get_io(fd));
-  if (file->inode() == nullptr) return Err(Errno::kSPIPE);
-  uint32_t type = file->inode()->type();
-  if (type != S_IFREG && type != S_IFBLK && type != S_IFDIR && type != S_IFLNK) {
-    return Err(Errno::kSPIPE);
-  }
-  return flags == 0 ? 0 : zero(file->fsync(task.park(), true));
 }
 
 Result<int64_t> sys_sendfile(Task& task, Fd out_fd, Fd in_fd, UserInOut<int64_t> user,
@@ -424,29 +352,6 @@ Result<int64_t> sys_fallocate(Task& task, Fd fd, int mode, int64_t offset, int64
     TRY(size_limit(task, *file, static_cast<uint64_t>(end) - 1, 1));
   return zero(file->fallocate(task.park(), mode, static_cast<uint64_t>(offset),
                               static_cast<uint64_t>(len)));
-}
-
-// Advice only: everything is cached as it is used, so checking the arguments is all there is to do.
-Result<int64_t> sys_fadvise64(Task& task, Fd fd, int64_t, int64_t len, int advice) {
-  Ref<File> file = TRY(task.fds().get_io(fd));
-  if (file->inode() != nullptr && is_type(file->inode()->type(), S_IFIFO))
-    return Err(Errno::kSPIPE);
-  if (len < 0 || advice < 0 || advice > POSIX_FADV_NOREUSE) return Err(Errno::kINVAL);
-  return 0;
-}
-
-Result<int64_t> sys_readahead(Task& task, Fd fd, int64_t, size_t) {
-  Ref<File> file = TRY(task.fds().get_io(fd));
-  if (!file->can_read()) return Err(Errno::kBADF);
-  if (!is_regular(*file)) return Err(Errno::kINVAL);
-  return 0;
-}
-
-Result<int64_t> sys_getdents(Task& task, Fd fd, UserOut<std::byte> buf, uint32_t count) {
-  return do_getdents(task, fd, buf.addr, count, false);
-}
-Result<int64_t> sys_getdents64(Task& task, Fd fd, UserOut<std::byte> buf, uint32_t count) {
-  return do_getdents(task, fd, buf.addr, count, true);
 }
 
 }  // namespace uk

@@ -1,4 +1,4 @@
-// read(2), write(2) and their vector and positioned forms, lseek(2), fsync(2), sendfile(2),
+// read(2), write(2) and their vector and positioned forms, lseek(2), sendfile(2),
 // copy_file_range(2), fallocate(2).
 #pragma once
 
@@ -23,18 +23,9 @@ Result<int64_t> sys_preadv2(Task& task, Fd fd, UserAddr iov, uint64_t count, int
 Result<int64_t> sys_pwritev2(Task& task, Fd fd, UserAddr iov, uint64_t count, int64_t offset,
                              int64_t high, int flags);
 Result<int64_t> sys_lseek(Task& task, Fd fd, int64_t offset, uint32_t whence);
-Result<int64_t> sys_fsync(Task& task, Fd fd);
-Result<int64_t> sys_fdatasync(Task& task, Fd fd);
-Result<int64_t> sys_sync(Task& task);
-Result<int64_t> sys_sync_file_range(Task& task, Fd fd, int64_t offset, int64_t len, uint32_t flags);
-Result<int64_t> sys_syncfs(Task& task, Fd fd);
 Result<int64_t> sys_sendfile(Task& task, Fd out, Fd in, UserInOut<int64_t> offset, size_t count);
 Result<int64_t> sys_copy_file_range(Task& task, Fd in, UserInOut<int64_t> in_off, Fd out,
                                     UserInOut<int64_t> out_off, size_t count, uint32_t flags);
 Result<int64_t> sys_fallocate(Task& task, Fd fd, int mode, int64_t offset, int64_t len);
-Result<int64_t> sys_fadvise64(Task& task, Fd fd, int64_t offset, int64_t len, int advice);
-Result<int64_t> sys_readahead(Task& task, Fd fd, int64_t offset, size_t count);
-Result<int64_t> sys_getdents(Task& task, Fd fd, UserOut<std::byte> buf, uint32_t count);
-Result<int64_t> sys_getdents64(Task& task, Fd fd, UserOut<std::byte> buf, uint32_t count);
 
 }  // namespace uk

@@ -5,12 +5,14 @@
 // Each family header declares `Result<int64_t> sys_NAME(Task& task, ...)` for its calls.
 // IWYU pragma: begin_exports
 #include "syscalls/cred.h"
+#include "syscalls/fs_dir.h"
 #include "syscalls/fs_io.h"
 #include "syscalls/fs_mount.h"
 #include "syscalls/fs_names.h"
 #include "syscalls/fs_open.h"
 #include "syscalls/fs_splice.h"
 #include "syscalls/fs_stat.h"
+#include "syscalls/fs_sync.h"
 #include "syscalls/fs_xattr.h"
 #include "syscalls/futex.h"
 #include "syscalls/limits.h"

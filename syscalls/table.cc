@@ -1,9 +1,8 @@
-// The system call table: one row a call, in number order. A row is none(nr, name) while the call is
-// not implemented (it answers ENOSYS and is named in dmesg once), else
-//   full(nr, name, call<sys_name>, "test")      works as on Linux; the file of tests/syscalls that
-//   shows it partial(nr, name, call<sys_name>, "note")   the note says what is refused
-// The row generates dispatch, --strace printing (from the handler's argument types) and
-// docs/COMPAT.md.
+// The system call table: one row a call, in number order.
+//   none(nr, name)                              not implemented: ENOSYS, named in dmesg once
+//   full(nr, name, call<sys_name>, "test")      as on Linux; the file of tests/syscalls that shows
+//   it partial(nr, name, call<sys_name>, "note")   the note says what is refused
+// A row makes dispatch, --strace (by the handler's argument types) and docs/COMPAT.md.
 #include "syscalls/table.h"
 
 #include "syscalls/decode.h"
@@ -11,16 +10,6 @@
 
 namespace uk {
 namespace {
-
-constexpr Row none(uint16_t nr, const char* name) {
-  return Row{nr, name, Support::kNone, nullptr, nullptr, ""};
-}
-constexpr Row full(uint16_t nr, const char* name, Call c, const char* test) {
-  return Row{nr, name, Support::kFull, c.run, c.format, test};
-}
-constexpr Row partial(uint16_t nr, const char* name, Call c, const char* note) {
-  return Row{nr, name, Support::kPartial, c.run, c.format, note};
-}
 
 // clang-format off
 constexpr Row kRows[] = {

@@ -98,6 +98,15 @@ class TidyTest(unittest.TestCase):
         self.assert_one({"base/a.cc": "int a();\n", "tools/a.py": "x = 1 \n"}, "trailing blanks")
         self.assert_one({"base/a.cc": "int a();\n", "tools/a.py": "x = 1"}, "no newline")
 
+    def test_walk(self):
+        readme = "# x\n\n## Half an hour\n\n1. `base/a.cc`\n\n## Other\n\n`base/gone.h`\n"
+        good = "// What it is for.\n"
+        self.assertEqual(self.complaints({"README.md": readme, "base/a.cc": good}), [])
+        self.assert_one({"README.md": readme, "base/b.cc": good}, "base/a.cc does not exist")
+        self.assert_one({"README.md": readme, "base/a.cc": good + "int a();\n" * 399}, "400 lines")
+        self.assert_one({"README.md": readme, "base/a.cc": "int a();\n"}, "opens with its purpose")
+        self.assert_one({"README.md": "# x\n", "base/a.cc": good}, "no stops")
+
     def test_format(self):
         self.assert_one({"base/a.cc": "int   a( ) ;\n"}, "not formatted")
 
