@@ -15,9 +15,9 @@ namespace uk::seccomp {
 class SpinPolicy {
  public:
   static constexpr uint64_t kSpinNs = 50'000;   // the reactor's, at most
-  static constexpr uint64_t kQuickNs = 40'000;  // from resuming to reporting, switches included
+  static constexpr uint64_t kQuickNs = 100'000; // from resuming to reporting, switches included
   static constexpr int kFirstRun = 16;          // quick returns in a row before it begins
-  static constexpr int kLongestRun = 4096;
+  static constexpr int kLongestRun = 256;
   static constexpr int kCredit = 8;              // spins in vain in a row before it ends
   static constexpr uint64_t kWorthwhile = 2000;  // spins that paid: then the next beginning is easy
 
@@ -26,12 +26,14 @@ class SpinPolicy {
 
   // They spin.
   bool on() const { return on_; }
-  // The reactor shall spin now, with so many guest threads running.
-  bool worth(int running) const { return on_ && running >= 1 && running < cpus_; }
+  // The reactor shall spin now, with so many guest threads running. Once for each time that one was
+  // resumed: who did not come back then computes.
+  bool worth(int running) const { return on_ && fresh_ && running >= 1 && running < cpus_; }
 
   // A guest thread was resumed, with so many others running.
   void resumed(uint64_t now_ns, int others) {
     resumed_ns_ = now_ns;
+    fresh_ = true;
     alone_ = others == 0;
   }
   // One reported.
@@ -51,6 +53,7 @@ class SpinPolicy {
       credit_ = std::min(credit_ + 1, kCredit);
       return;
     }
+    fresh_ = false;
     credit_ -= 2;
     if (credit_ > 0) return;
     on_ = false;
@@ -62,6 +65,7 @@ class SpinPolicy {
   int cpus_;
   bool on_ = false;
   bool alone_ = false;
+  bool fresh_ = false;
   int run_ = 0;
   int needed_ = kFirstRun;
   int credit_ = 0;

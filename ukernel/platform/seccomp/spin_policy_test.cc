@@ -52,6 +52,17 @@ TEST(SpinPolicy, NeedsAGuestAndASpareCpu) {
   EXPECT_FALSE(p.worth(2)) << "the guests need both";
 }
 
+TEST(SpinPolicy, OnceAStay) {
+  P p(2);
+  quick(p, P::kFirstRun);
+  ASSERT_TRUE(p.worth(1));
+  p.spun(false);
+  ASSERT_TRUE(p.on());
+  EXPECT_FALSE(p.worth(1)) << "it computes";
+  p.resumed(0, 0);
+  EXPECT_TRUE(p.worth(1));
+}
+
 TEST(SpinPolicy, EndsWhenInVainAndBeginsLater) {
   P p(2);
   quick(p, P::kFirstRun);
