@@ -40,9 +40,9 @@ void Door::publish() {
       .store(policy_.on() ? patience_ : 0, std::memory_order_seq_cst);
 }
 
-void Door::resumed(int others) {
+void Door::resumed(int tid, int others) {
   // While they spin nobody looks at the time.
-  if (published_ != nullptr) policy_.resumed(policy_.on() ? 0 : clock_.monotonic_ns(), others);
+  if (published_ != nullptr) policy_.resumed(policy_.on() ? 0 : clock_.monotonic_ns(), tid, others);
 }
 
 void Door::reported() {
@@ -75,7 +75,10 @@ bool Door::collect() {
 // occupy a CPU meanwhile, unless the wait is for a change of its address space.
 uint64_t Door::spin_ns() {
   if (batches_ > 0) return 0;
-  while (Thread* t = held_.pop_front()) t->tell_to_park();
+  while (Thread* t = held_.pop_front()) {
+    t->tell_to_park();
+    policy_.blocked();
+  }
   spinning_ = policy_.worth(running_guests_);
   return spinning_ ? SpinPolicy::kSpinNs : 0;
 }

@@ -1,8 +1,8 @@
 // Whether the reactor and a guest shall spin for each other on two CPUs, or take turns on one. A
-// hand-over between spinning threads costs a tenth of a wake-up, but it takes two CPUs, and a
-// guest that computes makes the reactor spin in vain: so it begins when a single guest thread has
-// come back quickly many times in a row, and ends when spinning has mostly been in vain. Each end
-// that comes soon makes the next beginning harder.
+// hand-over between spinning threads costs a tenth of a wake-up, but it takes two CPUs, and a guest
+// that computes makes the reactor spin in vain: so it begins when a single guest thread has come
+// back quickly many times in a row, and ends when spinning has mostly been in vain, or when calls
+// mostly wait for others. Each end that comes soon makes the next beginning harder.
 //
 // Owned by the Door. Pure: time comes as arguments. Nothing suspends.
 #pragma once
@@ -14,9 +14,9 @@ namespace uk::seccomp {
 
 class SpinPolicy {
  public:
-  static constexpr uint64_t kSpinNs = 50'000;   // the reactor's, at most
-  static constexpr uint64_t kQuickNs = 100'000; // from resuming to reporting, switches included
-  static constexpr int kFirstRun = 16;          // quick returns in a row before it begins
+  static constexpr uint64_t kSpinNs = 50'000;    // the reactor's, at most
+  static constexpr uint64_t kQuickNs = 100'000;  // from resuming to reporting, switches included
+  static constexpr int kFirstRun = 16;           // quick returns in a row before it begins
   static constexpr int kLongestRun = 256;
   static constexpr int kCredit = 8;              // spins in vain in a row before it ends
   static constexpr uint64_t kWorthwhile = 2000;  // spins that paid: then the next beginning is easy
@@ -30,11 +30,12 @@ class SpinPolicy {
   // resumed: who did not come back then computes.
   bool worth(int running) const { return on_ && fresh_ && running >= 1 && running < cpus_; }
 
-  // A guest thread was resumed, with so many others running.
-  void resumed(uint64_t now_ns, int others) {
+  // Guest thread `tid` was resumed, with so many others running.
+  void resumed(uint64_t now_ns, int tid, int others) {
+    alone_ = others == 0 && tid == tid_;
+    tid_ = tid;
     resumed_ns_ = now_ns;
     fresh_ = true;
-    alone_ = others == 0;
   }
   // One reported.
   void reported(uint64_t now_ns) {
@@ -54,17 +55,26 @@ class SpinPolicy {
       return;
     }
     fresh_ = false;
-    credit_ -= 2;
+    pay(2);
+  }
+  // A call taken while both spun waits for something.
+  void blocked() {
+    if (on_) pay(3);
+  }
+
+ private:
+  void pay(int credit) {
+    credit_ -= credit;
     if (credit_ > 0) return;
     on_ = false;
     run_ = 0;
     needed_ = paid_ >= kWorthwhile ? kFirstRun : std::min(needed_ * 2, kLongestRun);
   }
 
- private:
   int cpus_;
   bool on_ = false;
-  bool alone_ = false;
+  bool alone_ = false;  // the thread resumed last runs alone, as it did before
+  int tid_ = 0;
   bool fresh_ = false;
   int run_ = 0;
   int needed_ = kFirstRun;

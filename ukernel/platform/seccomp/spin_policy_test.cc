@@ -8,9 +8,9 @@ namespace {
 using P = SpinPolicy;
 
 // One stay in the guest, of that length.
-void stay(P& p, uint64_t ns, int others = 0) {
+void stay(P& p, uint64_t ns, int others = 0, int tid = 7) {
   static uint64_t now = 1000;
-  p.resumed(now, others);
+  p.resumed(now, tid, others);
   now += ns;
   p.reported(now);
 }
@@ -21,6 +21,7 @@ void quick(P& p, int n) {
 
 TEST(SpinPolicy, BeginsAfterAQuickRun) {
   P p(2);
+  stay(p, 1);  // the first of a thread does not count
   quick(p, P::kFirstRun - 1);
   EXPECT_FALSE(p.on());
   stay(p, P::kQuickNs + 1);  // a slow one in between
@@ -43,9 +44,24 @@ TEST(SpinPolicy, NotWhileOthersRun) {
   EXPECT_FALSE(p.on());
 }
 
+TEST(SpinPolicy, NotWhileThreadsTakeTurns) {
+  P p(2);
+  for (int i = 0; i < 10 * P::kFirstRun; ++i) stay(p, 1000, 0, i % 2);
+  EXPECT_FALSE(p.on());
+  quick(p, P::kFirstRun + 1);
+  ASSERT_TRUE(p.on());
+  // As in a conversation: half of the calls wait for the other side.
+  for (int i = 0; i < 4 * P::kCredit && p.on(); ++i) {
+    p.spun(true);
+    p.spun(true);
+    p.blocked();
+  }
+  EXPECT_FALSE(p.on());
+}
+
 TEST(SpinPolicy, NeedsAGuestAndASpareCpu) {
   P p(2);
-  quick(p, P::kFirstRun);
+  quick(p, P::kFirstRun + 1);
   ASSERT_TRUE(p.on());
   EXPECT_FALSE(p.worth(0)) << "nobody to wait for";
   EXPECT_TRUE(p.worth(1));
@@ -54,18 +70,18 @@ TEST(SpinPolicy, NeedsAGuestAndASpareCpu) {
 
 TEST(SpinPolicy, OnceAStay) {
   P p(2);
-  quick(p, P::kFirstRun);
+  quick(p, P::kFirstRun + 1);
   ASSERT_TRUE(p.worth(1));
   p.spun(false);
   ASSERT_TRUE(p.on());
   EXPECT_FALSE(p.worth(1)) << "it computes";
-  p.resumed(0, 0);
+  p.resumed(0, 7, 0);
   EXPECT_TRUE(p.worth(1));
 }
 
 TEST(SpinPolicy, EndsWhenInVainAndBeginsLater) {
   P p(2);
-  quick(p, P::kFirstRun);
+  quick(p, P::kFirstRun + 1);
   int vain = 0;
   while (p.on()) {
     p.spun(false);
@@ -86,7 +102,7 @@ TEST(SpinPolicy, EndsWhenInVainAndBeginsLater) {
 TEST(SpinPolicy, TheHurdleIsBoundedAndForgotten) {
   P p(2);
   for (int i = 0; i < 40; ++i) {
-    quick(p, P::kLongestRun);
+    quick(p, P::kLongestRun + 1);
     ASSERT_TRUE(p.on()) << i;
     while (p.on()) p.spun(false);
   }
