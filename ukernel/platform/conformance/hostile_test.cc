@@ -196,7 +196,7 @@ TEST_P(Hostile, JumpsIntoEveryByteOfTheStub) {
         g->data.at(56) = kCode;
         ASSERT_TRUE(c->set_regs(park, r));
         for (int traps = 0; traps < 3; ++traps) {
-          Trap t = bounded_run(park, *c, kNsPerSec / 200);
+          Trap t = bounded_run(park, *c, kNsPerSec / 500);
           if (t.kind == Trap::Kind::kGone) {
             ++gone;
             fresh();
@@ -298,6 +298,7 @@ class Forger {
 TEST_P(Hostile, AForgedReportFreesNothing) {
   if (std::string_view(GetParam()) == "ptrace") GTEST_SKIP() << "stubs have no stacks";
   world_.run([&](Park& park) {
+    uint64_t stored = 0;  // by victims before the false report
     for (int round = 0; round < 10; ++round) {
       Memory target(1);
       {
@@ -318,7 +319,7 @@ TEST_P(Hostile, AForgedReportFreesNothing) {
             park, [&] { return back; }, WaitMode::kUninterruptible);
       }
       const uint64_t frozen = target.at(0);
-      EXPECT_GT(frozen, 0u);
+      stored += frozen;
       for (int i = 0; i < 3; ++i) {
         Guest other(world_, park, blob::syscalls);
         auto c = other.context(park);
@@ -326,6 +327,7 @@ TEST_P(Hostile, AForgedReportFreesNothing) {
       }
       EXPECT_EQ(target.at(0), frozen) << "it still ran";
     }
+    EXPECT_GT(stored, 0u);
   });
 }
 
