@@ -2,6 +2,7 @@
 
 #include <linux/seccomp.h>
 
+#include "hostio/sys/process.h"
 #include "ukernel/platform/seccomp/seccomp_platform.h"
 
 namespace uk::direct {
@@ -13,10 +14,13 @@ void register_direct(PlatformRegistry& registry) {
   f.preference = 5;
   f.probe = &seccomp::probe;
   f.create = [](Reactor& reactor, Log& log) {
-    const seccomp::Options o = {.name = kName,
-                                .otherwise = SECCOMP_RET_TRAP,
-                                .handler = stub::uk_stub_handler_direct,
-                                .slots = true};
+    // On one CPU nobody spins, and a notification is the shortest way for a call.
+    const bool spin = sys::usable_cpus() > 1;
+    const seccomp::Options o = {
+        .name = kName,
+        .otherwise = spin ? SECCOMP_RET_TRAP : SECCOMP_RET_USER_NOTIF,
+        .handler = spin ? stub::uk_stub_handler_direct : stub::uk_stub_handler,
+        .slots = spin};
     return seccomp::SeccompPlatform::create(o, reactor, log);
   };
   registry.add(std::move(f));
