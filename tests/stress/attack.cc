@@ -42,7 +42,14 @@ constexpr size_t kLow = 65536;
 sigjmp_buf g_env;
 char g_stack[65536];
 
-void Escape(int) { siglongjmp(g_env, 1); }
+int g_escapes;  // since the last attempt began
+
+// An attempt may have taken away what the way back needs, so that it ends here again and again.
+void Escape(int) {
+  constexpr int kHopeless = 100;
+  if (++g_escapes > kHopeless) _exit(1);
+  siglongjmp(g_env, 1);
+}
 
 // Every fault and a timer lead back, so that a child survives most attempts.
 void CatchAll() {
@@ -100,6 +107,21 @@ uint64_t CodeAt(const std::vector<unsigned char>& bytes) {
   return reinterpret_cast<uint64_t>(page);
 }
 
+// The status of a child of a campaign. One that makes no progress for 10 s is killed: an attempt
+// may have stopped the timer.
+int Reap(pid_t child, const volatile size_t& progress) {
+  sigset_t chld;
+  sigemptyset(&chld);
+  sigaddset(&chld, SIGCHLD);
+  const timespec patience = {10, 0};
+  int status = 0;
+  for (size_t seen = progress; waitpid(child, &status, WNOHANG) == 0; seen = progress) {
+    bool quiet = sigtimedwait(&chld, nullptr, &patience) < 0 && errno == EAGAIN;
+    if (quiet && progress == seen) kill(child, SIGKILL);
+  }
+  return status;
+}
+
 // Runs attempts [0, count) in children: `attempt(i)` may fault (it goes on with the next one) or
 // kill the child (a new one goes on with the next one).
 void Campaign(const char* name, size_t count, const std::function<void(size_t)>& attempt) {
@@ -117,6 +139,7 @@ void Campaign(const char* name, size_t count, const std::function<void(size_t)>&
       while (i < count) {
         if (getpid() != self) _exit(0);  // an attempt was a fork, and this is its child
         *progress = i + 1;
+        g_escapes = 0;
         if (sigsetjmp(g_env, 1) == 0) {
           Arm();
           attempt(i);
@@ -129,9 +152,7 @@ void Campaign(const char* name, size_t count, const std::function<void(size_t)>&
       printf("attack: fork: %s\n", strerrorname_np(errno));
       exit(1);
     }
-    int status = 0;
-    waitpid(child, &status, 0);
-    killed += status != 0;
+    killed += Reap(child, *progress) != 0;
     if (*progress == before) *progress = before + 1;
   }
   printf("attack: %s: %zu attempts, %zu killed\n", name, count, killed);
@@ -147,6 +168,10 @@ int main(int argc, char** argv) {
     return 2;
   }
   signal(SIGPIPE, SIG_IGN);
+  sigset_t chld;
+  sigemptyset(&chld);
+  sigaddset(&chld, SIGCHLD);
+  sigprocmask(SIG_BLOCK, &chld, nullptr);
   g_low = static_cast<char*>(
       mmap(nullptr, kLow, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0));
   strcpy(g_low, argv[1]);
