@@ -15,6 +15,7 @@
 #include "syscalls/fs_sync.h"
 #include "syscalls/fs_xattr.h"
 #include "syscalls/futex.h"
+#include "syscalls/ipc.h"
 #include "syscalls/limits.h"
 #include "syscalls/mm.h"
 #include "syscalls/pipe.h"

@@ -10,8 +10,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/check.h"
+#include "ukernel/ipc/namespace.h"
 #include "ukernel/mm/futex.h"
 #include "ukernel/random.h"
+#include "ukernel/task/current.h"
 #include "ukernel/task/exec.h"
 #include "ukernel/task/timers.h"
 #include "ukernel/vdso/vdso.h"
@@ -38,6 +40,11 @@ Kernel::Kernel(Reactor& reactor, Clock& clock, Log& log, std::unique_ptr<PhysMem
       futexes(std::make_unique<FutexTable>()),
       uts(make_ref<UtsInfo>()),
       mounts(make_ref<MountNamespace>()),
+      ipc(make_ref<IpcNamespace>(clock, *mem,
+                                 [this] {
+                                   Task* t = current_task(this->reactor);
+                                   return t != nullptr ? t->tgid() : 0;
+                                 })),
       boot_ns(clock.monotonic_ns()),
       random_(std::make_unique<Random>(options.seed)) {
   uts->nodename = options.hostname;
@@ -120,6 +127,7 @@ Ref<Task> Kernel::make_init(const InitRequest& request) {
   task->cred_ = request.cred;
   task->uts_ = uts;
   task->mounts_ = mounts;
+  task->ipc_ = ipc;
   task->fds_ = make_ref<FdTable>();
   task->fs_ = make_ref<FsInfo>();
   task->fs_->root = task->fs_->cwd = Path(mounts->root, mounts->root->root);

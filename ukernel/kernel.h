@@ -25,6 +25,7 @@
 namespace uk {
 
 class FutexTable;
+class IpcNamespace;
 class Random;
 class UnixSockets;
 class Vdso;
@@ -74,6 +75,7 @@ class Kernel {
 
   Ref<UtsInfo> uts;
   Ref<MountNamespace> mounts;
+  Ref<IpcNamespace> ipc;
   uint64_t boot_ns = 0;  // monotonic time at boot
   uint64_t forks = 0;    // /proc/stat
   uint64_t context_switches = 0;

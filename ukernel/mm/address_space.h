@@ -85,6 +85,8 @@ class AddressSpace : public MappingSpace {
   // mlock(2), brk(2).
   Result<uint64_t> mmap(Park& park, const MmapRequest& request, const MmLimits& limits);
   Result<> munmap(Park& park, uint64_t addr, uint64_t len);
+  // shmdt(2): what is left of the attachment of a segment that was made at addr. kINVAL: nothing.
+  Result<> detach_segment(Park& park, uint64_t addr);
   Result<> mprotect(Park& park, uint64_t addr, uint64_t len, Prot prot, bool grows_down = false);
   Result<uint64_t> mremap(Park& park, uint64_t old_addr, uint64_t old_len, uint64_t new_len,
                           int flags, uint64_t new_addr, const MmLimits& limits);

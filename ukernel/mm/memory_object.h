@@ -92,6 +92,12 @@ class MemoryObject : public RefCounted {
   virtual uint64_t dev() const { return 0; }
   virtual uint64_t ino() const { return 0; }
 
+  // A mapping of it was made (also by fork or by splitting one), one has gone. Must not suspend.
+  virtual void mapped() {}
+  virtual void unmapped() {}
+  // A System V segment: shmdt(2) takes away what is left of one attachment at once.
+  virtual bool is_segment() const { return false; }
+
   List<MappingObserver, MappingObserver>& observers() { return observers_; }
   // To all observers. Other threads may use the old pages until flush_mappings() returns; frames
   // stay theirs until then.

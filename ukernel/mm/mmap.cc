@@ -148,6 +148,26 @@ Result<> AddressSpace::munmap(Park& park, uint64_t addr, uint64_t len) {
   return im.settle_large(park);
 }
 
+Result<> AddressSpace::detach_segment(Park& park, uint64_t addr) {
+  Impl& im = *impl_;
+  if (addr & kPageMask) return Err(Errno::kINVAL);
+  // Its first piece may have been unmapped: the offset of a later one tells where it began.
+  auto belongs = [&](const Vma& v) {
+    return v.object && v.object->is_segment() && v.start - addr == v.offset;
+  };
+  Vma* v = im.vmas.at_or_above(addr);
+  while (v != nullptr && (v->start < addr || !belongs(*v))) v = im.vmas.next(*v);
+  if (v == nullptr) return Err(Errno::kINVAL);
+  const Ref<MemoryObject> object = v->object;
+  const uint64_t end = addr + page_ceil(object->size());
+  while (v != nullptr && v->end <= end) {
+    const uint64_t start = v->start, stop = v->end;
+    if (v->object == object && belongs(*v)) im.remove_range(start, stop);
+    v = im.vmas.at_or_above(stop);
+  }
+  return im.settle_large(park);
+}
+
 Result<> AddressSpace::mprotect(Park& park, uint64_t addr, uint64_t len, Prot prot,
                                 bool grows_down) {
   Impl& im = *impl_;

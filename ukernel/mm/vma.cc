@@ -11,10 +11,12 @@ void Vma::set_object(Ref<MemoryObject> o) {
     unlink();
     if (counted_writable_) --object->shared_writable_mappings;
     counted_writable_ = false;
+    object->unmapped();
   }
   object = std::move(o);
   if (!object) return;
   object->observers().push_back(*this);
+  object->mapped();
   counted_writable_ = shared && may_write;
   if (counted_writable_) ++object->shared_writable_mappings;
 }

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "ukernel/ipc/namespace.h"
 #include "ukernel/kernel.h"
 #include "ukernel/task/exit.h"
 #include "ukernel/task/namespaces.h"
@@ -26,13 +27,15 @@ Result<> validate(Task& parent, const CloneArgs& a) {
   if (has(CLONE_FS) && (f & (CLONE_NEWNS | CLONE_NEWUSER)) != 0) return Err(Errno::kINVAL);
   if ((f & (CLONE_THREAD | CLONE_VM)) != 0 && (f & (CLONE_NEWPID | CLONE_NEWUSER)) != 0)
     return Err(Errno::kINVAL);
+  if (has(CLONE_NEWIPC | CLONE_SYSVSEM)) return Err(Errno::kINVAL);
   if (has(CLONE_PIDFD | CLONE_THREAD)) return Err(Errno::kINVAL);
   if (has(CLONE_PARENT) && parent.group->unkillable && parent.tgid() == 1)
     return Err(Errno::kINVAL);
   if ((f & kNamespaces) != 0) {
-    // DEVIATION: of the namespaces only those of host names and mounts can be made.
+    // DEVIATION: of the namespaces only those of host names, mounts and IPC can be made.
     if (!parent.cred().has(Cap::kSysAdmin)) return Err(Errno::kPERM);
-    if ((f & kNamespaces & ~(CLONE_NEWUTS | CLONE_NEWNS)) != 0) return Err(Errno::kINVAL);
+    if ((f & kNamespaces & ~(CLONE_NEWUTS | CLONE_NEWNS | CLONE_NEWIPC)) != 0)
+      return Err(Errno::kINVAL);
   }
   if ((f & CLONE_INTO_CGROUP) != 0) return Err(Errno::kINVAL);
   if (a.exit_signal > kSignals) return Err(Errno::kINVAL);
@@ -112,6 +115,9 @@ void inherit(Task& child, const Task& parent, const CloneArgs& a) {
   } else {
     child.uts_ = parent.uts_;
   }
+  child.ipc_ = (a.flags & CLONE_NEWIPC) != 0 ? parent.ipc_->fresh() : parent.ipc_;
+  if ((a.flags & CLONE_SYSVSEM) != 0) child.sem_undo = parent.sem_undo;
+  child.io_priority = parent.io_priority;
   child.fs_ = (a.flags & CLONE_FS) != 0 ? parent.fs_ : parent.fs_->copy();
   if ((a.flags & CLONE_NEWNS) != 0) new_mount_namespace(child);
   if ((a.flags & CLONE_FILES) != 0) {
@@ -211,6 +217,7 @@ Result<int> do_clone(Task& parent, const CloneArgs& a) {
   }
   // Nothing that fails follows, except that the group may have begun to end meanwhile.
   if (parent.must_exit()) return Err(Errno::kRestartNoIntr);
+  if ((a.flags & CLONE_SYSVSEM) != 0 && !parent.sem_undo) parent.sem_undo = make_ref<SemUndo>();
   auto child = make_ref<Task>(k, group, tid);
   inherit(*child, parent, a);
   child->mm_ = mm;

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_format.h"
 #include "base/check.h"
+#include "ukernel/ipc/namespace.h"
 #include "ukernel/kernel.h"
 #include "ukernel/mm/futex.h"
 #include "ukernel/task/job_control.h"
@@ -200,6 +201,12 @@ void release_group(ThreadGroup& group) {
   if (Task* init = k.init(); init != nullptr && init->exiting) init->group->child_events.wake_all();
 }
 
+// The undo list's last user undoes what semop(2) did under SEM_UNDO.
+void leave_ipc(Task& task) {
+  if (task.sem_undo) task.sem_undo->pid = task.tgid();
+  task.sem_undo.reset();
+}
+
 void exit_task(Task& task) {
   Park& park = task.park();
   Kernel& k = task.kernel;
@@ -223,11 +230,13 @@ void exit_task(Task& task) {
   task.mm_.reset();
   finish_vfork(task);
   drop_files(park, std::exchange(task.fds_, nullptr));
+  leave_ipc(task);
   task.fs_.reset();
   task.exe_file.reset();
   task.exe = Path();
   if (last && group->tgid == 1) end_instance(task);
   task.mounts_.reset();
+  task.ipc_.reset();
 
   if (last) {
     end_session_leader(*group);

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "ukernel/ipc/namespace.h"
 #include "ukernel/kernel.h"
 #include "ukernel/task/timers.h"
 

@@ -33,7 +33,9 @@
 
 namespace uk {
 
+class IpcNamespace;
 class Kernel;
+class SemUndo;
 class Task;
 class ThreadGroup;
 class Tty;
@@ -170,6 +172,7 @@ class Task final : public RefCounted, public Interruptor {
   const Cred& cred() const { return *cred_; }
   UtsInfo& uts() const { return *uts_; }
   MountNamespace& mounts() const { return *mounts_; }
+  IpcNamespace& ipc() const { return *ipc_; }
   void set_cred(Ref<Cred> c);
   // For vfs calls: borrowed views of this task's fields.
   FsContext fs_context() const;
@@ -182,6 +185,8 @@ class Task final : public RefCounted, public Interruptor {
   Ref<Cred> cred_;
   Ref<UtsInfo> uts_;
   Ref<MountNamespace> mounts_;
+  Ref<IpcNamespace> ipc_;
+  Ref<SemUndo> sem_undo;  // of semop(2); null until the first SEM_UNDO
   Path exe;
   Ref<ExeFile> exe_file;
 
@@ -239,6 +244,7 @@ class Task final : public RefCounted, public Interruptor {
   int exit_code = 0;  // wait status
   int parent_death_signal = 0;
   uint32_t personality = 0;
+  int io_priority = 0;         // ioprio_set(2); class none: it follows nice
   bool keep_caps = false;      // PR_SET_KEEPCAPS
   bool reset_on_fork = false;  // SCHED_RESET_ON_FORK
   uint64_t timer_slack_ns = 50000, default_timer_slack_ns = 50000;

@@ -104,6 +104,7 @@ uint64_t namespace_number(const Task& t, size_t kind) {
   const std::string_view name = kNamespaces[kind];
   const void* object = nullptr;
   if (name == "uts" && t.uts_ != t.kernel.uts) object = t.uts_.get();
+  if (name == "ipc" && t.ipc_ != t.kernel.ipc) object = t.ipc_.get();
   if (name == "mnt" && t.mounts_ != t.kernel.mounts) object = t.mounts_.get();
   if (object == nullptr) return kFirstNamespace + kind;
   return kFirstNamespace + 0x100 + (reinterpret_cast<uintptr_t>(object) >> 4) % 0x0ffffe00;

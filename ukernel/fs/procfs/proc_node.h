@@ -122,9 +122,12 @@ class Node : public Inode {
 };
 
 // ---- the tables
-std::span<const Entry> root_entries();  // root_files.cc
-std::span<const Entry> sys_entries();   // sys_files.cc
-std::span<const Entry> net_entries();   // root_files.cc
+std::span<const Entry> root_entries();          // root_files.cc
+std::span<const Entry> sys_entries();           // sys_files.cc
+std::span<const Entry> net_entries();           // root_files.cc
+std::span<const Entry> sysvipc_entries();       // ipc_files.cc
+std::span<const Entry> ipc_limit_entries();     // ipc_files.cc, in /proc/sys/kernel
+std::span<const Entry> mqueue_limit_entries();  // ipc_files.cc, in /proc/sys/fs/mqueue
 Ref<Node> make_root(Ref<SuperBlock> sb);
 
 // ---- show functions in files of their own

@@ -192,6 +192,7 @@ constexpr Entry kRoot[] = {
     text("stat", stat),
     text("swaps", swaps),
     {.name = "sys", .mode = S_IFDIR | 0555, .more = sys_entries},
+    {.name = "sysvipc", .mode = S_IFDIR | 0555, .more = sysvipc_entries},
     link("thread-self", thread_self_link),
     text("uptime", uptime),
     text("version", version),

@@ -90,7 +90,6 @@ Result<> drop_caches(Ctx& c, std::string_view s) {
 }
 
 Result<std::string> file_nr(Ctx&) { return "1024\t0\t9223372036854775807\n"; }
-Result<std::string> sem(Ctx&) { return "32000\t1024000000\t500\t32000\n"; }
 Result<std::string> printk(Ctx&) { return "4\t4\t1\t7\n"; }
 Result<std::string> port_range(Ctx&) { return "32768\t60999\n"; }
 Result<std::string> core_pattern(Ctx&) { return "core\n"; }
@@ -110,9 +109,6 @@ constexpr Entry kKernel[] = {
     text("hostname", hostname, 0644, set_hostname),
     fixed<2>("io_uring_disabled"),
     fixed<1>("kptr_restrict"),
-    fixed<8192>("msgmax"),
-    fixed<16384>("msgmnb"),
-    fixed<32000>("msgmni"),
     fixed<65536>("ngroups_max"),
     text("ns_last_pid", last_pid),
     text("osrelease", constant<kUnameRelease>),
@@ -126,15 +122,21 @@ constexpr Entry kKernel[] = {
     dir("random", kRandom),
     fixed<2>("randomize_va_space"),
     fixed<100>("sched_rr_timeslice_ms"),
-    text("sem", sem),
-    fixed<0x3fffffffffffff>("shmall"),
-    fixed<0x7fffffffffffff>("shmmax"),
-    fixed<4096>("shmmni"),
     fixed<0>("tainted"),
     text("threads-max", threads_max),
     fixed<1>("unprivileged_bpf_disabled"),
     text("version", constant<kUnameVersion>),
 };
+std::span<const Entry> kernel_entries() {
+  static const std::vector<Entry> all = [] {
+    std::vector<Entry> v(std::begin(kKernel), std::end(kKernel));
+    const auto limits = ipc_limit_entries();
+    v.insert(v.end(), limits.begin(), limits.end());
+    return v;
+  }();
+  return all;
+}
+
 constexpr Entry kVm[] = {
     fixed<0>("admin_reserve_kbytes"),
     text("drop_caches", nullptr, 0200, drop_caches),
@@ -165,6 +167,7 @@ constexpr Entry kFs[] = {
     fixed<45>("lease-break-time"),
     fixed<1>("leases-enable"),
     fixed<100000>("mount-max"),
+    {.name = "mqueue", .mode = S_IFDIR | 0555, .more = mqueue_limit_entries},
     fixed<1048576>("nr_open"),
     fixed<65534>("overflowgid"),
     fixed<65534>("overflowuid"),
@@ -188,7 +191,7 @@ constexpr Entry kSysNet[] = {
 };
 constexpr Entry kSys[] = {
     dir("fs", kFs),
-    dir("kernel", kKernel),
+    {.name = "kernel", .mode = S_IFDIR | 0555, .more = kernel_entries},
     dir("net", kSysNet),
     dir("vm", kVm),
 };
