@@ -14,11 +14,13 @@
 #include "ukernel/fs/devpts/devpts.h"
 #include "ukernel/fs/hostfs/hostfs.h"
 #include "ukernel/fs/initramfs/initramfs.h"
+#include "ukernel/fs/mqueue/namespace_queues.h"
 #include "ukernel/fs/overlay/overlay.h"
 #include "ukernel/fs/pipefs/pipe.h"
 #include "ukernel/fs/procfs/procfs.h"
 #include "ukernel/fs/sysfs/sysfs.h"
 #include "ukernel/fs/tmpfs/tmpfs.h"
+#include "ukernel/task/current.h"
 
 namespace uk::boot {
 namespace {
@@ -33,6 +35,10 @@ void register_all(Kernel& kernel) {
   register_procfs(kernel);
   register_sysfs(kernel.vfs, kernel.options.cpus);
   register_devpts(kernel.vfs, register_ptys(kernel));
+  register_mqueue(kernel.vfs, [&kernel] {
+    Task* task = current_task(kernel.reactor);
+    return message_queues(kernel.vfs, task != nullptr ? task->ipc() : *kernel.ipc);
+  });
   register_mem_devices(kernel.vfs, [&kernel](std::span<std::byte> out) { kernel.random(out); });
   kernel.vfs.set_fifo_opener([](Park& park, const Path& path, int flags, const Cred&) {
     return open_fifo(park, path, flags);

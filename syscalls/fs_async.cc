@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include "ukernel/kernel.h"
+#include "ukernel/vfs/file_locks.h"
 #include "ukernel/vfs/inotify.h"
 
 namespace uk {
@@ -81,7 +82,7 @@ uint32_t dnotify_mask(uint32_t dn) {
   if ((dn & DN_MODIFY) != 0) in |= IN_MODIFY;
   if ((dn & DN_CREATE) != 0) in |= IN_CREATE | IN_MOVED_TO;
   if ((dn & DN_DELETE) != 0) in |= IN_DELETE | IN_MOVED_FROM;
-  if ((dn & DN_RENAME) != 0) in |= IN_MOVED_FROM | IN_MOVED_TO;
+  if ((dn & DN_RENAME) != 0) in |= kRenamedWithin;
   if ((dn & DN_ATTRIB) != 0) in |= IN_ATTRIB;
   return in;
 }
@@ -92,8 +93,7 @@ class DnotifyWatch final : public FileAsync, public InodeWatch {
       : kernel_(kernel), file_(file), fd_(fd), many_((events & DN_MULTISHOT) != 0) {
     mask = dnotify_mask(events);
   }
-  void event(uint32_t, uint32_t, std::string_view name) override {
-    if (name.empty()) return;  // of the directory itself, not of what is in it
+  void event(uint32_t, uint32_t, std::string_view) override {
     if (!many_) unlink();
     signal_owner(kernel_, file_, owner_info(file_, fd_, POLL_MSG, POLLIN | POLLRDNORM | POLLMSG));
   }
@@ -122,6 +122,27 @@ Result<> set_dnotify(Task& task, File& file, int fd, uint32_t events) {
   if (dir->watches == nullptr) dir->watches = std::make_unique<InodeWatches>();
   dir->watches->add(*watch);
   file.dnotify = std::move(watch);
+  return {};
+}
+
+Result<> set_lease(Task& task, File& file, int fd, int type) {
+  Inode* inode = file.inode();
+  if (type != F_RDLCK && type != F_WRLCK && type != F_UNLCK) return Err(Errno::kINVAL);
+  if (inode == nullptr || !is_type(inode->type(), S_IFREG)) return Err(Errno::kINVAL);
+  const uint32_t owner = TRY(file.getattr(task.park())).uid;
+  if (owner != task.cred().fsuid && !task.cred().has(Cap::kLease)) return Err(Errno::kACCES);
+  if (inode->locks == nullptr) inode->locks = std::make_unique<FileLocks>();
+  FileLeases& leases = inode->locks->leases;
+  if (type == F_UNLCK) return leases.remove(file);
+  Kernel& kernel = task.kernel;
+  TRY(leases.set(file, *inode, type, [&kernel, &file, fd] {
+    signal_owner(kernel, file, owner_info(file, fd, POLL_MSG, POLLIN | POLLRDNORM | POLLMSG));
+  }));
+  if (file.owner_id == 0) {  // whoever takes the lease hears of it
+    file.owner_type = 1;
+    file.owner_id = task.tgid();
+    file.owner_cred = task.cred_;
+  }
   return {};
 }
 

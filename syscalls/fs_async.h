@@ -12,4 +12,7 @@ void set_async(Task& task, File& file, int fd, bool on);
 // F_NOTIFY with DN_* bits; 0 ends it. kNOTDIR.
 Result<> set_dnotify(Task& task, File& file, int fd, uint32_t events);
 
+// F_SETLEASE: F_RDLCK, F_WRLCK or F_UNLCK. kINVAL, kACCES, kAGAIN.
+Result<> set_lease(Task& task, File& file, int fd, int type);
+
 }  // namespace uk

@@ -203,6 +203,12 @@ Result<int64_t> sys_fcntl(Task& task, Fd fd, int cmd, uint64_t arg) {
       return pipe_size(task, *file, true, arg);
     case F_GETPIPE_SZ:
       return pipe_size(task, *file, false, 0);
+    case F_SETLEASE:
+      return zero(set_lease(task, *file, fd, static_cast<int>(arg)));
+    case F_GETLEASE:
+      return file->inode() != nullptr && file->inode()->locks != nullptr
+                 ? file->inode()->locks->leases.get(*file)
+                 : F_UNLCK;
     case F_NOTIFY:
       return zero(set_dnotify(task, *file, fd, static_cast<uint32_t>(arg)));
     case F_ADD_SEALS:

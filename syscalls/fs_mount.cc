@@ -141,7 +141,8 @@ Result<int64_t> sys_inotify_add_watch(Task& task, Fd fd, UserStr user, Hex mask)
           ((want & IN_ONLYDIR) != 0 ? static_cast<uint32_t>(kWalkDirectory) : 0u)));
   Ref<Inode> inode = p.dentry->inode_ref();
   TRY(task.kernel.vfs.check_permission(task.park(), *inode, task.cred(), kMayRead));
-  return TRY(inotify->add_watch(std::move(inode), want));
+  const uint64_t ino = TRY(inode->getattr(task.park())).ino;
+  return TRY(inotify->add_watch(std::move(inode), want, ino));
 }
 
 Result<int64_t> sys_inotify_rm_watch(Task& task, Fd fd, int wd) {

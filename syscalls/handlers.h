@@ -18,6 +18,7 @@
 #include "syscalls/ipc.h"
 #include "syscalls/limits.h"
 #include "syscalls/mm.h"
+#include "syscalls/mqueue.h"
 #include "syscalls/pipe.h"
 #include "syscalls/poll.h"
 #include "syscalls/prctl.h"

@@ -71,6 +71,8 @@ class Kernel {
   // Settings of /proc/sys that can be written and have no other home.
   struct Settings {
     uint64_t pipe_max_size = 1 << 20;
+    std::string core_pattern = "core";  // core(5); a file, never a pipe
+    bool core_uses_pid = false;
   } settings;
 
   Ref<UtsInfo> uts;

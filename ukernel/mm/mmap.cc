@@ -51,7 +51,8 @@ Result<> AddressSpace::Impl::check_limits(const MmapRequest& r, uint64_t addr, u
            (have_pages * kPageSize > limit || more > limit - have_pages * kPageSize);
   };
   if (len > replaced && over(total, len - replaced, limits.as)) return Err(Errno::kNOMEM);
-  if (vmas.size() + 2 > kMaxVmas) return Err(Errno::kNOMEM);
+  // One that lies in the middle of another makes three of it.
+  if (vmas.size() + (replaced != 0 ? 2 : 1) > max_vmas()) return Err(Errno::kNOMEM);
   const bool write = any(r.prot & Prot::kWrite);
   if (write && !r.shared && !r.grows_down && over(data, len, limits.data)) {
     return Err(Errno::kNOMEM);

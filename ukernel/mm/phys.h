@@ -29,6 +29,7 @@ constexpr Pfn kNoPfn = ~Pfn{0};
 
 class PhysMemory {
  public:
+  uint64_t max_map_count = 65530;  // /proc/sys/vm; a space has a bound of its own too
   // `bytes` is rounded down to pages. Errors: the host's (kNOMEM, kMFILE).
   static Result<std::unique_ptr<PhysMemory>> create(uint64_t bytes);
   ~PhysMemory();

@@ -9,6 +9,7 @@
 // may be gone.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <expected>
 #include <utility>
@@ -58,7 +59,8 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
   template <class F>
   Result<> each_piece(uint64_t start, uint64_t end, F&& f, bool pass_holes = false);
   bool covered(uint64_t start, uint64_t end) const;
-  bool may_split(int n) const { return vmas.size() + n <= kMaxVmas; }
+  size_t max_vmas() const { return std::min<uint64_t>(mem.max_map_count, kMaxVmas); }
+  bool may_split(int n) const { return vmas.size() + n <= max_vmas(); }
 
   // ---- pages and the mirror (pages.cc)
   void set_pte(const Vma& v, uint64_t page, Pte pte);

@@ -20,17 +20,12 @@ class CoreFile {
  public:
   CoreFile(Park& park, Ref<File> file, uint64_t limit)
       : park_(park), file_(std::move(file)), limit_(limit) {}
+  // kFBIG: the limit is reached, and all up to it is written.
   Result<> put(std::span<const std::byte> bytes) {
-    bool zero =
-        std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
-    if (at_ + bytes.size() > limit_) return Err(Errno::kFBIG);
-    if (!zero) {
-      BufferSource source(bytes);
-      uint64_t offset = at_;
-      if (TRY(file_->write(park_, source, offset)) != bytes.size()) return Err(Errno::kNOSPC);
-    }
-    at_ += bytes.size();
-    return {};
+    const uint64_t room = limit_ - std::min(limit_, at_);
+    if (bytes.size() <= room) return put_all(bytes);
+    TRY(put_all(bytes.first(room)));
+    return Err(Errno::kFBIG);
   }
   template <class T>
   Result<> put_value(const T& value) {
@@ -43,6 +38,18 @@ class CoreFile {
   Result<> finish() { return file_->truncate(park_, at_); }
 
  private:
+  Result<> put_all(std::span<const std::byte> bytes) {
+    bool zero =
+        std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
+    if (!zero) {
+      BufferSource source(bytes);
+      uint64_t offset = at_;
+      if (TRY(file_->write(park_, source, offset)) != bytes.size()) return Err(Errno::kNOSPC);
+    }
+    at_ += bytes.size();
+    return {};
+  }
+
   Park& park_;
   Ref<File> file_;
   uint64_t limit_;
@@ -211,18 +218,68 @@ Result<> write_core(Task& task, const SigInfo& info, CoreFile& core) {
   return core.finish();
 }
 
+// The file's name after /proc/sys/kernel/core_pattern (core(5)).
+std::string core_name(const Task& task, int signo) {
+  const Kernel::Settings& settings = task.kernel.settings;
+  const std::string& pattern = settings.core_pattern;
+  std::string name;
+  bool has_pid = false;
+  for (size_t i = 0; i < pattern.size(); ++i) {
+    if (pattern[i] != '%' || i + 1 == pattern.size()) {
+      if (pattern[i] != '%') name += pattern[i];
+      continue;
+    }
+    switch (pattern[++i]) {
+      case '%':
+        name += '%';
+        break;
+      case 'p':
+        name += std::to_string(task.tgid());
+        has_pid = true;
+        break;
+      case 'i':
+        name += std::to_string(task.tid);
+        break;
+      case 'u':
+        name += std::to_string(task.cred().uid);
+        break;
+      case 'g':
+        name += std::to_string(task.cred().gid);
+        break;
+      case 's':
+        name += std::to_string(signo);
+        break;
+      case 't':
+        name += std::to_string(task.kernel.clock.realtime_ns() / kNsPerSec);
+        break;
+      case 'h':
+        name += task.uts().nodename;
+        break;
+      case 'e':
+        name += task.comm;
+        break;
+      default:
+        break;
+    }
+  }
+  if (settings.core_uses_pid && !has_pid) name += "." + std::to_string(task.tgid());
+  return name;
+}
+
 Result<> dump(Task& task, const SigInfo& info) {
   uint64_t limit = task.rlimit(RLIMIT_CORE).cur;
   if (limit < kPageSize || !task.mm().dumpable) return Err(Errno::kPERM);
   Park& park = task.park();
   OpenRequest request{.flags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK,
                       .mode = 0600};
-  Ref<File> file = TRY(task.kernel.vfs.open(park, task.fs_context(), {}, "core", request));
+  const std::string name = core_name(task, info.signo);
+  Ref<File> file = TRY(task.kernel.vfs.open(park, task.fs_context(), {}, name, request));
   FileAttr attr = TRY(file->getattr(park));
   if (!is_type(attr.mode, S_IFREG) || attr.nlink > 1 || attr.uid != task.cred().fsuid)
     return Err(Errno::kPERM);
   CoreFile core(park, file, limit);
   Result<> r = write_core(task, info, core);
+  if (!r && r.error() == Errno::kFBIG) r = core.finish();  // cut short, and still a core
   if (file->ref_count() == 1) file->release(park);
   return r;
 }

@@ -42,6 +42,7 @@ class PidTable {
   void each_group(const std::function<void(ThreadGroup&)>& f) const;
   int count() const;
   int last() const { return last_; }
+  void set_last(int pid) { last_ = pid; }  // /proc/sys/kernel/ns_last_pid
   int pid_max = 32768;
   int max_tasks = 16384;
 

@@ -35,8 +35,10 @@ namespace uk {
 
 class IpcNamespace;
 class Kernel;
+class SeccompFilter;
 class SemUndo;
 class Task;
+struct TraceState;
 class ThreadGroup;
 class Tty;
 
@@ -250,7 +252,18 @@ class Task final : public RefCounted, public Interruptor {
   uint64_t timer_slack_ns = 50000, default_timer_slack_ns = 50000;
   uint64_t tls = 0;
   Fiber* fiber = nullptr;
+  // ---- ptrace(2) and seccomp(2)
   Task* tracer = nullptr;
+  std::unique_ptr<TraceState> trace;  // while there is a tracer
+  std::vector<Task*> tracees;         // whom this task traces
+  // Traced threads that ended and are not children: wait(2) tells of them once.
+  struct TraceeEnd {
+    int tid, pgid, status;
+    uint32_t uid;
+  };
+  std::vector<TraceeEnd> ended_tracees;
+  int seccomp_mode = 0;        // SECCOMP_MODE_*
+  Ref<SeccompFilter> seccomp;  // the newest filter, which holds the older ones
   // User and kernel time up to now.
   uint64_t cpu_ns(bool user_only = false) const;
   Usage usage_now() const;

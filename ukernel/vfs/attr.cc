@@ -88,6 +88,7 @@ Result<> Vfs::truncate(Park& park, const FsContext& ctx, const Path& path, uint6
   TRY(check_permission(park, *inode, *ctx.cred, kMayWrite));
   if (is_unchangeable(*inode)) return Err(Errno::kPERM);
   if (inode->deny_write > 0) return Err(Errno::kTXTBSY);
+  TRY(break_leases(park, *inode, true, false));
   FileAttr attr = TRY(inode->getattr(park));
   AttrChange change;
   change.size = size;

@@ -98,9 +98,10 @@ Result<> Vfs::symlink(Park& park, const FsContext& ctx, std::string_view target,
   return {};
 }
 
-// protected_hardlinks (proc_sys_fs(5)), which is on: others' files only if they could be opened for
+// protected_hardlinks (proc_sys_fs(5)): others' files only if they could be opened for
 // reading and writing anyway and are not special or privileged.
 static Result<> may_link_to(Park& park, Vfs& vfs, Inode& target, const Cred& cred) {
+  if (!vfs.settings.protected_hardlinks) return {};
   FileAttr attr = TRY(target.getattr(park));
   if (owner_or_capable(attr, cred)) return {};
   bool safe = is_type(attr.mode, S_IFREG) && (attr.mode & S_ISUID) == 0 &&

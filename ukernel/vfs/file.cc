@@ -26,6 +26,7 @@ File::~File() {
   if (i->locks != nullptr) {
     i->locks->drop_owner(LockKind::kOfd, this);
     i->locks->drop_owner(LockKind::kFlock, this);
+    i->locks->leases.drop(*this);
   }
   if (--i->opens == 0 && i->dead && i->watches != nullptr) {
     Ref<Inode> keep(i);

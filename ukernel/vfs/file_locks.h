@@ -13,6 +13,7 @@
 
 #include "base/result.h"
 #include "ukernel/sched/wait_queue.h"
+#include "ukernel/vfs/leases.h"
 
 namespace uk {
 
@@ -56,6 +57,7 @@ class FileLocks {
   Result<> set(Park& park, const FileLock& want, bool wait, LockGraph& graph);
   void unlock(LockKind kind, const void* owner, uint64_t start, uint64_t end);
   void drop_owner(LockKind kind, const void* owner) { unlock(kind, owner, 0, UINT64_MAX); }
+  FileLeases leases;
   const std::vector<FileLock>& all() const { return locks_; }  // /proc/locks
 
  private:

@@ -13,7 +13,9 @@ namespace uk {
 void InodeWatches::event(uint32_t mask, uint32_t cookie, std::string_view name) {
   std::vector<InodeWatch*> told;
   for (InodeWatch& w : list_) {
-    if ((w.mask & mask & IN_ALL_EVENTS) != 0) told.push_back(&w);
+    if ((w.mask & mask & (IN_ALL_EVENTS | kRenamedWithin)) == 0) continue;
+    if ((mask & kUnlinkedName) != 0 && (w.mask & IN_EXCL_UNLINK) != 0) continue;
+    told.push_back(&w);
   }
   for (InodeWatch* w : told) w->event(mask, cookie, name);
 }
@@ -23,7 +25,7 @@ void InodeWatches::end(uint32_t why) {
 }
 
 void InotifyWatch::event(uint32_t in_mask, uint32_t cookie, std::string_view name) {
-  owner->queue({wd, in_mask, cookie, std::string(name)});
+  owner->queue({wd, in_mask & ~(kRenamedWithin | kUnlinkedName), cookie, std::string(name)});
   if ((mask & IN_ONESHOT) == 0) return;
   owner->queue({wd, IN_IGNORED, 0, {}});
   owner->forget(wd);  // and with it this
@@ -37,7 +39,7 @@ void InotifyWatch::gone(uint32_t why) {
 
 InotifyFile::~InotifyFile() = default;
 
-Result<int> InotifyFile::add_watch(Ref<Inode> inode, uint32_t mask) {
+Result<int> InotifyFile::add_watch(Ref<Inode> inode, uint32_t mask, uint64_t ino) {
   constexpr uint32_t kKept = IN_ALL_EVENTS | IN_ONESHOT | IN_EXCL_UNLINK;
   if ((mask & IN_ALL_EVENTS) == 0) return Err(Errno::kINVAL);
   if ((mask & IN_MASK_ADD) != 0 && (mask & IN_MASK_CREATE) != 0) return Err(Errno::kINVAL);
@@ -53,6 +55,7 @@ Result<int> InotifyFile::add_watch(Ref<Inode> inode, uint32_t mask) {
   w->wd = next_wd_++;
   w->mask = mask & kKept;
   w->inode = inode;
+  w->ino = ino;
   if (inode->watches == nullptr) inode->watches = std::make_unique<InodeWatches>();
   inode->watches->add(*w);
   int wd = w->wd;
@@ -113,7 +116,8 @@ Result<int64_t> InotifyFile::ioctl(Park& park, IoctlUser& user, uint32_t cmd, ui
 std::string InotifyFile::fdinfo() const {
   std::string out;
   for (const auto& [wd, w] : watches_) {
-    absl::StrAppendFormat(&out, "inotify wd:%x mask:%x ignored_mask:0\n", wd, w->mask);
+    absl::StrAppendFormat(&out, "inotify wd:%x ino:%x sdev:%x mask:%x ignored_mask:0\n", wd, w->ino,
+                          w->inode->sb().dev, w->mask);
   }
   return out;
 }

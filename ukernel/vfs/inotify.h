@@ -20,6 +20,13 @@ namespace uk {
 
 class InotifyFile;
 
+// A name changed within one directory: comes with IN_MOVED_FROM. Not inotify's, but fcntl(2)
+// F_NOTIFY's.
+constexpr uint32_t kRenamedWithin = 0x10000000;
+
+// The name it is told under was unlinked: not for those who asked for IN_EXCL_UNLINK.
+constexpr uint32_t kUnlinkedName = 0x20000000;
+
 // Somebody who wants to know what happens to an inode and in a directory. Must not suspend.
 class InodeWatch : public ListNode<> {
  public:
@@ -38,6 +45,7 @@ class InotifyWatch final : public InodeWatch {
   InotifyFile* owner = nullptr;
   int wd = 0;
   Ref<Inode> inode;
+  uint64_t ino = 0;
   void event(uint32_t in_mask, uint32_t cookie, std::string_view name) override;
   void gone(uint32_t why) override;
 };
@@ -67,7 +75,8 @@ class InotifyFile final : public File {
   ~InotifyFile() override;
 
   // inotify_add_watch(2): the watch descriptor. kNOSPC, kEXIST (IN_MASK_CREATE).
-  Result<int> add_watch(Ref<Inode> inode, uint32_t mask);
+  // `ino` is for fdinfo.
+  Result<int> add_watch(Ref<Inode> inode, uint32_t mask, uint64_t ino = 0);
   Result<> remove_watch(int wd);  // kINVAL
 
   Result<size_t> read(Park& park, IoSink& to, uint64_t offset) override;

@@ -201,6 +201,10 @@ Result<Ref<File>> Opener::run(WalkFrom from, std::string_view path) {
     if (inode->type() == S_IFREG && (flags_ & O_TRUNC) != 0) TRY(want_write(p));
     TRY(may_open(p));
   }
+  if (inode->locks != nullptr && inode->type() == S_IFREG) {
+    const bool write = (flags_ & O_ACCMODE) != O_RDONLY || (flags_ & O_TRUNC) != 0;
+    TRY(vfs_.break_leases(park_, *inode, write, (flags_ & O_NONBLOCK) != 0));
+  }
   Ref<File> file = TRY(vfs_.open_path(park_, p, flags_, *ctx_.cred));
   file->created = created_;
   if ((flags_ & O_TRUNC) != 0 && inode->type() == S_IFREG) {

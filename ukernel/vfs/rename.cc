@@ -140,7 +140,8 @@ Result<> Vfs::rename(Park& park, const FsContext& ctx, WalkFrom from1, std::stri
   }
   uint32_t is_dir = moved->type() == S_IFDIR ? IN_ISDIR : 0u;
   uint32_t cookie = impl_->next_cookie++;
-  notify_name(from.parent.dir, from.parent.name, IN_MOVED_FROM | is_dir, cookie);
+  const uint32_t within = from.dir == to.dir ? kRenamedWithin : 0u;
+  notify_name(from.parent.dir, from.parent.name, IN_MOVED_FROM | is_dir | within, cookie);
   notify_name(to.parent.dir, to.parent.name, IN_MOVED_TO | is_dir, cookie);
   if (moved->watches != nullptr) moved->watches->event(IN_MOVE_SELF, 0, {});
   if (replaced == nullptr) return {};

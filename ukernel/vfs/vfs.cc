@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "ukernel/vfs/file_locks.h"
 #include "ukernel/vfs/inotify.h"
 #include "ukernel/vfs/vfs_impl.h"
 
@@ -69,16 +70,24 @@ bool Vfs::wants_atime(const Path& path, int open_flags, const FileAttr& attr) {
          now().sec - attr.atime.sec >= kDay;
 }
 
+Result<> Vfs::break_leases(Park& park, Inode& inode, bool write, bool nonblock) {
+  if (inode.locks == nullptr) return {};
+  Ref<Inode> keep(&inode);
+  return inode.locks->leases.wait_break(park, write, nonblock, clock_.monotonic_ns(),
+                                        settings.lease_break_s * kNsPerSec);
+}
+
 void Vfs::notify(const Path& path, uint32_t in_mask) {
   Inode* inode = path.inode();
   if (inode == nullptr) return;
   Dentry* parent = path.dentry->parent();
-  Inode* dir = parent != nullptr && !path.dentry->unlinked() ? parent->inode() : nullptr;
+  Inode* dir = parent != nullptr ? parent->inode() : nullptr;
+  const uint32_t unlinked = path.dentry->unlinked() ? kUnlinkedName : 0u;
   if (inode->watches == nullptr && (dir == nullptr || dir->watches == nullptr)) return;
   if (inode->type() == S_IFDIR) in_mask |= IN_ISDIR;
   Ref<Inode> keep(inode), keep_dir(dir);
   if (dir != nullptr && dir->watches != nullptr) {
-    dir->watches->event(in_mask, 0, path.dentry->name());
+    dir->watches->event(in_mask | unlinked, 0, path.dentry->name());
   }
   if (inode->watches != nullptr) inode->watches->event(in_mask, 0, {});
 }

@@ -229,6 +229,14 @@ class Vfs {
   // An inode's last link is gone: watches end now or at the last close.
   void notify_removed(Inode& inode);
 
+  // Settings of /proc/sys/fs (proc_sys_fs(5)).
+  struct Settings {
+    bool protected_hardlinks = true, protected_symlinks = false;
+    uint32_t lease_break_s = 45;
+  } settings;
+  // Waits until no lease (fcntl(2) F_SETLEASE) forbids to open `inode`. kAGAIN if `nonblock`.
+  Result<> break_leases(Park& park, Inode& inode, bool write, bool nonblock);
+
   LockGraph& lock_graph();  // POSIX lock waits, for deadlock detection (file_locks.h)
   FileTime now();
   // relatime: whether reading through `path` should set the access time, given what it is.

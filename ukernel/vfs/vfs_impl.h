@@ -90,6 +90,7 @@ class Walker {
  private:
   Result<bool> step(std::string_view name, bool follow);
   Result<> dot_dot();
+  Result<> may_follow(const Path& link);
   Result<> enter_mounts(Path& p);
   bool scoped() const { return (flags_ & (kWalkBeneath | kWalkInRoot)) != 0; }
 

@@ -162,9 +162,21 @@ Result<> Walker::dot_dot() {
   return enter_mounts(cur_);
 }
 
+// protected_symlinks (proc_sys_fs(5)): a link at the end of a path, in a sticky directory that all
+// may write, is followed only if it is ours or the directory owner's.
+Result<> Walker::may_follow(const Path& link) {
+  if (!vfs_.settings.protected_symlinks || !rest_.empty()) return {};
+  const FileAttr attr = TRY(link.inode()->getattr(park_));
+  if (attr.uid == ctx_.cred->fsuid) return {};
+  const FileAttr dir = TRY(cur_.inode()->getattr(park_));
+  if ((dir.mode & (S_ISVTX | S_IWOTH)) != (S_ISVTX | S_IWOTH) || dir.uid == attr.uid) return {};
+  return Err(Errno::kACCES);
+}
+
 Result<> Walker::follow_link(const Path& link) {
   if (++links_ > kMaxSymlinks || (flags_ & kWalkNoSymlinks) != 0) return Err(Errno::kLOOP);
   Ref<Inode> inode = link.dentry->inode_ref();
+  TRY(may_follow(link));
   if (inode->is_magic_link()) {
     if ((flags_ & kWalkNoMagiclinks) != 0) return Err(Errno::kLOOP);
     if (scoped()) return Err(Errno::kXDEV);

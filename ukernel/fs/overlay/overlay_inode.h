@@ -19,7 +19,11 @@ class OverlaySuper final : public SuperBlock {
  public:
   OverlaySuper(Vfs& v, Ref<SuperBlock> upper_sb, Ref<SuperBlock> lower_sb);
   std::string_view fs_type() const override { return "overlay"; }
-  Result<FsStat> statfs(Park& park) override { return upper->statfs(park); }
+  Result<FsStat> statfs(Park& park) override {
+    FsStat s = TRY(upper->statfs(park));
+    s.type = 0x794c7630;  // OVERLAYFS_SUPER_MAGIC
+    return s;
+  }
   Result<> sync(Park& park) override { return upper->sync(park); }
   bool volatile_names() const override { return lower->volatile_names(); }
 

@@ -325,7 +325,7 @@ Result<Ref<Inode>> RootDir::lookup(Park&, std::string_view name) {
   if (auto tid = parse_name(name)) {
     Task* t = kernel().pids.task(*tid);
     if (t == nullptr) return Err(Errno::kNOENT);
-    return make_pid_dir(*this, child_ino(name), Ref<Task>(t), false);
+    return make_pid_dir(*this, pid_ino(*t), Ref<Task>(t), false);
   }
   for (const Entry& e : root_entries()) {
     if (name == e.name) return Ref<Inode>(make_child(e));

@@ -52,6 +52,12 @@ Result<> set_pid_max(Ctx& c, std::string_view s) {
 }
 Result<std::string> threads_max(Ctx& c) { return std::to_string(c.kernel.pids.max_tasks) + "\n"; }
 
+Result<> set_last_pid(Ctx& c, std::string_view s) {
+  if (!c.opener.has(Cap::kSysAdmin) && !c.opener.has(Cap::kCheckpointRestore))
+    return Err(Errno::kPERM);
+  c.kernel.pids.set_last(static_cast<int>(TRY(parse_number(s, 0, c.kernel.pids.pid_max - 1))));
+  return {};
+}
 Result<std::string> last_pid(Ctx& c) { return std::to_string(c.kernel.pids.last()) + "\n"; }
 
 std::string uuid_text(std::array<std::byte, 16> b) {
@@ -92,7 +98,46 @@ Result<> drop_caches(Ctx& c, std::string_view s) {
 Result<std::string> file_nr(Ctx&) { return "1024\t0\t9223372036854775807\n"; }
 Result<std::string> printk(Ctx&) { return "4\t4\t1\t7\n"; }
 Result<std::string> port_range(Ctx&) { return "32768\t60999\n"; }
-Result<std::string> core_pattern(Ctx&) { return "core\n"; }
+Result<std::string> core_pattern(Ctx& c) { return c.kernel.settings.core_pattern + "\n"; }
+Result<> set_core_pattern(Ctx& c, std::string_view s) {
+  constexpr size_t kMaxPattern = 127;
+  s = line_of(s);
+  // DEVIATION: dumps go to files only, not to programs ("|...").
+  if (s.size() > kMaxPattern || s.starts_with('|')) return Err(Errno::kINVAL);
+  c.kernel.settings.core_pattern = s;
+  return {};
+}
+Result<std::string> core_uses_pid(Ctx& c) {
+  return std::to_string(c.kernel.settings.core_uses_pid) + "\n";
+}
+Result<> set_core_uses_pid(Ctx& c, std::string_view s) {
+  c.kernel.settings.core_uses_pid = TRY(parse_number(s, 0, 1)) != 0;
+  return {};
+}
+
+template <auto kMember, int64_t kHigh>
+constexpr Entry fs_setting(const char* name) {
+  return text(
+      name,
+      [](Ctx& c) -> Result<std::string> {
+        return std::to_string(c.kernel.vfs.settings.*kMember) + "\n";
+      },
+      0644,
+      [](Ctx& c, std::string_view s) -> Result<> {
+        auto& member = c.kernel.vfs.settings.*kMember;
+        member =
+            static_cast<std::remove_reference_t<decltype(member)>>(TRY(parse_number(s, 0, kHigh)));
+        return {};
+      });
+}
+
+Result<std::string> max_map_count(Ctx& c) {
+  return std::to_string(c.kernel.mem->max_map_count) + "\n";
+}
+Result<> set_max_map_count(Ctx& c, std::string_view s) {
+  c.kernel.mem->max_map_count = static_cast<uint64_t>(TRY(parse_number(s, 0, INT32_MAX)));
+  return {};
+}
 
 constexpr Entry kRandom[] = {
     text("boot_id", boot_id),
@@ -102,15 +147,15 @@ constexpr Entry kRandom[] = {
 };
 constexpr Entry kKernel[] = {
     fixed<kLastCap>("cap_last_cap"),
-    text("core_pattern", core_pattern),
-    fixed<0>("core_uses_pid"),
+    text("core_pattern", core_pattern, 0644, set_core_pattern),
+    text("core_uses_pid", core_uses_pid, 0644, set_core_uses_pid),
     fixed<1>("dmesg_restrict"),
     text("domainname", domainname, 0644, set_domainname),
     text("hostname", hostname, 0644, set_hostname),
     fixed<2>("io_uring_disabled"),
     fixed<1>("kptr_restrict"),
     fixed<65536>("ngroups_max"),
-    text("ns_last_pid", last_pid),
+    text("ns_last_pid", last_pid, 0666, set_last_pid),
     text("osrelease", constant<kUnameRelease>),
     text("ostype", constant<kUnameSysname>),
     fixed<65534>("overflowgid"),
@@ -140,7 +185,7 @@ std::span<const Entry> kernel_entries() {
 constexpr Entry kVm[] = {
     fixed<0>("admin_reserve_kbytes"),
     text("drop_caches", nullptr, 0200, drop_caches),
-    fixed<65530>("max_map_count"),
+    text("max_map_count", max_map_count, 0644, set_max_map_count),
     fixed<0>("min_free_kbytes"),
     fixed<65536>("mmap_min_addr"),
     fixed<0>("nr_hugepages"),
@@ -164,7 +209,7 @@ constexpr Entry kFs[] = {
     fixed<INT64_MAX>("file-max"),
     text("file-nr", file_nr),
     dir("inotify", kInotify),
-    fixed<45>("lease-break-time"),
+    fs_setting<&Vfs::Settings::lease_break_s, INT32_MAX>("lease-break-time"),
     fixed<1>("leases-enable"),
     fixed<100000>("mount-max"),
     {.name = "mqueue", .mode = S_IFDIR | 0555, .more = mqueue_limit_entries},
@@ -174,8 +219,8 @@ constexpr Entry kFs[] = {
     text("pipe-max-size", pipe_max, 0644, set_pipe_max),
     fixed<0>("pipe-user-pages-hard"),
     fixed<16384>("pipe-user-pages-soft"),
-    fixed<1>("protected_hardlinks"),
-    fixed<0>("protected_symlinks"),
+    fs_setting<&Vfs::Settings::protected_hardlinks, 1>("protected_hardlinks"),
+    fs_setting<&Vfs::Settings::protected_symlinks, 1>("protected_symlinks"),
     fixed<0>("suid_dumpable"),
 };
 constexpr Entry kNetCore[] = {
