@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "syscalls/process.h"
+#include "syscalls/seccomp.h"
 #include "ukernel/kernel.h"
 #include "ukernel/task/rseq.h"
 
@@ -155,7 +156,9 @@ Result<int64_t> sys_prctl(Task& task, int option, uint64_t a, uint64_t b, uint64
     case PR_GET_TID_ADDRESS:
       return put<uint64_t>(task, a, task.clear_child_tid);
     case PR_GET_SECCOMP:
-      return 0;  // no filter can be set
+      return task.seccomp_mode;
+    case PR_SET_SECCOMP:
+      return set_seccomp(task, a, {b});
     case PR_GET_THP_DISABLE:
       return (a | b | c | d) == 0 ? Result<int64_t>(0) : Err(Errno::kINVAL);
     case PR_CAP_AMBIENT:

@@ -59,6 +59,7 @@ Result<int64_t> sys_waitid(Task& task, int type, int id, UserOut<SigInfo> info, 
   if ((o & (WEXITED | WSTOPPED | WCONTINUED)) == 0) return Err(Errno::kINVAL);
   WaitRequest r;
   r.options = static_cast<int>(o);
+  r.trace_stops = false;
   bool nonblocking_fd = false;
   switch (type) {
     case P_ALL:

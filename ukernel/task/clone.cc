@@ -11,6 +11,8 @@
 #include "ukernel/task/exit.h"
 #include "ukernel/task/namespaces.h"
 #include "ukernel/task/pidfd.h"
+#include "ukernel/task/ptrace.h"
+#include "ukernel/task/seccomp.h"
 
 namespace uk {
 namespace {
@@ -118,6 +120,8 @@ void inherit(Task& child, const Task& parent, const CloneArgs& a) {
   child.ipc_ = (a.flags & CLONE_NEWIPC) != 0 ? parent.ipc_->fresh() : parent.ipc_;
   if ((a.flags & CLONE_SYSVSEM) != 0) child.sem_undo = parent.sem_undo;
   child.io_priority = parent.io_priority;
+  child.seccomp_mode = parent.seccomp_mode;
+  child.seccomp = parent.seccomp;
   child.fs_ = (a.flags & CLONE_FS) != 0 ? parent.fs_ : parent.fs_->copy();
   if ((a.flags & CLONE_NEWNS) != 0) new_mount_namespace(child);
   if ((a.flags & CLONE_FILES) != 0) {
@@ -230,8 +234,14 @@ Result<int> do_clone(Task& parent, const CloneArgs& a) {
   if ((a.flags & CLONE_PARENT_SETTID) != 0) store_tid(park, parent.mm(), a.parent_tid, tid);
   if ((a.flags & CLONE_CHILD_SETTID) != 0) store_tid(park, *mm, a.child_tid, tid);
   mm.reset();
+  const int event = trace_clone(parent, *child, a.flags, static_cast<int>(a.exit_signal));
   start_task(*child);
-  if ((a.flags & CLONE_VFORK) != 0) (void)wait_for_vfork(parent, *child);
+  if (event != 0) trace_event(parent, event, static_cast<uint64_t>(tid));
+  if ((a.flags & CLONE_VFORK) != 0) {
+    (void)wait_for_vfork(parent, *child);
+    if (is_traced(parent) && (parent.trace->options & PTRACE_O_TRACEVFORKDONE) != 0)
+      trace_event(parent, PTRACE_EVENT_VFORK_DONE, static_cast<uint64_t>(tid));
+  }
   return tid;
 }
 

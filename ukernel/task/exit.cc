@@ -10,6 +10,7 @@
 #include "ukernel/kernel.h"
 #include "ukernel/mm/futex.h"
 #include "ukernel/task/job_control.h"
+#include "ukernel/task/ptrace.h"
 #include "ukernel/task/timers.h"
 
 namespace uk {
@@ -62,6 +63,7 @@ void become_zombie(ThreadGroup& group) {
   group.zombie = true;
   if (!group.exiting) group.exit_code = group.leader->exit_code;
   group.leader->state = TaskState::kZombie;
+  trace_ended(*group.leader, group.exit_code);
   group.exit_queue.wake_all();
   // pid 1 has no parent; it stays as it is until the instance ends.
   if (notify_parent(group)) release_group(group);
@@ -212,6 +214,9 @@ void exit_task(Task& task) {
   Kernel& k = task.kernel;
   Ref<ThreadGroup> group = task.group;
   Ref<Task> self(&task);
+  if (is_traced(task) && (task.trace->options & PTRACE_O_TRACEEXIT) != 0)
+    trace_event(task, PTRACE_EVENT_EXIT,
+                static_cast<uint64_t>(group->exiting ? group->exit_code : task.exit_code), true);
   task.exiting = true;
   bool last = --group->live == 0;
   if (group->exiting) task.exit_code = group->exit_code;
@@ -222,6 +227,7 @@ void exit_task(Task& task) {
   }
   thread_left_stop(*group);
 
+  trace_release_all(task);
   leave_user_space(task);
   if (task.mm_) {
     task.usage.max_rss_pages = std::max(task.usage.max_rss_pages, task.mm().stats().peak_rss_pages);
@@ -244,6 +250,7 @@ void exit_task(Task& task) {
   }
   task.state = TaskState::kZombie;
   if (!task.is_leader()) {
+    trace_ended(task, task.exit_code);
     group->dead_threads.add(task.usage_now());
     std::erase(group->threads, &task);
     k.pids.remove(task.tid);

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "ukernel/kernel.h"
+#include "ukernel/task/ptrace.h"
 
 namespace uk {
 namespace {
@@ -14,6 +15,8 @@ namespace {
 void tell_parent(ThreadGroup& group, int code, int status) {
   ThreadGroup* parent = group.parent;
   if (parent == nullptr || group.leader == nullptr) return;
+  // A parent that traces the child hears of its stops as its tracer.
+  if (is_traced(*group.leader) && group.leader->tracer->group.get() == parent) return;
   const SigAction& action = parent->handlers->actions[SIGCHLD];
   if (action.handler != kSigIgn && (action.flags & SA_NOCLDSTOP) == 0) {
     Usage u = group.usage();
@@ -39,6 +42,7 @@ void continue_group(ThreadGroup& group) {
   group.stop_signal = 0;
   group.stop_complete = false;
   group.stop_queue.wake_all();
+  for (Task* t : group.threads) trace_continued(*t);
   if (!complete) return;
   group.continue_pending = true;
   tell_parent(group, CLD_CONTINUED, SIGCONT);
@@ -49,8 +53,11 @@ void begin_stop(ThreadGroup& group, int signo) {
   group.stop_signal = signo;
   group.stop_complete = false;
   group.continue_pending = false;
-  for (Task* t : group.threads)
-    if (!t->exiting) t->notify();
+  for (Task* t : group.threads) {
+    if (t->exiting) continue;
+    if (is_traced(*t)) t->trace->stop_seen = false;
+    t->notify();
+  }
 }
 
 void stop_here(Task& task) {
@@ -59,9 +66,13 @@ void stop_here(Task& task) {
   ++group.stopped_threads;
   task.state = TaskState::kStopped;
   maybe_complete(group);
-  CHECK_OK(group.stop_queue.wait(
-      task.park(), [&] { return group.stop_signal == 0 || task.must_exit(); },
-      WaitMode::kUninterruptible, kNever, "do_signal_stop"));
+  if (is_traced(task)) {
+    trace_group_stop(task);
+  } else {
+    CHECK_OK(group.stop_queue.wait(
+        task.park(), [&] { return group.stop_signal == 0 || task.must_exit() || is_traced(task); },
+        WaitMode::kUninterruptible, kNever, "do_signal_stop"));
+  }
   --group.stopped_threads;
   task.state = TaskState::kRunning;
 }

@@ -6,7 +6,9 @@
 #include "base/check.h"
 #include "ukernel/kernel.h"
 #include "ukernel/task/exit.h"
+#include "ukernel/task/ptrace.h"
 #include "ukernel/task/rseq.h"
+#include "ukernel/task/seccomp.h"
 #include "ukernel/task/signal_delivery.h"
 #include "ukernel/task/timers.h"
 
@@ -15,6 +17,18 @@ namespace {
 
 constexpr uint64_t kMaxErrno = 4095;
 constexpr int kPageFaultVector = 14;
+constexpr uint64_t kExecve = 59, kExecveat = 322;
+
+// A traced task has a new image: PTRACE_EVENT_EXEC, or the SIGTRAP of old.
+void trace_exec(Task& task) {
+  if (!is_traced(task)) return;
+  if (task.trace->step) task.context->set_single_step(true);
+  if ((task.trace->options & PTRACE_O_TRACEEXEC) != 0) {
+    trace_event(task, PTRACE_EVENT_EXEC, static_cast<uint64_t>(task.tid));
+  } else if (!task.trace->seized) {
+    (void)send_signal(task, siginfo_user(SIGTRAP, SI_USER, task.tgid(), task.cred().uid));
+  }
+}
 
 // Runs the call that `trap` asks for. Restart errors come back as they are.
 Result<int64_t> dispatch(Task& task, const Trap& trap) {
@@ -42,23 +56,80 @@ void interrupted_by_handler(Task& task, Errno e, CaughtSignal caught) {
   run_handlers(task, std::move(caught), *regs);
 }
 
-void result_with_handler(Task& task, uint64_t rax, CaughtSignal caught) {
+// Without `rax` the registers show the result already.
+void result_with_handler(Task& task, std::optional<uint64_t> rax, CaughtSignal caught) {
   Result<arch::UserRegs> regs = task.context->get_regs(task.park());
   if (!regs) return begin_exit_group(*task.group, SIGKILL);
-  regs->rax = rax;
+  if (rax) regs->rax = *rax;
   run_handlers(task, std::move(caught), *regs);
 }
 
-void handle_syscall(Task& task, const Trap& trap) {
+// The registers of a traced task show the result before it stops or takes a signal, as its tracer
+// may change them. `stop`: the tracer wants to see the end of calls.
+void show_result(Task& task, uint64_t rax) {
+  Result<arch::UserRegs> regs = task.context->get_regs(task.park());
+  if (!regs) return begin_exit_group(*task.group, SIGKILL);
+  regs->rax = rax;
+  if (!task.context->set_regs(task.park(), *regs)) return begin_exit_group(*task.group, SIGKILL);
+}
+
+void end_of_traced_call(Task& task) {
+  if (!is_traced(task)) return;
+  if (task.trace->step) {
+    Result<arch::UserRegs> regs = task.context->get_regs(task.park());
+    if (regs) force_signal(task, siginfo_fault(SIGTRAP, TRAP_TRACE, regs->rip));
+  }
+  if (task.trace->mode == TraceState::Mode::kSyscall) trace_call(task, TraceState::Call::kExit);
+}
+
+// What the tracer or a filter made of the call: it may be another one.
+bool reread_call(Task& task, Trap& trap, uint64_t* rax) {
+  Result<arch::UserRegs> regs = task.context->get_regs(task.park());
+  if (!regs) {
+    begin_exit_group(*task.group, SIGKILL);
+    return false;
+  }
+  trap.nr = regs->orig_rax;
+  const uint64_t args[] = {regs->rdi, regs->rsi, regs->rdx, regs->r10, regs->r8, regs->r9};
+  std::copy(std::begin(args), std::end(args), std::begin(trap.args));
+  *rax = regs->rax;
+  return static_cast<int64_t>(trap.nr) >= 0;
+}
+
+// Tracer and filters before a call. Its result if it is not to be made.
+std::optional<uint64_t> before_call(Task& task, Trap& trap) {
+  uint64_t rax = 0;
+  if (is_traced(task) && task.trace->mode != TraceState::Mode::kCont) {
+    const bool emulated = task.trace->mode == TraceState::Mode::kSysemu;
+    trace_call(task, TraceState::Call::kEntry);
+    if (task.must_exit()) return 0;
+    if (!reread_call(task, trap, &rax) || emulated) return rax;
+  }
+  if (task.seccomp_mode != 0) return before_filtered_call(task, trap);
+  return std::nullopt;
+}
+
+void handle_syscall(Task& task, const Trap& original) {
+  Trap trap = original;
   task.syscall_nr = static_cast<int64_t>(trap.nr);
   std::copy(std::begin(trap.args), std::end(trap.args), task.syscall_args.begin());
   task.regs_replaced = false;
-  Result<int64_t> r = dispatch(task, trap);
+  std::optional<uint64_t> given;
+  if (is_traced(task) || task.seccomp_mode != 0) [[unlikely]] {
+    given = before_call(task, trap);
+    if (task.must_exit()) return;
+  }
+  Result<int64_t> r = given ? Result<int64_t>(static_cast<int64_t>(*given)) : dispatch(task, trap);
   while (!r && is_restart(r.error()) && !task.must_exit()) {
     std::optional<CaughtSignal> caught = take_signal(task);
     if (task.must_exit()) return;
     if (caught) {
       task.syscall_nr = -1;
+      if (is_traced(task) && task.trace->mode == TraceState::Mode::kSyscall) {
+        show_result(task, static_cast<uint64_t>(-static_cast<int64_t>(r.error())));
+        end_of_traced_call(task);
+        if (task.must_exit()) return;
+      }
       return interrupted_by_handler(task, r.error(), std::move(*caught));
     }
     // No handler: the call goes on, without the guest's taking part.
@@ -68,7 +139,11 @@ void handle_syscall(Task& task, const Trap& trap) {
   }
   task.syscall_nr = -1;
   if (task.must_exit()) return;
-  if (task.regs_replaced) return;  // the loop delivers signals
+  if (task.regs_replaced) {  // the loop delivers signals
+    const bool exec = r && (trap.nr == kExecve || trap.nr == kExecveat);
+    if (exec) trace_exec(task);
+    return end_of_traced_call(task);
+  }
   uint64_t rax =
       r ? static_cast<uint64_t>(*r) : static_cast<uint64_t>(-static_cast<int64_t>(r.error()));
   CHECK(r || static_cast<uint64_t>(r.error()) <= kMaxErrno);
@@ -76,13 +151,21 @@ void handle_syscall(Task& task, const Trap& trap) {
   // unless one of them ended the wait.
   if (task.saved_blocked && (r || r.error() != Errno::kINTR))
     task.blocked = *std::exchange(task.saved_blocked, std::nullopt);
+  const bool shown = is_traced(task);
+  if (shown) {
+    show_result(task, rax);
+    end_of_traced_call(task);
+    if (task.must_exit()) return;
+  }
   if (signal_work(task)) {
     std::optional<CaughtSignal> caught = take_signal(task);
     if (task.must_exit()) return;
-    if (caught) return result_with_handler(task, rax, std::move(*caught));
+    if (caught)
+      return result_with_handler(task, shown ? std::nullopt : std::optional(rax),
+                                 std::move(*caught));
   }
   if (task.saved_blocked) task.blocked = *std::exchange(task.saved_blocked, std::nullopt);
-  task.context->set_syscall_result(rax);
+  if (!shown) task.context->set_syscall_result(rax);
 }
 
 // The error code of a page fault for the signal frame: a platform without one leaves it 0, and mm's

@@ -9,6 +9,7 @@
 #include "ukernel/kernel.h"
 #include "ukernel/task/coredump.h"
 #include "ukernel/task/job_control.h"
+#include "ukernel/task/ptrace.h"
 #include "ukernel/task/timers.h"
 
 namespace uk {
@@ -50,13 +51,18 @@ void default_action(Task& task, const SigInfo& info) {
 }  // namespace
 
 bool signal_work(const Task& task) {
-  return task.group->stop_signal != 0 || !task.deliverable().empty();
+  const bool stop = task.group->stop_signal != 0 && !(is_traced(task) && task.trace->stop_seen);
+  return stop || trace_work(task) || !task.deliverable().empty();
 }
 
 std::optional<CaughtSignal> take_signal(Task& task) {
   ThreadGroup& group = *task.group;
   while (!task.must_exit()) {
-    if (group.stop_signal != 0) {
+    if (trace_work(task)) {
+      trace_interrupted(task);
+      continue;
+    }
+    if (group.stop_signal != 0 && !(is_traced(task) && task.trace->stop_seen)) {
       stop_here(task);
       continue;
     }
@@ -65,6 +71,7 @@ std::optional<CaughtSignal> take_signal(Task& task) {
         !taken_from(group.pending, ~task.blocked, info))
       return std::nullopt;
     if (info->code == SI_TIMER) group.timers->signal_taken(*info);
+    if (is_traced(task) && info->signo != SIGKILL && !trace_signal(task, *info)) continue;
     SigAction& action = group.handlers->actions[info->signo];
     if (action.handler == kSigIgn) continue;
     if (action.handler == kSigDfl) {

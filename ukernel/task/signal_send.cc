@@ -14,6 +14,7 @@ namespace {
 // unblocked.
 bool dropped(const Task& t, int signo) {
   if (t.blocked.has(signo) || t.waited_for.has(signo)) return false;
+  if (t.tracer != nullptr && signo != SIGKILL) return false;  // its tracer sees all of them
   if (t.group->unkillable && t.group->handlers->actions[signo].handler == kSigDfl) return true;
   return t.group->ignores(signo);
 }

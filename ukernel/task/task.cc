@@ -10,6 +10,7 @@
 #include "ukernel/kernel.h"
 #include "ukernel/task/ptrace.h"
 #include "ukernel/task/seccomp.h"
+#include "ukernel/task/signal_delivery.h"
 #include "ukernel/task/timers.h"
 
 namespace uk {
@@ -111,7 +112,7 @@ bool Task::should_interrupt(WaitMode mode) const {
     case WaitMode::kKillable:
       return must_exit() && !exiting;
     case WaitMode::kInterruptible:
-      return must_exit() || group->stop_signal != 0 || !deliverable().empty();
+      return must_exit() || signal_work(*this);
   }
   UNREACHABLE();
 }

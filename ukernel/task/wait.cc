@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "ukernel/kernel.h"
 #include "ukernel/task/exit.h"
+#include "ukernel/task/ptrace.h"
 
 namespace uk {
 namespace {
@@ -33,12 +34,16 @@ WaitResult describe(const ThreadGroup& child) {
   return w;
 }
 
+void set_ending(WaitResult& w, int status) {
+  w.status = status;
+  const bool exited = (status & 0x7f) == 0;
+  w.code = exited ? CLD_EXITED : (status & 0x80) != 0 ? CLD_DUMPED : CLD_KILLED;
+  w.value = exited ? (status >> 8) & 0xff : status & 0x7f;
+}
+
 WaitResult reap(ThreadGroup& parent, ThreadGroup& child, bool keep) {
   WaitResult w = describe(child);
-  w.status = child.exit_code;
-  bool exited = (w.status & 0x7f) == 0;
-  w.code = exited ? CLD_EXITED : (w.status & 0x80) != 0 ? CLD_DUMPED : CLD_KILLED;
-  w.value = exited ? (w.status >> 8) & 0xff : w.status & 0x7f;
+  set_ending(w, child.exit_code);
   if (!keep) {
     parent.dead_children.add(w.usage);
     release_group(child);
@@ -53,7 +58,10 @@ std::optional<WaitResult> report(ThreadGroup& parent, ThreadGroup& child, const 
     if ((r.options & WEXITED) == 0) return std::nullopt;
     return reap(parent, child, keep);
   }
-  if ((r.options & WSTOPPED) != 0 && child.stop_complete && !child.stop_reported) {
+  const bool traced_by_parent =
+      is_traced(*child.leader) && child.leader->tracer->group.get() == &parent;
+  if ((r.options & WSTOPPED) != 0 && !traced_by_parent && child.stop_complete &&
+      !child.stop_reported) {
     WaitResult w = describe(child);
     w.value = child.stop_signal;
     w.status = (child.stop_signal << 8) | 0x7f;
@@ -72,6 +80,43 @@ std::optional<WaitResult> report(ThreadGroup& parent, ThreadGroup& child, const 
   return std::nullopt;
 }
 
+bool names(const WaitRequest& r, int tid, int pgid) {
+  return r.which == WaitRequest::Which::kAny ||
+         (r.which == WaitRequest::Which::kPid ? tid == r.id : pgid == r.id);
+}
+
+// What can be told of those that `tracer` traces.
+std::optional<WaitResult> report_traced(Task& tracer, const WaitRequest& r, bool* any) {
+  const bool keep = (r.options & WNOWAIT) != 0;
+  for (Task* t : tracer.tracees) {
+    if (!names(r, t->tid, t->group->group ? t->group->group->pgid : 0)) continue;
+    *any = true;
+    TraceState& s = *t->trace;
+    if (!s.stopped || s.reported || (!r.trace_stops && (r.options & WSTOPPED) == 0)) continue;
+    WaitResult w;
+    w.pid = t->tid;
+    w.uid = t->cred().uid;
+    w.status = s.status;
+    w.value = s.status >> 8;
+    w.code = CLD_TRAPPED;
+    w.usage = t->usage_now();
+    if (!keep) s.reported = true;
+    return w;
+  }
+  for (auto it = tracer.ended_tracees.begin(); it != tracer.ended_tracees.end(); ++it) {
+    if (!names(r, it->tid, it->pgid)) continue;
+    *any = true;
+    if ((r.options & WEXITED) == 0) continue;
+    WaitResult w;
+    w.pid = it->tid;
+    w.uid = it->uid;
+    set_ending(w, it->status);
+    if (!keep) tracer.ended_tracees.erase(it);
+    return w;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 Result<WaitResult> wait_for_child(Task& task, const WaitRequest& request) {
@@ -84,6 +129,12 @@ Result<WaitResult> wait_for_child(Task& task, const WaitRequest& request) {
       // A child that only can end is of interest even when its end is not.
       any = any || !child->zombie || (request.options & WEXITED) != 0;
       if (std::optional<WaitResult> w = report(*group, *child, request)) {
+        done = *w;
+        return true;
+      }
+    }
+    for (Task* t : group->threads) {
+      if (std::optional<WaitResult> w = report_traced(*t, request, &any)) {
         done = *w;
         return true;
       }

@@ -7,8 +7,9 @@ namespace uk {
 
 struct WaitRequest {
   enum class Which : uint8_t { kAny, kPid, kPgrp } which = Which::kAny;
-  int id = 0;       // kPid: tgid; kPgrp: pgid
-  int options = 0;  // WNOHANG, WEXITED, WSTOPPED, WCONTINUED, WNOWAIT, __WALL, __WCLONE
+  int id = 0;               // kPid: tgid; kPgrp: pgid
+  bool trace_stops = true;  // stops of tracees count whatever the options say (not waitid(2))
+  int options = 0;          // WNOHANG, WEXITED, WSTOPPED, WCONTINUED, WNOWAIT, __WALL, __WCLONE
 };
 struct WaitResult {
   int pid = 0;  // 0: WNOHANG, and nothing has happened

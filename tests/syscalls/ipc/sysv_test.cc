@@ -173,5 +173,74 @@ TEST(mq_open, PrioritiesAndLimits) {
   mq_close(q);
 }
 
+TEST(semctl, WaitersAreCountedAndTold) {
+  int id = semget(IPC_PRIVATE, 2, IPC_CREAT | 0600);
+  ASSERT_OK(id);
+  unsigned short values[2] = {1, 0};
+  EXPECT_OK(syscall(SYS_semctl, id, 0, SETALL, values));
+  pid_t zero = Spawn([&] {
+    sembuf wait = {0, 0, 0};
+    return semop(id, &wait, 1);
+  });
+  EXPECT_TRUE(WaitForState(zero, 'S'));
+  EXPECT_EQ(semctl(id, 0, GETZCNT), 1);
+  EXPECT_EQ(semctl(id, 0, GETNCNT), 0);
+  sembuf take = {0, -1, 0};
+  EXPECT_OK(semop(id, &take, 1));
+  EXPECT_EQ(WaitFor(zero), Exited(0));
+  EXPECT_EQ(semctl(id, 0, GETPID), zero) << "the last operation was the waiter's";
+  EXPECT_ERRNO(ERANGE, semctl(id, 0, SETVAL, 32768));
+  EXPECT_ERRNO(EINVAL, semctl(id, 2, GETVAL));
+  sembuf much = {0, 32767, 0}, one = {0, 1, 0};
+  EXPECT_OK(semop(id, &much, 1));
+  EXPECT_ERRNO(ERANGE, semop(id, &one, 1));
+  EXPECT_ERRNO(E2BIG, syscall(SYS_semop, id, &one, 100000l));
+  EXPECT_OK(semctl(id, 0, IPC_RMID));
+}
+
+TEST(shmat, PlacesAndPieces) {
+  int id = shmget(IPC_PRIVATE, 4 * kPage, IPC_CREAT | 0600);
+  ASSERT_OK(id);
+  Mapping room(16 * kPage);
+  char* at = room.at(4 * kPage);
+  EXPECT_ERRNO(EINVAL, syscall(SYS_shmat, id, at, 0)) << "something is there";
+  EXPECT_ERRNO(EINVAL, syscall(SYS_shmat, id, at + 1, SHM_REMAP));
+  ASSERT_EQ(syscall(SYS_shmat, id, at + 1, SHM_REMAP | SHM_RND), AsLong(at));
+  at[0] = 'a';
+  EXPECT_OK(munmap(at, kPage)) << "its first page alone";
+  shmid_ds ds;
+  EXPECT_OK(shmctl(id, IPC_STAT, &ds));
+  EXPECT_EQ(ds.shm_nattch, 1u);
+  EXPECT_OK(shmdt(at)) << "what is left of it";
+  EXPECT_OK(shmctl(id, IPC_STAT, &ds));
+  EXPECT_EQ(ds.shm_nattch, 0u);
+  std::string table = ReadFile("/proc/sysvipc/shm");
+  EXPECT_NE(table.find(" " + std::to_string(id) + " "), std::string::npos);
+  EXPECT_OK(shmctl(id, IPC_RMID, nullptr));
+}
+
+TEST(msgsnd, AFullQueueBlocksUntilThereIsRoom) {
+  int id = msgget(IPC_PRIVATE, IPC_CREAT | 0600);
+  ASSERT_OK(id);
+  struct {
+    long type = 1;
+    char text[4096] = {};
+  } m;
+  msqid_ds ds;
+  ASSERT_OK(msgctl(id, IPC_STAT, &ds));
+  unsigned long fits = ds.msg_qbytes / sizeof m.text;
+  for (unsigned long i = 0; i < fits; i++) ASSERT_OK(msgsnd(id, &m, sizeof m.text, IPC_NOWAIT));
+  EXPECT_ERRNO(EAGAIN, msgsnd(id, &m, sizeof m.text, IPC_NOWAIT));
+  pid_t child = Spawn([&] { return msgsnd(id, &m, sizeof m.text, 0); });
+  EXPECT_TRUE(WaitForState(child, 'S'));
+  EXPECT_EQ(msgrcv(id, &m, sizeof m.text, 0, 0), static_cast<long>(sizeof m.text));
+  EXPECT_EQ(WaitFor(child), Exited(0));
+  EXPECT_OK(msgctl(id, IPC_STAT, &ds));
+  EXPECT_EQ(ds.msg_qnum, fits);
+  EXPECT_EQ(ds.msg_lspid, child);
+  EXPECT_EQ(ds.msg_lrpid, getpid());
+  EXPECT_OK(msgctl(id, IPC_RMID, nullptr));
+}
+
 }  // namespace
 }  // namespace uk::test

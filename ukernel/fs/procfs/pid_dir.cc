@@ -251,6 +251,12 @@ class RootDir final : public Node {
   explicit RootDir(Ref<SuperBlock> sb);
   Result<Ref<Inode>> lookup(Park& park, std::string_view name) override;
   Result<std::vector<Name>> list(Park& park) override;
+
+ private:
+  // Another process with the same number is another directory.
+  uint64_t pid_ino(const Task& t) const {
+    return child_ino(std::to_string(t.tid) + "." + std::to_string(t.start_ns));
+  }
 };
 
 template <class Dir>
@@ -279,7 +285,8 @@ constexpr Entry kPid[] = {
     inspect_text("io", show_io),
     text("limits", show_limits),
     text("loginuid", show_loginuid),
-    inspect_text("maps", show_maps, 0444),
+    {.name = "maps", .mode = S_IFREG | 0444, .show = show_maps, .inspect = true, .make = make_maps},
+    special("mem", S_IFREG | 0600, make_mem, true),
     {.name = "mountinfo", .mode = S_IFREG | 0444, .show = show_mountinfo, .mounts = true},
     {.name = "mounts", .mode = S_IFREG | 0444, .show = show_mounts, .mounts = true},
     {.name = "net", .mode = S_IFDIR | 0555, .more = net_entries},
@@ -287,6 +294,7 @@ constexpr Entry kPid[] = {
     text("oom_adj", show_oom_adj, 0644, store_oom_adj),
     text("oom_score", show_oom_score),
     text("oom_score_adj", show_oom_score_adj, 0644, store_oom_score_adj),
+    special("pagemap", S_IFREG | 0400, make_pagemap, true),
     inspect_text("personality", show_personality),
     special("root", S_IFLNK | 0777, make_link<root_path>),
     text("schedstat", show_schedstat),
@@ -339,9 +347,7 @@ Result<std::vector<Node::Name>> RootDir::list(Park&) {
     names.push_back({e.name, child_ino(e.name), static_cast<uint8_t>((e.mode & S_IFMT) >> 12)});
   }
   kernel().pids.each_group([&](ThreadGroup& g) {
-    std::string name = std::to_string(g.tgid);
-    uint64_t ino = child_ino(name);
-    names.push_back({std::move(name), ino, DT_DIR});
+    if (g.leader != nullptr) names.push_back({std::to_string(g.tgid), pid_ino(*g.leader), DT_DIR});
   });
   return names;
 }

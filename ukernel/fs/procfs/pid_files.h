@@ -40,6 +40,10 @@ Result<std::string> show_status(Ctx& c);
 Result<std::string> show_maps(Ctx& c);
 Result<std::string> show_smaps(Ctx& c);
 Result<std::string> show_smaps_rollup(Ctx& c);
+// pid_memory.cc
+Ref<Node> make_maps(const Node& dir, const Entry& entry, uint64_t ino);
+Ref<Node> make_mem(const Node& dir, const Entry& entry, uint64_t ino);
+Ref<Node> make_pagemap(const Node& dir, const Entry& entry, uint64_t ino);
 // pid_mounts.cc
 Result<std::string> show_mounts(Ctx& c);
 Result<std::string> show_mountinfo(Ctx& c);

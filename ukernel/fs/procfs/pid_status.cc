@@ -2,6 +2,7 @@
 #include "absl/strings/str_format.h"
 #include "ukernel/dev/tty/tty.h"
 #include "ukernel/fs/procfs/pid_files.h"
+#include "ukernel/task/seccomp.h"
 
 namespace uk::procfs {
 namespace {
@@ -211,11 +212,12 @@ Result<std::string> show_status(Ctx& c) {
       t.blocked.bits(), sets.ignored.bits(), sets.caught.bits());
   absl::StrAppendFormat(&out,
                         "CapInh:\t%016x\nCapPrm:\t%016x\nCapEff:\t%016x\nCapBnd:\t%016x\n"
-                        "CapAmb:\t%016x\nNoNewPrivs:\t%d\nSeccomp:\t0\nSeccomp_filters:\t0\n"
+                        "CapAmb:\t%016x\nNoNewPrivs:\t%d\nSeccomp:\t%d\nSeccomp_filters:\t%d\n"
                         "Speculation_Store_Bypass:\tunknown\n"
                         "SpeculationIndirectBranch:\tunknown\n",
                         cred.cap_inheritable, cred.cap_permitted, cred.cap_effective,
-                        cred.cap_bounding, cred.cap_ambient, cred.no_new_privs ? 1 : 0);
+                        cred.cap_bounding, cred.cap_ambient, cred.no_new_privs ? 1 : 0,
+                        t.seccomp_mode, t.seccomp ? t.seccomp->count() : 0);
   const uint64_t cpus = cpu_mask(t, c.kernel.vcpus.count());
   absl::StrAppendFormat(&out,
                         "Cpus_allowed:\t%x\nCpus_allowed_list:\t%s\nMems_allowed:\t1\n"
