@@ -10,6 +10,7 @@ IpcNamespace::IpcNamespace(Clock& clock, PhysMemory& mem, std::function<int()> c
 
 IpcNamespace::~IpcNamespace() {
   for (auto& [index, s] : segments.all()) s->orphan();
+  if (close_mqueues) close_mqueues();
 }
 
 bool IpcNamespace::charge(uint64_t bytes) {

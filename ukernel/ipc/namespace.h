@@ -51,6 +51,7 @@ class IpcNamespace final : public RefCounted {
   PhysMemory& mem;
   // POSIX message queues (ukernel/fs/mqueue); null until first used.
   Ref<SuperBlock> mqueues;
+  std::function<void()> close_mqueues;  // at the namespace's end
   // A fresh one with the same limits as Linux gives a new namespace.
   Ref<IpcNamespace> fresh() const { return make_ref<IpcNamespace>(clock, mem, current_pid_); }
 

@@ -69,6 +69,8 @@ Task::Task(Kernel& k, Ref<ThreadGroup> g, int tid)
 }
 
 Task::~Task() {
+  if (tracer != nullptr) std::erase(tracer->tracees, this);
+  for (Task* t : tracees) t->tracer = nullptr;
   std::erase(group->threads, this);
   if (!exiting) {  // it never ran: making it failed
     --group->live;

@@ -247,5 +247,32 @@ TEST(devfs, ZeroReadsAndMaps) {
   munmap(p, kPage);
 }
 
+TEST(proc_self_mem, ReadsAndWritesWhateverTheProtection) {
+  Mapping pages(2 * kPage);
+  strcpy(pages.at(), "before");
+  ASSERT_OK(mprotect(pages.at(), kPage, PROT_READ));
+  Fd mem(open("/proc/self/mem", O_RDWR));
+  ASSERT_OK(mem);
+  auto at = static_cast<off_t>(reinterpret_cast<uintptr_t>(pages.at()));
+  char text[8] = {};
+  EXPECT_EQ(pread(mem, text, 6, at), 6);
+  EXPECT_STREQ(text, "before");
+  EXPECT_EQ(pwrite(mem, "after", 6, at), 6);
+  EXPECT_STREQ(pages.at(), "after");
+  EXPECT_ERRNO(EIO, pread(mem, text, 1, 4096));
+}
+
+TEST(proc_self_pagemap, ShowsWhichPagesAreThere) {
+  Mapping pages(64 * kPage);
+  *pages.at(63 * kPage) = 1;
+  Fd map(open("/proc/self/pagemap", O_RDONLY));
+  ASSERT_OK(map);
+  uint64_t entry = 0;
+  auto index = static_cast<off_t>(reinterpret_cast<uintptr_t>(pages.at(63 * kPage)) / kPage * 8);
+  ASSERT_EQ(pread(map, &entry, 8, index), 8);
+  EXPECT_NE(entry >> 63, 0u);
+  EXPECT_ERRNO(EINVAL, pread(map, &entry, 7, index));
+}
+
 }  // namespace
 }  // namespace uk::test

@@ -295,5 +295,26 @@ TEST(pidfd_open, SignalsAndPolls) {
   EXPECT_ERRNO(EBADF, syscall(SYS_pidfd_send_signal, p.r.get(), 0, nullptr, 0));
 }
 
+TEST(fork, RefusesACopyThatCouldNeverBeHad) {
+  if (ReadFile("/proc/sys/vm/overcommit_memory")[0] != '0') GTEST_SKIP() << "another policy";
+  size_t kib = std::stoul(ProcField("/proc/meminfo", "MemTotal")) +
+               std::stoul(ProcField("/proc/meminfo", "SwapTotal"));
+  size_t half = kib * 1024 / kPage * 3 / 4 * kPage;
+  void* room =
+      mmap(nullptr, 2 * half, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  ASSERT_NE(room, MAP_FAILED);
+  for (size_t i = 0; i < 2; i++) {
+    void* at = static_cast<char*>(room) + i * half;
+    ASSERT_EQ(
+        mmap(at, half, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), at)
+        << "each by itself could be had";
+  }
+  pid_t pid = fork();
+  if (pid == 0) _exit(0);
+  EXPECT_ERRNO(ENOMEM, pid);
+  if (pid > 0) WaitFor(pid);
+  munmap(room, 2 * half);
+}
+
 }  // namespace
 }  // namespace uk::test

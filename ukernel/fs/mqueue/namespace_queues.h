@@ -9,7 +9,10 @@ namespace uk {
 inline Ref<MqSuper> message_queues(Vfs& vfs, IpcNamespace& ns) {
   if (!ns.mqueues) {
     const uint64_t memory = uint64_t{ns.mem.total_pages()} * kPageSize;
-    ns.mqueues = make_ref<MqSuper>(vfs, memory / 8);
+    auto super = make_ref<MqSuper>(vfs, memory / 8);
+    // Queues hold their superblock, and it them.
+    ns.close_mqueues = [super] { super->queues.clear(); };
+    ns.mqueues = super;
   }
   return static_ref_cast<MqSuper>(ns.mqueues);
 }

@@ -190,7 +190,7 @@ constexpr Entry kVm[] = {
     fixed<65536>("mmap_min_addr"),
     fixed<0>("nr_hugepages"),
     fixed<0>("oom_kill_allocating_task"),
-    fixed<1>("overcommit_memory"),
+    fixed<0>("overcommit_memory"),
     fixed<50>("overcommit_ratio"),
     fixed<0>("panic_on_oom"),
     fixed<0>("swappiness"),
