@@ -63,7 +63,10 @@ TEST(fcntl, AWriteLeaseIsBrokenByATruncation) {
   ScopedBlock block({SIGIO});
   Fd r(open(path.c_str(), O_RDWR));
   ASSERT_OK(fcntl(r, F_SETLEASE, F_WRLCK));
-  pid_t child = Spawn([&] { return truncate(path.c_str(), 1) == 0 ? 0 : 1; });
+  pid_t child = Spawn([&] {
+    r.reset();  // the lease is the open file's, which the parent alone has now
+    return truncate(path.c_str(), 1) == 0 ? 0 : 1;
+  });
   siginfo_t info;
   EXPECT_EQ(TakeSignal(SIGIO, &info), SIGIO);
   struct stat st;
