@@ -88,8 +88,8 @@ Result<int64_t> sys_umount2(Task& task, UserStr user, int flags) {
   FsContext ctx = task.fs_context();
   Path at = TRY(task.kernel.vfs.walk(task.park(), ctx, {}, path,
                                      (flags & UMOUNT_NOFOLLOW) != 0 ? 0u : kWalkFollow));
-  if (at.dentry != at.mount->root) return Err(Errno::kINVAL);
   if (!task.cred().has(Cap::kSysAdmin)) return Err(Errno::kPERM);
+  if (at.dentry != at.mount->root) return Err(Errno::kINVAL);
   if ((flags & MNT_EXPIRE) != 0 && (flags & (MNT_FORCE | MNT_DETACH)) != 0) {
     return Err(Errno::kINVAL);
   }

@@ -124,7 +124,7 @@ TEST(ptrace, Errors) {
   EXPECT_ERRNO(ESRCH, ptrace(PTRACE_ATTACH, 0x3fffffff, nullptr, nullptr));
   EXPECT_ERRNO(ESRCH, ptrace(PTRACE_CONT, getppid(), nullptr, nullptr)) << "not traced by us";
   EXPECT_ERRNO(EPERM, ptrace(PTRACE_ATTACH, getpid(), nullptr, nullptr));
-  if (!IsRoot()) {
+  if (InitIsForeign()) {
     EXPECT_ERRNO(EPERM, ptrace(PTRACE_ATTACH, 1, nullptr, nullptr));
   }
 }
