@@ -197,6 +197,7 @@ void Scribble(Random& r) {
 
 [[noreturn]] void Child(uint64_t seed, int threads) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
+  for (int s = 1; s <= SIGRTMAX; s++) signal(s, SIG_DFL);
   setpgid(0, 0);
   if (chdir("/tmp/fuzz") != 0) _exit(1);
   g_arena = static_cast<char*>(
@@ -245,6 +246,10 @@ int main(int argc, char** argv) {
   g_shared = static_cast<Shared*>(
       mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   mkdir("/tmp/fuzz", 0777);
+  // Children send signals to this process too: by kill, as owner of a descriptor, as tracers.
+  for (int s = 1; s <= SIGRTMAX; s++) {
+    if (s != SIGCHLD) signal(s, SIG_IGN);
+  }
   // The parent reaps what the children leave behind.
   prctl(PR_SET_CHILD_SUBREAPER, 1);
   int children = 0;
