@@ -169,6 +169,9 @@ class Ring {
   // Submits, then sleeps until an operation finishes, timeout_ns passes (< 0: never) or a signal is
   // delivered that `mask` (null: the thread's) does not block. Runs no completion.
   WaitEnd wait(int64_t timeout_ns, const sigset_t* mask);
+  // True if every completion that the host owes for what happened before the thread's last host
+  // call has been run. False when it may not have been, or the ring cannot tell.
+  bool caught_up() const { return !any_finished() && no_reports(); }
   bool nothing_in_flight() const { return const_cast<List<Completion>&>(in_flight_).empty(); }
 
  protected:
@@ -178,6 +181,7 @@ class Ring {
   virtual void do_submit() = 0;
   virtual void reap() = 0;  // calls finish() for what the host has finished
   virtual WaitEnd do_wait(int64_t timeout_ns, const sigset_t* mask) = 0;
+  virtual bool no_reports() const { return false; }  // reap() would find nothing: see caught_up()
 
   void finish(Completion& c, int32_t res, bool more = false);
   static const Op& op(const Completion& c) { return c.op_; }

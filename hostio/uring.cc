@@ -1,7 +1,9 @@
 // Ring over io_uring(7). The thread that makes it is its only issuer; completions are posted when
-// that thread enters the host (DEFER_TASKRUN), so that guests are not disturbed and wake-ups come
-// in batches. Looking for completions costs no system call: the host sets a flag in the shared ring
-// when entering would produce some.
+// that thread next leaves the host, from whatever call (COOP_TASKRUN), so that guests are not
+// disturbed, and what came in during a call is there after it: with DEFER_TASKRUN it would take
+// another call to see it, a tenth of what a guest's system call costs on notify. Looking for
+// completions costs no system call: the host sets a flag in the shared ring when entering would
+// produce some.
 #include <errno.h>
 #include <liburing.h>
 #include <linux/futex.h>
@@ -42,6 +44,7 @@ class Uring final : public Ring {
   }
   void reap() override;
   WaitEnd do_wait(int64_t timeout_ns, const sigset_t* mask) override;
+  bool no_reports() const override { return cq_empty() && !must_enter(); }
 
  private:
   Uring() { ring_.ring_fd = -1; }
@@ -49,6 +52,11 @@ class Uring final : public Ring {
   void probe();
   unsigned unsubmitted() const { return ring_.sq.sqe_tail - ring_.sq.sqe_head; }
   bool cq_empty() const { return *ring_.cq.khead == io_uring_smp_load_acquire(ring_.cq.ktail); }
+  // Entering would produce completions.
+  bool must_enter() const {
+    return (io_uring_smp_load_acquire(ring_.sq.kflags) &
+            (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+  }
   struct io_uring_sqe* next_sqe();
   // io_uring_enter(2) with everything started so far. 0 or -errno, of those a caller must act on.
   int enter(unsigned min_complete, unsigned flags, const void* arg, size_t arg_size);
@@ -83,8 +91,7 @@ std::unique_ptr<Ring> Uring::make() {
   std::unique_ptr<Uring> u(new Uring);
   constexpr unsigned kBase =
       IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
-  bool ok = u->setup(kBase | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN) ||
-            u->setup(kBase) || u->setup(0);
+  bool ok = u->setup(kBase | IORING_SETUP_SINGLE_ISSUER) || u->setup(kBase) || u->setup(0);
   if (!ok) return nullptr;
   u->probe();
   return u;
@@ -212,9 +219,7 @@ void Uring::take_cqes() {
 }
 
 void Uring::reap() {
-  unsigned flags = __atomic_load_n(ring_.sq.kflags, __ATOMIC_RELAXED);
-  if (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW))
-    (void)enter(0, IORING_ENTER_GETEVENTS, nullptr, 0);
+  if (must_enter()) (void)enter(0, IORING_ENTER_GETEVENTS, nullptr, 0);
   take_cqes();
 }
 

@@ -11,7 +11,7 @@ namespace uk {
 
 namespace {
 // While the loop never sleeps, sources announced by signals are looked at once in so many turns.
-constexpr int kBusyTurns = 8;
+constexpr int kBusyTurns = 64;
 
 void on_signal(int) {}  // its only effect is to end a sleep
 }  // namespace

@@ -17,8 +17,27 @@ siginfo_t Take(int sig) {
   return info;
 }
 
+// Blocks a timer's signal, and takes what the timer sends after the last Take(), lest it arrive
+// when the signal is unblocked. The timer must be disarmed before this ends.
+class TimerSignal {
+ public:
+  explicit TimerSignal(int sig) : sig_(sig), block_({sig}) {}
+  ~TimerSignal() {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, sig_);
+    timespec zero = {};
+    while (sigtimedwait(&set, nullptr, &zero) > 0) {
+    }
+  }
+
+ private:
+  int sig_;
+  ScopedBlock block_;
+};
+
 TEST(alarm, ReportsTheRestAndFires) {
-  ScopedBlock block({SIGALRM});
+  TimerSignal block(SIGALRM);
   EXPECT_EQ(syscall(SYS_alarm, 100), 0);
   long rest = syscall(SYS_alarm, 1);
   EXPECT_TRUE(rest == 99 || rest == 100) << rest;
@@ -39,7 +58,7 @@ TEST(alarm, SurvivesExecAndNotFork) {
 
 TEST(setitimer, RepeatsAndReadsBack) {
   COVERS(getitimer);
-  ScopedBlock block({SIGALRM});
+  TimerSignal block(SIGALRM);
   itimerval set = {{0, 3000}, {0, 5000}}, now = {}, old = {};
   EXPECT_OK(syscall(SYS_setitimer, ITIMER_REAL, &set, nullptr));
   EXPECT_OK(syscall(SYS_getitimer, ITIMER_REAL, &now));
@@ -89,7 +108,7 @@ TEST(setitimer, RealTimerInterruptsASpinningProgram) {
 
 TEST(timer_create, SignalCarriesTheValue) {
   COVERS(timer_settime, timer_gettime, timer_delete);
-  ScopedBlock block({SIGRTMIN + 2});
+  TimerSignal block(SIGRTMIN + 2);
   sigevent ev = {};
   ev.sigev_notify = SIGEV_SIGNAL;
   ev.sigev_signo = SIGRTMIN + 2;
@@ -110,7 +129,7 @@ TEST(timer_create, SignalCarriesTheValue) {
 }
 
 TEST(timer_settime, AbsoluteAndDisarm) {
-  ScopedBlock block({SIGALRM});
+  TimerSignal block(SIGALRM);
   int id;
   ASSERT_OK(syscall(SYS_timer_create, CLOCK_MONOTONIC, nullptr, &id));
   timespec t;
@@ -130,7 +149,7 @@ TEST(timer_settime, AbsoluteAndDisarm) {
 }
 
 TEST(timer_getoverrun, CountsMissedExpirations) {
-  ScopedBlock block({SIGUSR1});
+  TimerSignal block(SIGUSR1);
   sigevent ev = {};
   ev.sigev_notify = SIGEV_SIGNAL;
   ev.sigev_signo = SIGUSR1;
@@ -148,7 +167,7 @@ TEST(timer_getoverrun, CountsMissedExpirations) {
 }
 
 TEST(timer_create, ThreadAndNoneNotifications) {
-  ScopedBlock block({SIGUSR2});
+  TimerSignal block(SIGUSR2);
   sigevent ev = {};
   ev.sigev_notify = SIGEV_NONE;
   int none, thread;
