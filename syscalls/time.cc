@@ -64,9 +64,9 @@ Result<ClockKind> clock_kind(Task& task, int clock) {
 uint64_t clock_now(Task& task, const ClockKind& k) {
   switch (k.base) {
     case ClockKind::Base::kMonotonic:
-      return task.kernel.clock.monotonic_ns();
+      return task.kernel.guest_monotonic_ns();
     case ClockKind::Base::kRealtime:
-      return task.kernel.clock.realtime_ns();
+      return task.kernel.guest_realtime_ns();
     case ClockKind::Base::kCpu:
       break;
   }
@@ -86,13 +86,13 @@ uint64_t to_monotonic(Task& task, const ClockKind& k, uint64_t at_ns) {
 }  // namespace
 
 Result<int64_t> sys_time(Task& task, UserOut<int64_t> t) {
-  auto now = static_cast<int64_t>(task.kernel.clock.realtime_ns() / kNsPerSec);
+  auto now = static_cast<int64_t>(task.kernel.guest_realtime_ns() / kNsPerSec);
   if (t) TRY(t.put(task.park(), task.mm(), now));
   return now;
 }
 
 Result<int64_t> sys_gettimeofday(Task& task, UserOut<UserTimeval> tv, UserOut<UserTimezone> tz) {
-  if (tv) TRY(tv.put(task.park(), task.mm(), to_timeval(task.kernel.clock.realtime_ns())));
+  if (tv) TRY(tv.put(task.park(), task.mm(), to_timeval(task.kernel.guest_realtime_ns())));
   if (tz) TRY(tz.put(task.park(), task.mm(), UserTimezone{0, 0}));
   return 0;
 }
@@ -133,7 +133,7 @@ Result<int64_t> sys_adjtimex(Task& task, UserInOut<UserTimex> user) {
   tx.precision = 1;
   tx.tolerance = 500 << 16;  // parts per million, 16 bits after the point
   tx.tick = 10'000;
-  tx.time = to_timeval(task.kernel.clock.realtime_ns());
+  tx.time = to_timeval(task.kernel.guest_realtime_ns());
   TRY(user.put(task.park(), task.mm(), tx));
   return TIME_ERROR;
 }

@@ -74,6 +74,16 @@ uint64_t Kernel::before_user_mode() {
   return now;
 }
 
+uint64_t Kernel::guest_monotonic_ns() {
+  auto times = vdso ? vdso->now() : std::nullopt;
+  return times ? times->monotonic_ns : clock.monotonic_ns();
+}
+
+uint64_t Kernel::guest_realtime_ns() {
+  auto times = vdso ? vdso->now() : std::nullopt;
+  return times ? times->realtime_ns : clock.realtime_ns();
+}
+
 Task* Kernel::init() const { return pids.task(1); }
 
 namespace {

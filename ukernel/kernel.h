@@ -90,6 +90,9 @@ class Kernel {
   std::array<double, 3> load_average();
   // Called before a guest thread goes to user mode; returns the monotonic time.
   uint64_t before_user_mode();
+  // The clocks as guests see them, by call or by the vDSO: nanoseconds off `clock` at most.
+  uint64_t guest_monotonic_ns();
+  uint64_t guest_realtime_ns();
   // Random bytes for getrandom, AT_RANDOM, ASLR.
   void random(std::span<std::byte> out);
   uint64_t uptime_ns() { return clock.monotonic_ns() - boot_ns; }

@@ -169,6 +169,7 @@ void Reactor::add_source(EventSource& s) {
     // Ignored signals end no sleep.
     struct sigaction action = {};
     action.sa_handler = on_signal;
+    action.sa_flags = s.signal_flags();
     CHECK_OK(sys::sigaction(sig, action));
   }
   sources_.push_back(s);

@@ -43,6 +43,8 @@ class EventSource : public ListNode<> {
   // reactor thread, but for its sleep, and gives them an empty handler;
   // ~Reactor() unblocks them.
   virtual void wake_signals(sigset_t&) const {}
+  // sa_flags of these signals' handlers. Asked once.
+  virtual int signal_flags() const { return 0; }
   // Asked when nothing is left to do: spin on collect() for up to this many ns before sleeping. 0:
   // do not.
   virtual uint64_t spin_ns() { return 0; }

@@ -3,6 +3,7 @@
 #include <cpuid.h>
 #include <x86intrin.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <vector>
@@ -21,6 +22,12 @@ constexpr uint64_t kFirstWindowNs = 2'000'000;  // before, the rate is not known
 constexpr uint64_t kWindowNs = 30 * kNsPerSec;
 constexpr uint32_t kShift = 32;
 constexpr uint64_t kSlewShift = 12;  // 244 ppm slower while the guest is ahead
+// A reading may take so many times the quickest one so far; one more try is then made.
+constexpr uint64_t kReadSlack = 4;
+constexpr int kReadTries = 3;
+// The clocks differ by another amount only when somebody sets the wall clock; less is the reading's
+// own uncertainty, and must not make time go back.
+constexpr uint64_t kSameOffsetNs = 2000;
 
 bool invariant_tsc() {
   unsigned a = 0, b = 0, c = 0, d = 0;
@@ -117,18 +124,39 @@ Result<uint64_t> Vdso::map(Park& park, AddressSpace& mm, const MmLimits& limits)
 void Vdso::publish(uint64_t now_ns) {
   if (!constant_tsc_ || now_ns - last_ns_ < kPublishEveryNs) return;
   last_ns_ = now_ns;
-  // `now_ns` may be old by what was done since.
-  now_ns = clock_.monotonic_ns();
-  uint64_t tsc = __rdtsc();
+  std::optional<Reading> r = read();
+  if (!r) return;
   if (first_ns_ == 0) {
-    first_ns_ = now_ns;
-    first_tsc_ = tsc;
-  } else if (now_ns - first_ns_ >= kFirstWindowNs) {
-    write(tsc, now_ns);
+    first_ns_ = r->monotonic_ns;
+    first_tsc_ = r->tsc;
+  } else if (r->monotonic_ns - first_ns_ >= kFirstWindowNs) {
+    write(*r);
   }
 }
 
-void Vdso::write(uint64_t tsc, uint64_t now_ns) {
+std::optional<Vdso::Reading> Vdso::read() {
+  for (int i = 0; i < kReadTries; ++i) {
+    Reading r;
+    r.tsc = __rdtsc();
+    r.monotonic_ns = clock_.monotonic_ns();
+    r.realtime_ns = clock_.realtime_ns();
+    const uint64_t took = __rdtsc() - r.tsc;
+    quickest_read_ = std::min(quickest_read_, took);
+    if (took <= quickest_read_ * kReadSlack) return r;
+  }
+  return std::nullopt;
+}
+
+std::optional<Vdso::Times> Vdso::now() const {
+  if (page_->usable == 0) return std::nullopt;
+  _mm_lfence();
+  const uint64_t tsc = __rdtsc();
+  const uint64_t since = tsc > page_->tsc ? scale(tsc - page_->tsc, page_->mult) : 0;
+  return Times{page_->monotonic_ns + since, page_->realtime_ns + since};
+}
+
+void Vdso::write(const Reading& r) {
+  const uint64_t tsc = r.tsc, now_ns = r.monotonic_ns;
   uint64_t ticks = tsc - first_tsc_;
   if (tsc <= first_tsc_ || ticks == 0) {  // the counter was reset (host suspend, migration)
     constant_tsc_ = false;
@@ -146,13 +174,14 @@ void Vdso::write(uint64_t tsc, uint64_t now_ns) {
       mult -= mult >> kSlewShift;
     }
   }
-  uint64_t real = clock_.realtime_ns() + (mono - now_ns);
+  const uint64_t offset = r.realtime_ns - r.monotonic_ns;
+  if (offset - wall_offset_ns_ + kSameOffsetNs > 2 * kSameOffsetNs) wall_offset_ns_ = offset;
   auto* seq = reinterpret_cast<std::atomic<uint32_t>*>(&page_->seq);
   seq->fetch_add(1);
   page_->tsc = tsc;
   page_->mult = mult;
   page_->monotonic_ns = mono;
-  page_->realtime_ns = real;
+  page_->realtime_ns = mono + wall_offset_ns_;
   page_->usable = 1;
   seq->fetch_add(1);
   // The rate is that of the last half to whole window.

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "base/result.h"
 #include "ukernel/mm/address_space.h"
@@ -30,16 +31,30 @@ class Vdso {
   void publish(uint64_t now_ns);
   const VdsoPage& page() const { return *page_; }
 
+  struct Times {
+    uint64_t monotonic_ns, realtime_ns;
+  };
+  // What a program reads from the page now; system calls must say the same. Unset when the page
+  // sends programs to the system call.
+  std::optional<Times> now() const;
+
  private:
   class Frames;
   Vdso(Clock& clock, Ref<Frames> frames);
-  void write(uint64_t tsc, uint64_t now_ns);
+  // The counter and both clocks at one moment. Unset when the host did something else in between.
+  struct Reading {
+    uint64_t tsc, monotonic_ns, realtime_ns;
+  };
+  std::optional<Reading> read();
+  void write(const Reading& r);
 
   Clock& clock_;
   Ref<Frames> frames_;
   VdsoPage* page_;
   bool constant_tsc_;
   uint64_t last_ns_ = 0;
+  uint64_t quickest_read_ = UINT64_MAX;      // in ticks
+  uint64_t wall_offset_ns_ = 0;              // CLOCK_REALTIME - CLOCK_MONOTONIC
   uint64_t first_tsc_ = 0, first_ns_ = 0;    // start of the calibration
   uint64_t middle_tsc_ = 0, middle_ns_ = 0;  // where the next one starts
 };

@@ -47,4 +47,21 @@ Result<> DirFile::readdir(Park& park, const DirVisitor& visit) {
   return list(park, visit);
 }
 
+Result<uint64_t> SnapshotDirFile::seek(Park& park, int64_t offset, int whence) {
+  const uint64_t at = TRY(DirFile::seek(park, offset, whence));
+  if (at == 0) loaded_ = false;
+  return at;
+}
+
+Result<> SnapshotDirFile::list(Park& park, const DirVisitor& visit) {
+  if (!loaded_) entries_ = TRY(load(park));
+  loaded_ = true;
+  for (uint64_t i = pos - kFirstPos; i < entries_.size(); ++i) {
+    const Entry& e = entries_[i];
+    if (!visit({e.ino, i + kFirstPos + 1, e.type, e.name})) return {};
+    pos = i + kFirstPos + 1;
+  }
+  return {};
+}
+
 }  // namespace uk

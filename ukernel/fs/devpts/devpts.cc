@@ -2,8 +2,12 @@
 
 #include <dirent.h>
 
+#include <algorithm>
 #include <charconv>
+#include <climits>
 #include <vector>
+
+#include "ukernel/vfs/dir_file.h"
 
 namespace uk {
 namespace {
@@ -84,32 +88,23 @@ class PtmxInode final : public Inode {
   }
 };
 
-class RootFile final : public File {
+class RootFile final : public DirFile {
  public:
   RootFile(Path path, int flags, Ref<PtyTable> table)
-      : File(std::move(path), flags), table_(std::move(table)) {}
-  bool seekable() const override { return true; }
-  Result<uint64_t> seek(Park&, int64_t offset, int whence) override {
-    if (whence == SEEK_CUR) offset += static_cast<int64_t>(pos);
-    if ((whence != SEEK_SET && whence != SEEK_CUR) || offset < 0) return Err(Errno::kINVAL);
-    return pos = static_cast<uint64_t>(offset);
-  }
-  Result<size_t> read(Park&, IoSink&, uint64_t) override { return Err(Errno::kISDIR); }
-  // Positions 0, 1, 2 are ".", "..", "ptmx"; then number + 3.
-  Result<> readdir(Park&, const DirVisitor& visit) override {
-    static constexpr struct {
-      const char* name;
-      uint64_t ino;
-      uint8_t type;
-    } kFixed[] = {{".", 1, DT_DIR}, {"..", 1, DT_DIR}, {"ptmx", kPtmxIno, DT_CHR}};
-    for (; pos < std::size(kFixed); ++pos) {
-      const auto& f = kFixed[pos];
-      if (!visit({f.ino, pos + 1, f.type, f.name})) return {};
+      : DirFile(std::move(path), flags), table_(std::move(table)) {}
+
+ protected:
+  // "ptmx" comes first; then a position is the number + kNumbers.
+  Result<> list(Park&, const DirVisitor& visit) override {
+    if (pos == kFirstPos) {
+      if (!visit({kPtmxIno, kNumbers, DT_CHR, "ptmx"})) return {};
+      pos = kNumbers;
     }
     const auto& all = table_->all();
-    for (auto it = all.lower_bound(static_cast<int>(pos - 3)); it != all.end(); ++it) {
+    const auto first = std::min<uint64_t>(pos - kNumbers, INT_MAX);
+    for (auto it = all.lower_bound(static_cast<int>(first)); it != all.end(); ++it) {
       if (it->second->master_gone()) continue;
-      const uint64_t next = static_cast<uint64_t>(it->first) + 4;
+      const uint64_t next = static_cast<uint64_t>(it->first) + kNumbers + 1;
       std::string name = std::to_string(it->first);
       if (!visit({it->second->attr.ino, next, DT_CHR, name})) return {};
       pos = next;
@@ -118,6 +113,8 @@ class RootFile final : public File {
   }
 
  private:
+  static constexpr uint64_t kNumbers = kFirstPos + 1;
+
   Ref<PtyTable> table_;
 };
 

@@ -212,17 +212,10 @@ class HostFile final : public File {
   Ref<HostInode> inode_;
 };
 
-// Reads the whole directory when it is entered, as a snapshot.
-class HostDirFile final : public DirFile {
+class HostDirFile final : public SnapshotDirFile {
  public:
   HostDirFile(const Path& path, int flags, Ref<HostInode> inode)
-      : DirFile(path, flags), inode_(std::move(inode)) {}
-
-  Result<uint64_t> seek(Park& park, int64_t offset, int whence) override {
-    uint64_t at = TRY(DirFile::seek(park, offset, whence));
-    if (at == 0) loaded_ = false;
-    return at;
-  }
+      : SnapshotDirFile(path, flags), inode_(std::move(inode)) {}
 
   Result<> fsync(Park& park, bool data_only) override {
     if (!inode_->super().opts.writable) return {};
@@ -231,28 +224,10 @@ class HostDirFile final : public DirFile {
   }
 
  protected:
-  Result<> list(Park&, const DirVisitor& visit) override {
-    if (!loaded_) TRY(load());
-    for (uint64_t i = pos - kFirstPos; i < entries_.size(); ++i) {
-      const Entry& e = entries_[i];
-      if (!visit({e.ino, i + kFirstPos + 1, e.type, e.name})) return {};
-      pos = i + kFirstPos + 1;
-    }
-    return {};
-  }
-
- private:
-  struct Entry {
-    uint64_t ino;
-    uint8_t type;
-    std::string name;
-  };
-
-  Result<> load() {
-    constexpr size_t kMaxEntries = 4'000'000;
+  Result<std::vector<Entry>> load(Park&) override {
     Ref<HostHandle> dir = TRY(inode_->handle(HostInode::Kind::kPath));
     sys::Fd fd = TRY(sys::openat(dir->fd(), ".", O_RDONLY | O_DIRECTORY));
-    entries_.clear();
+    std::vector<Entry> entries;
     CopyBuffer buf(inode_->super());
     std::span<std::byte> raw = buf.first(32 * 1024);
     for (;;) {
@@ -265,17 +240,15 @@ class HostDirFile final : public DirFile {
                               strnlen(d->d_name, d->d_reclen - offsetof(dirent64, d_name)));
         at += d->d_reclen;
         if (name == "." || name == ".." || name.empty() || name.size() > kNameMax) continue;
-        if (entries_.size() >= kMaxEntries) return Err(Errno::kNOMEM);
-        entries_.push_back({d->d_ino, d->d_type, std::string(name)});
+        if (entries.size() >= kMaxEntries) return Err(Errno::kNOMEM);
+        entries.push_back({std::string(name), d->d_ino, d->d_type});
       }
     }
-    loaded_ = true;
-    return {};
+    return entries;
   }
 
+ private:
   Ref<HostInode> inode_;
-  std::vector<Entry> entries_;
-  bool loaded_ = false;
 };
 
 Result<Ref<File>> HostInode::open(Park&, const Path& path, int flags, const Cred&) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_format.h"
+#include "ukernel/vfs/dir_file.h"
 
 namespace uk {
 namespace {
@@ -22,21 +23,14 @@ void apply(FileAttr& attr, const AttrChange& c, FileTime now) {
   attr.ctime = c.ctime ? *c.ctime : now;
 }
 
-class MqDirFile final : public File {
+class MqDirFile final : public DirFile {
  public:
   MqDirFile(Path path, int flags, Ref<MqSuper> super)
-      : File(std::move(path), flags), super_(std::move(super)) {}
-  bool seekable() const override { return true; }
-  Result<size_t> read(Park&, IoSink&, uint64_t) override { return Err(Errno::kISDIR); }
-  Result<uint64_t> seek(Park&, int64_t offset, int whence) override {
-    if (whence == SEEK_CUR) offset += static_cast<int64_t>(pos);
-    if ((whence != SEEK_SET && whence != SEEK_CUR) || offset < 0) return Err(Errno::kINVAL);
-    return pos = static_cast<uint64_t>(offset);
-  }
-  // Positions 0 and 1 are "." and ".."; a queue's is its inode number.
-  Result<> readdir(Park& park, const DirVisitor& visit) override {
-    for (; pos < 2; ++pos)
-      if (!visit({1, pos + 1, DT_DIR, pos == 0 ? "." : ".."})) return {};
+      : DirFile(std::move(path), flags), super_(std::move(super)) {}
+
+ protected:
+  // A queue's position is its inode number.
+  Result<> list(Park& park, const DirVisitor& visit) override {
     struct Item {
       uint64_t ino;
       std::string name;

@@ -58,51 +58,19 @@ class OverlayFile final : public File {
 };
 
 // A directory of both trees, or of one.
-class OverlayDirFile final : public DirFile {
+class OverlayDirFile final : public SnapshotDirFile {
  public:
-  using DirFile::DirFile;
-
-  Result<uint64_t> seek(Park& park, int64_t offset, int whence) override {
-    uint64_t at = TRY(DirFile::seek(park, offset, whence));
-    if (at == 0) loaded_ = false;
-    return at;
-  }
+  using SnapshotDirFile::SnapshotDirFile;
 
  protected:
-  Result<> list(Park& park, const DirVisitor& visit) override {
-    if (!loaded_) TRY(load(park));
-    for (uint64_t i = pos - kFirstPos; i < entries_.size(); ++i) {
-      const Entry& e = entries_[i];
-      if (!visit({e.ino, i + kFirstPos + 1, e.type, e.name})) return {};
-      pos = i + kFirstPos + 1;
-    }
-    return {};
-  }
-
- private:
-  struct Entry {
-    uint64_t ino;
-    uint8_t type;
-    std::string name;
-  };
-
-  Result<> each(Park& park, Inode& dir, const DirVisitor& visit) {
-    auto root = make_ref<Cred>();
-    Ref<Inode> keep(&dir);
-    Ref<File> f = TRY(dir.open(park, real_path(path(), dir), O_RDONLY | O_DIRECTORY, *root));
-    return f->readdir(
-        park, [&](const DirEntry& e) { return e.name == "." || e.name == ".." || visit(e); });
-  }
-
-  Result<> load(Park& park) {
-    constexpr size_t kMaxEntries = 4'000'000;
+  Result<std::vector<Entry>> load(Park& park) override {
     auto& node = static_cast<OverlayInode&>(*inode());
     Ref<OverlayInode> keep(&node);
     std::vector<Entry> found;
     std::unordered_set<std::string> seen;
     if (node.upper() != nullptr) {
       TRY(each(park, *node.upper(), [&](const DirEntry& e) {
-        found.push_back({0, e.type, std::string(e.name)});
+        found.push_back({std::string(e.name), 0, e.type});
         return found.size() < kMaxEntries;
       }));
       // Numbers as stat shows them; whiteouts hide and are not shown.
@@ -121,17 +89,21 @@ class OverlayDirFile final : public DirFile {
     if (node.lower() != nullptr) {
       TRY(each(park, *node.lower(), [&](const DirEntry& e) {
         if (!seen.empty() && seen.contains(std::string(e.name))) return true;
-        found.push_back({e.ino, e.type, std::string(e.name)});
+        found.push_back({std::string(e.name), e.ino, e.type});
         return found.size() < kMaxEntries;
       }));
     }
-    entries_ = std::move(found);
-    loaded_ = true;
-    return {};
+    return found;
   }
 
-  std::vector<Entry> entries_;
-  bool loaded_ = false;
+ private:
+  Result<> each(Park& park, Inode& dir, const DirVisitor& visit) {
+    auto root = make_ref<Cred>();
+    Ref<Inode> keep(&dir);
+    Ref<File> f = TRY(dir.open(park, real_path(path(), dir), O_RDONLY | O_DIRECTORY, *root));
+    return f->readdir(
+        park, [&](const DirEntry& e) { return e.name == "." || e.name == ".." || visit(e); });
+  }
 };
 
 }  // namespace

@@ -34,36 +34,16 @@ class MountsFile final : public TextFile {
   uint64_t seen_;
 };
 
-class DirFile final : public File {
+class NodeDirFile final : public SnapshotDirFile {
  public:
-  DirFile(Path path, int flags, Ref<Node> node)
-      : File(std::move(path), flags), node_(std::move(node)) {}
+  NodeDirFile(Path path, int flags, Ref<Node> node)
+      : SnapshotDirFile(std::move(path), flags), node_(std::move(node)) {}
 
-  bool seekable() const override { return true; }
-  Result<size_t> read(Park&, IoSink&, uint64_t) override { return Err(Errno::kISDIR); }
-  Result<uint64_t> seek(Park&, int64_t offset, int whence) override {
-    if (whence == SEEK_CUR) offset += static_cast<int64_t>(pos);
-    if ((whence != SEEK_SET && whence != SEEK_CUR) || offset < 0) return Err(Errno::kINVAL);
-    return pos = static_cast<uint64_t>(offset);
-  }
-  Result<> readdir(Park& park, const DirVisitor& visit) override {
-    if (pos == 0 || !listed_) {
-      names_ = TRY(node_->list(park));
-      names_.insert(names_.begin(), {{".", node_->ino(), DT_DIR}, {"..", 1, DT_DIR}});
-      listed_ = true;
-    }
-    while (pos < names_.size()) {
-      const Node::Name& n = names_[pos];
-      if (!visit({n.ino, pos + 1, n.type, n.name})) break;
-      ++pos;
-    }
-    return {};
-  }
+ protected:
+  Result<std::vector<Entry>> load(Park& park) override { return node_->list(park); }
 
  private:
   Ref<Node> node_;
-  std::vector<Node::Name> names_;
-  bool listed_ = false;
 };
 
 }  // namespace
@@ -204,7 +184,7 @@ Result<std::string> Node::readlink(Park& park) {
 Result<Ref<File>> Node::open(Park&, const Path& path, int flags, const Cred& cred) {
   if (!alive()) return Err(Errno::kSRCH);
   Ref<Node> self(this);
-  if (type() == S_IFDIR) return Ref<File>(make_ref<DirFile>(path, flags, self));
+  if (type() == S_IFDIR) return Ref<File>(make_ref<NodeDirFile>(path, flags, self));
   if (type() != S_IFREG) return Err(Errno::kLOOP);
   Ref<const Cred> opener = cred.copy();
   if (entry_ != nullptr && entry_->mounts && task_->mounts_)

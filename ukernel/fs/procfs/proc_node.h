@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "ukernel/kernel.h"
-#include "ukernel/vfs/file.h"
+#include "ukernel/vfs/dir_file.h"
 
 namespace uk::procfs {
 
@@ -86,11 +86,7 @@ class Node : public Inode {
   Result<std::string> readlink(Park& park) override;
   Result<Ref<File>> open(Park& park, const Path& path, int flags, const Cred& cred) override;
 
-  struct Name {
-    std::string name;
-    uint64_t ino;
-    uint8_t type;  // DT_*
-  };
+  using Name = SnapshotDirFile::Entry;
   // A directory's names, without "." and "..".
   virtual Result<std::vector<Name>> list(Park& park);
 

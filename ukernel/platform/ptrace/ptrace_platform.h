@@ -83,7 +83,7 @@ class PtracePlatform final : public Platform {
   const stub::Zygote& zygote() const { return *zygote_; }
 
  private:
-  PtracePlatform(Reactor& reactor, Log& log) : log_(log), tracer_(reactor.clock()) {}
+  PtracePlatform(Reactor& reactor, Log& log) : log_(log), tracer_(reactor) {}
   Result<> start_zygote();
   Result<std::unique_ptr<PtraceStub>> new_stub(Park& park);
 

@@ -2,6 +2,8 @@
 
 #include <sys/wait.h>
 
+#include <string_view>
+
 #include "base/check.h"
 #include "hostio/sys/process.h"
 
@@ -20,12 +22,31 @@ Tracee::Tracee(Tracer& tracer, int tid, Kind kind)
   } else {
     tracer_.take_one(tid);  // its signal may have been swallowed by its creator's
   }
+  if (running()) watch_.start();
 }
 
 Tracee::~Tracee() {
   CHECK(waiter_ == nullptr);
+  tracer_.ring_.detach(watch_);
   if (state_ != State::kDead) tracer_.tracees_.erase(tid_);
   set_state(State::kDead);
+}
+
+void Tracee::Watch::start() {
+  // Still in flight: the last stop was collected by waitpid, and it waits for the next.
+  if (!t_.tracer_.by_ring_ || !idle()) return;
+  t_.tracer_.ring_.waitid(*this, P_PID, static_cast<id_t>(t_.tid_), &info_,
+                          WEXITED | WSTOPPED | __WALL);
+}
+
+void Tracee::Watch::complete(int32_t res, bool) {
+  if (res < 0) return;  // ECHILD: waitpid collected its death
+  const int value = info_.si_status;
+  const int status = info_.si_code == CLD_EXITED   ? W_EXITCODE(value, 0)
+                     : info_.si_code == CLD_KILLED ? W_EXITCODE(0, value)
+                     : info_.si_code == CLD_DUMPED ? W_EXITCODE(0, value) | WCOREFLAG
+                                                   : W_STOPCODE(value);
+  t_.tracer_.take(t_.tid_, status);
 }
 
 void Tracee::set_state(State s) {
@@ -56,6 +77,7 @@ Result<> Tracee::resume(long request) {
   TRY(call(request, 0, nullptr));
   set_state(State::kRunning);
   tracer_.last_ = tid_;
+  watch_.start();
   return {};
 }
 
@@ -72,6 +94,12 @@ bool Tracee::wait(Park& park) {
   waiter_ = nullptr;
   return !dead();
 }
+
+Tracer::Tracer(Reactor& reactor)
+    : ring_(reactor.ring()),
+      by_ring_(std::string_view(ring_.name()) == "io_uring" &&
+               ring_.supports(hostio::OpCode::kWaitid)),
+      placement_(reactor.clock()) {}
 
 void Tracer::kill_stub(int pid) {
   if (sys::kill(pid, SIGKILL)) killed_.insert(pid);
@@ -121,7 +149,7 @@ bool Tracer::collect() {
   bool any = false;
   // A single thread runs, mostly. The death of one that does not run may wait: using it will tell.
   // The first stop of a new one may wait, too: making it a Tracee looks for it.
-  if (running_ == 1 && take_one(last_)) {
+  if (!by_ring_ && running_ == 1 && take_one(last_)) {
     if (running_ == 0 && killed_.empty()) return true;
     any = true;
   }

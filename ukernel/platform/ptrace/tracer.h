@@ -1,11 +1,15 @@
-// Threads under ptrace(2) and their wait statuses. A Tracer is the reactor's event source for all
-// of them: it collects what waitpid reports and wakes the fiber that waits for the thread.
+// Threads under ptrace(2) and their wait statuses. A stop comes as the completion of a waitid that
+// the ring makes for each running thread: SIGCHLD and wait4(2) would cost a tenth of the whole
+// system call it is for. Where the ring has no waitid (before Linux 6.7), and for deaths of
+// threads that do not run, the Tracer is the reactor's event source: it collects what waitpid
+// reports. Either wakes the fiber that waits for the thread.
 //
 // Ownership: the platform owns the Tracer; each Tracee belongs to a space or context. Everything is
 // called on the reactor thread, which is the host's tracer thread. Tracee::wait() suspends.
 // Untrusted: stops come in any order, and threads die at any moment.
 #pragma once
 
+#include <signal.h>
 #include <sys/ptrace.h>
 
 #include <cstdint>
@@ -15,6 +19,7 @@
 
 #include "base/ref.h"
 #include "base/result.h"
+#include "hostio/ring.h"
 #include "ukernel/platform/stub/placement.h"
 #include "ukernel/sched/fiber.h"
 #include "ukernel/sched/reactor.h"
@@ -59,6 +64,17 @@ class Tracee {
  private:
   friend class Tracer;
   enum class State { kRunning, kStopped, kDead };
+  // The ring's waitid for this thread.
+  class Watch final : public hostio::Completion {
+   public:
+    explicit Watch(Tracee& t) : t_(t) {}
+    void start();
+
+   private:
+    void complete(int32_t res, bool more) override;
+    Tracee& t_;
+    siginfo_t info_;
+  };
   void set_state(State s);
 
   Tracer& tracer_;
@@ -69,15 +85,17 @@ class Tracee {
   bool dying_ = false;
   int status_ = 0;
   Fiber* waiter_ = nullptr;
+  Watch watch_{*this};
 };
 
 class Tracer final : public EventSource {
  public:
-  explicit Tracer(Clock& clock) : placement_(clock) {}
+  explicit Tracer(Reactor& reactor);
   stub::Placement& placement() { return placement_; }
   bool collect() override;
   bool pending() const override { return true; }  // stubs may die at any time
   void wake_signals(sigset_t& set) const override { sigaddset(&set, SIGCHLD); }
+  int signal_flags() const override { return by_ring_ ? SA_NOCLDSTOP : 0; }
 
   // Kills a stub; its threads are reaped as they are collected.
   void kill_stub(int pid);
@@ -89,6 +107,8 @@ class Tracer final : public EventSource {
   void take(int tid, int status);
   bool take_one(int tid);
 
+  hostio::Ring& ring_;
+  const bool by_ring_;  // stops come through the ring
   stub::Placement placement_;
   int running_ = 0;         // tracees
   int running_guests_ = 0;  // of these, guest threads
