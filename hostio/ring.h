@@ -75,7 +75,8 @@ class Completion : public ListNode<> {
   int aux_ = -1;  // the ring implementation's own
 };
 
-// kSignal: a signal was, or may have been, delivered during the wait.
+// What ended a wait. kSignal: no operation did, but a signal. With the others one may have been
+// delivered as well.
 enum class WaitEnd : uint8_t { kEvent, kTimeout, kSignal };
 
 class Ring {

@@ -236,7 +236,7 @@ WaitEnd Uring::do_wait(int64_t timeout_ns, const sigset_t* mask) {
   bool submits = unsubmitted() != 0;
   int r = enter(1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &arg, sizeof(arg));
   // After a submission the host returns its count even if a signal ended the wait.
-  if (r == -EINTR || (r == 0 && submits)) return WaitEnd::kSignal;
+  if (r == -EINTR || (r == 0 && submits && cq_empty())) return WaitEnd::kSignal;
   if (r == -ETIME) return WaitEnd::kTimeout;
   if (r == -EAGAIN) (void)sys::ppoll({}, 1'000'000, mask);
   return WaitEnd::kEvent;

@@ -13,7 +13,9 @@ namespace {
 // While the loop never sleeps, sources announced by signals are looked at once in so many turns.
 constexpr int kBusyTurns = 64;
 
-void on_signal(int) {}  // its only effect is to end a sleep
+// Ends a sleep, and says so: it may have come together with something else.
+thread_local volatile sig_atomic_t signal_seen = 0;
+void on_signal(int) { signal_seen = 1; }
 }  // namespace
 
 struct Reactor::Impl {
@@ -79,7 +81,8 @@ bool Reactor::sleep() {
   if (!all_fall_asleep()) return false;
   hostio::WaitEnd end = ring_.wait(timeout_ns, by_signal ? &impl_->sleep_mask : nullptr);
   for (EventSource& s : sources_) s.woke_up();
-  signalled_ = by_signal && end == hostio::WaitEnd::kSignal;
+  signalled_ = by_signal && (signal_seen != 0 || end == hostio::WaitEnd::kSignal);
+  signal_seen = 0;
   turns_unlooked_ = 0;
   return end == hostio::WaitEnd::kTimeout;
 }

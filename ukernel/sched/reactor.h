@@ -40,7 +40,7 @@ class EventSource : public ListNode<> {
   // wake_signals() interrupt its sleep.
   virtual bool pending() const { return false; }
   // Signals that announce an event, e.g. SIGCHLD. Asked once. add_source() blocks them on the
-  // reactor thread, but for its sleep, and gives them an empty handler;
+  // reactor thread, but for its sleep, and gives them a handler that ends it;
   // ~Reactor() unblocks them.
   virtual void wake_signals(sigset_t&) const {}
   // sa_flags of these signals' handlers. Asked once.
