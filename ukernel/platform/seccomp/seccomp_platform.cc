@@ -127,7 +127,7 @@ void SeccompPlatform::retire(std::unique_ptr<SeccompStub> stub) {
 void SeccompPlatform::enroll(Thread& t) {
   auto [it, added] = threads_.emplace(t.tid(), &t);
   CHECK(added);
-  if (early_.empty()) listener_->sweep();  // it may have called already, unannounced
+  if (!early_.contains(t.tid())) listener_->sweep();  // it may have called already, unannounced
   auto early = early_.find(t.tid());
   if (early == early_.end()) return;
   const seccomp_notif n = early->second;
