@@ -1,6 +1,6 @@
 """How the test runners of this tree start programs natively and in a guest.
 
-Used by run_guest_tests, tests/corpus, tests/badinput and tests/stress. Standard library only. A runner adds the
+Used by run_guest_tests, tests/corpus, tests/badinput, tests/stress and bench. Standard library only. A runner adds the
 options of `add_options`, then asks `Launcher` for command lines; everything started here is in a process group of its
 own and dies with it."""
 
@@ -80,11 +80,11 @@ class Launcher:
     def ids(self):
         return (ORDINARY_USER, ORDINARY_USER) if self.drop else (os.geteuid(), os.getegid())
 
-    def guest(self, command, *options, root="dir:/"):
+    def guest(self, command, *options, root="dir:/", platform=None):
         """The command line that runs `command` in a guest as the same user as natively; the root is the host's own
         unless said otherwise, with changes kept in memory."""
-        return [self.ukernel, "run", "--platform=" + self.platform, "--root=" + root, "--user=%d:%d" % self.ids(),
-                *options, "--", *command]
+        return [self.ukernel, "run", "--platform=" + (platform or self.platform), "--root=" + root,
+                "--user=%d:%d" % self.ids(), *options, "--", *command]
 
     def environment(self, home="/"):
         user = pwd.getpwuid(ORDINARY_USER if self.drop else os.geteuid()).pw_name
@@ -109,8 +109,10 @@ class Launcher:
             kill_group(process)
             out, err = process.communicate()
             status = None
-        # Nothing of it may go on: its own group is ended whatever happened.
-        kill_group(process)
+        finally:
+            # Nothing of it may go on: its own group is ended whatever happened, an interruption of ours too.
+            kill_group(process)
+            process.wait()
         return status, out, err, time.monotonic() - started
 
 
