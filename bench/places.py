@@ -4,6 +4,7 @@ A Place makes command lines; `run` gives a program's output. What a place starts
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -64,7 +65,8 @@ class Runsc(Place):
 
     def command(self, arguments, builtin=False):
         rootless = [] if os.geteuid() == 0 and not self.launcher.drop else ["--rootless"]
-        return ["runsc", *rootless, "--network=none", "--ignore-cgroups", "--root=" + self.state, "do", *arguments]
+        return [shutil.which(self.name), *rootless, "--network=none", "--ignore-cgroups", "--root=" + self.state, "do",
+                *arguments]
 
 
 class Uml(Place):
@@ -82,13 +84,14 @@ exec busybox poweroff -f
     def command(self, arguments, builtin=False):
         boot = os.path.join(self.temporary, "boot")
         with open(boot, "w") as f:
-            f.write(self.BOOT % {"path": launch.PATH, "command": " ".join(arguments)})
+            f.write(self.BOOT % {"path": launch.PATH, "command": shlex.join(arguments)})
         os.chmod(boot, 0o755)
-        return ["linux.uml", "mem=2G", "rootfstype=hostfs", "rootflags=/", "ro", "quiet", "seccomp=auto", "con=null",
-                "con0=null,fd:1", "uml_dir=" + self.temporary, "init=" + boot]
+        return [shutil.which(self.name), "mem=2G", "rootfstype=hostfs", "rootflags=/", "ro", "quiet", "seccomp=auto",
+                "con=null", "con0=null,fd:1", "uml_dir=" + self.temporary, "init=" + boot]
 
     def environment(self):
-        return dict(super().environment(), HOME=self.temporary)
+        # Without TMPDIR it keeps its memory in /dev/shm.
+        return dict(self.launcher.environment(), HOME=self.temporary)
 
     def run(self, arguments, timeout):
         status, out, err = super().run(arguments, timeout)

@@ -102,7 +102,8 @@ class Results:
         for name in self.names[1:]:
             ratios, verdict = self.ratios(row, name), self.verdict(row, name)
             text += "%12s  " % self.quantity(row, name)
-            text += "%8s %4.0f%%  " % (number(statistics.median(ratios)), spread(ratios)) if ratios else " " * 16
+            text += "%8s " % number(statistics.median(ratios)) if ratios else " " * 9
+            text += "%4.0f%%  " % spread(ratios) if len(ratios) > 1 else " " * 7
             if verdict:
                 self.verdicts[verdict[0]] += 1
             text += "%-13s" % ("%s (%.3g)" % verdict if verdict else "")
@@ -155,7 +156,8 @@ class Results:
                 cells.append("" if value is None else self.quantity(row, name))
                 cells.append("%s ± %.0f%%" % (number(statistics.median(ratios)), spread(ratios)) if ratios else "")
                 if name in PROMISED:
-                    cells.append("%.3g: %s" % (verdict[1], verdict[0]) if verdict else "")
+                    unit = " " + row.unit if row.name in self.value_bars else ""
+                    cells.append("%.3g%s: %s" % (verdict[1], unit, verdict[0]) if verdict else "")
             out.append("| %s |" % " | ".join(cells))
         return "\n".join(out) + "\n"
 
