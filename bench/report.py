@@ -154,7 +154,9 @@ class Results:
             for name in self.names[1:]:
                 value, ratios, verdict = self.value(row, name), self.ratios(row, name), self.verdict(row, name)
                 cells.append("" if value is None else self.quantity(row, name))
-                cells.append("%s ± %.0f%%" % (number(statistics.median(ratios)), spread(ratios)) if ratios else "")
+                cells.append(number(statistics.median(ratios)) if ratios else "")
+                if len(ratios) > 1:
+                    cells[-1] += " ± %.0f%%" % spread(ratios)
                 if name in PROMISED:
                     unit = " " + row.unit if row.name in self.value_bars else ""
                     cells.append("%.3g%s: %s" % (verdict[1], unit, verdict[0]) if verdict else "")
