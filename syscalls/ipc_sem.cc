@@ -20,7 +20,7 @@ Result<int64_t> operate(Task& task, int id, UserIn<SemOp> ops, size_t count, Dea
   for (const SemOp& op : wanted) {
     if (op.num >= set->count()) return Err(Errno::kFBIG);
     changes |= op.op != 0;
-    undo |= op.op != 0 && (op.flags & SEM_UNDO) != 0;
+    undo |= (op.flags & SEM_UNDO) != 0;
   }
   if (!set->permits(task.cred(), changes ? 0222 : 0444)) return Err(Errno::kACCES);
   if (undo && !task.sem_undo) task.sem_undo = make_ref<SemUndo>();

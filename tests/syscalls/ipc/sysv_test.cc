@@ -67,6 +67,8 @@ TEST(semget, OperationsAndUndo) {
   timespec ts = {0, 2000000};
   sembuf zero = {0, 0, 0};
   EXPECT_ERRNO(EAGAIN, syscall(SYS_semtimedop, id, &zero, 1, &ts));
+  sembuf nothing_to_undo = {1, 0, SEM_UNDO};
+  EXPECT_OK(syscall(SYS_semop, id, &nothing_to_undo, 1));
   IN_CHILD([&] {
     sembuf undo = {0, 5, SEM_UNDO};
     CHILD_CHECK(semop(id, &undo, 1) == 0);
