@@ -191,18 +191,23 @@ Result<Ref<Task>> Kernel::start_init(Park& park, InitRequest request) {
 }
 
 bool Kernel::oom_kill(std::string_view why) {
+  // Who is dying does not wait for memory, least of all for its own.
+  const Task* self = current_task(reactor);
+  if (self != nullptr && (self->group->exiting || self->exiting)) return false;
   Task* victim = nullptr;
   int64_t worst = 0;
   auto total = static_cast<int64_t>(mem->total_pages());
   bool dying = false;
   pids.each_group([&](ThreadGroup& g) {
-    if (g.zombie || g.live == 0 || !g.leader) return;
+    if (g.zombie || !g.leader) return;
     Ref<AddressSpace> space;
     for (Task* t : g.threads)
       if (t->mm_) space = t->mm_;
     if (!space) return;
-    if (g.exiting) dying = true;  // its memory comes back
-    if (g.exiting || g.oom_score_adj == -1000) return;
+    // Its memory comes back, even when its last thread is no longer alive but still has it.
+    const bool leaving = g.exiting || g.live == 0;
+    dying |= leaving;
+    if (leaving || g.oom_score_adj == -1000) return;
     int64_t points =
         static_cast<int64_t>(space->stats().rss_pages) + g.oom_score_adj * total / 1000;
     if (g.tgid == 1) points = 0;  // only when there is nothing else
