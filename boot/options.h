@@ -24,6 +24,7 @@ struct RunOptions {
   RootSpec root;
   enum class Overlay : uint8_t { kMemory, kNone } overlay = Overlay::kMemory;
   std::string platform = "auto";
+  bool patch = true;       // hot call sites
   uint64_t mem_bytes = 0;  // 0: the default, half of the host's memory, at most 4 GiB
   int cpus = 0;            // 0: the host's
   std::string hostname = "ukernel";

@@ -138,6 +138,7 @@ class Instance {
       return Failure{kOwnError, absl::StrFormat("guest memory: %s; give a smaller --mem",
                                                 errno_text(mem.error()))};
     KernelOptions ko;
+    ko.patch_calls = options_.patch;
     ko.mem_bytes = (*mem)->total_pages() * kPageSize;
     ko.cpus = options_.cpus != 0 ? options_.cpus : default_cpus();
     ko.hostname = options_.hostname;

@@ -8,6 +8,7 @@
 #include "syscalls/process.h"
 #include "syscalls/seccomp.h"
 #include "ukernel/kernel.h"
+#include "ukernel/task/gate_calls.h"
 #include "ukernel/task/rseq.h"
 
 namespace uk {
@@ -177,6 +178,10 @@ Result<int64_t> sys_arch_prctl(Task& task, int code, UserAddr addr) {
   bool fs = code == ARCH_SET_FS || code == ARCH_GET_FS;
   uint64_t& base = fs ? regs.fs_base : regs.gs_base;
   if (!set) return put<uint64_t>(task, addr.addr, base);
+  if (!fs && addr.addr != 0) {
+    gs_base_in_use(park, task);
+    regs = TRY(task.context->get_regs(park));
+  }
   base = addr.addr;
   regs.rax = 0;
   TRY(task.context->set_regs(park, regs));

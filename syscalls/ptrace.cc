@@ -11,6 +11,7 @@
 
 #include "syscalls/fs_common.h"
 #include "syscalls/process.h"
+#include "ukernel/task/gate_calls.h"
 #include "ukernel/task/ptrace.h"
 
 namespace uk {
@@ -99,6 +100,7 @@ Result<int64_t> get_regs(Task& task, Task& target, UserAddr to) {
 
 Result<int64_t> set_regs(Task& task, Task& target, const arch::UserRegs& regs) {
   TRY(check_regs(target.mm(), regs));
+  if (regs.gs_base != 0) gs_base_in_use(task.park(), target);
   return zero(target.context->set_regs(task.park(), regs));
 }
 

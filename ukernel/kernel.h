@@ -43,6 +43,7 @@ struct KernelOptions {
   uint64_t mem_bytes = 0;
   int cpus = 1;
   std::string hostname = "ukernel";
+  bool patch_calls = true;  // hot call sites, where the platform has a gate
   // Makes random numbers repeatable (tests, replay); unset: they come from the host.
   std::optional<uint64_t> seed;
 };

@@ -40,6 +40,8 @@ void AddressSpace::clear(Park& park) {
   im.lock_future = false;
   im.fork_profile = make_ref<Impl::ForkProfile>();
   image = {};
+  call_sites = {};
+  im.any_sealed = false;
   (void)im.settle_large(park);
 }
 

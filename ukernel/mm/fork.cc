@@ -28,6 +28,8 @@ Result<Ref<AddressSpace>> AddressSpace::fork(Park& park, const MmLimits& limits)
   ch.fork_profile = im.fork_profile;
   child->image = image;
   child->dumpable = dumpable;
+  child->call_sites = call_sites;
+  ch.any_sealed = im.any_sealed;
   // Other threads of the parent may be running and writing: the copy is of this moment only once
   // that is forbidden. A parent with one task is not running, and its changes are made before it
   // does.

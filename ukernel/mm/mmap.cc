@@ -17,6 +17,7 @@ Result<uint64_t> AddressSpace::Impl::place(const MmapRequest& r, uint64_t len) {
     if (r.addr > limit - len) return Err(Errno::kNOMEM);
     if (r.addr < kMinAddr) return Err(Errno::kPERM);
     if (r.fixed_noreplace && !vmas.free(r.addr, r.addr + len)) return Err(Errno::kEXIST);
+    TRY(unsealed(r.addr, r.addr + len));
     return r.addr;
   }
   if (r.addr != 0) {
@@ -145,6 +146,7 @@ Result<> AddressSpace::munmap(Park& park, uint64_t addr, uint64_t len) {
   if (first != nullptr && first->start < addr && first->end > addr + len && !im.may_split(1)) {
     return Err(Errno::kNOMEM);
   }
+  TRY(im.unsealed(addr, addr + len));
   im.remove_range(addr, addr + len);
   return im.settle_large(park);
 }
@@ -183,6 +185,7 @@ Result<> AddressSpace::mprotect(Park& park, uint64_t addr, uint64_t len, Prot pr
     if (!v->grows_down) return Err(Errno::kINVAL);
     addr = v->start;
   }
+  TRY(im.unsealed(addr, end));
   if (!im.may_split(2)) return Err(Errno::kNOMEM);
   im.bound_regions();
   bool fill = false;

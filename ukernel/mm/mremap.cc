@@ -73,6 +73,8 @@ Result<uint64_t> AddressSpace::mremap(Park& park, uint64_t old_addr, uint64_t ol
     if (new_addr < Impl::kMinAddr) return Err(Errno::kPERM);
     if (new_addr < old_addr + old_len && old_addr < new_addr + new_len) return Err(Errno::kINVAL);
   }
+  TRY(im.unsealed(old_addr, old_addr + old_len));
+  if (fixed) TRY(im.unsealed(new_addr, new_addr + new_len));
   Vma* v = im.vmas.find(old_addr);
   if (v == nullptr) return Err(Errno::kFAULT);
   if (old_len == 0 && (!v->shared || !may_move)) return Err(Errno::kINVAL);

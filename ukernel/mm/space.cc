@@ -53,6 +53,13 @@ void AddressSpace::Impl::remove_range(uint64_t start, uint64_t end, bool unmap) 
   if (unmap && any_mapped) unmap_stub(start, end);
 }
 
+Result<> AddressSpace::Impl::unsealed(uint64_t start, uint64_t end) const {
+  if (!any_sealed) return {};
+  for (const Vma* v = vmas.at_or_above(start); v != nullptr && v->start < end; v = vmas.next(*v))
+    if (v->sealed) return Err(Errno::kPERM);
+  return {};
+}
+
 bool AddressSpace::Impl::covered(uint64_t start, uint64_t end) const {
   while (start < end) {
     const Vma* v = vmas.find(start);

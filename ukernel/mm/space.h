@@ -59,6 +59,9 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
   template <class F>
   Result<> each_piece(uint64_t start, uint64_t end, F&& f, bool pass_holes = false);
   bool covered(uint64_t start, uint64_t end) const;
+  // kPERM if something of [start, end) is sealed.
+  Result<> unsealed(uint64_t start, uint64_t end) const;
+  bool any_sealed = false;
   size_t max_vmas() const { return std::min<uint64_t>(mem.max_map_count, kMaxVmas); }
   bool may_split(int n) const { return vmas.size() + n <= max_vmas(); }
 

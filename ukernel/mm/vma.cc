@@ -25,8 +25,8 @@ bool Vma::continues_with(const Vma& n) const {
   return end == n.start && prot == n.prot && shared == n.shared && grows_down == n.grows_down &&
          locked == n.locked && may_write == n.may_write && may_exec == n.may_exec &&
          noreserve == n.noreserve && dont_fork == n.dont_fork && wipe_on_fork == n.wipe_on_fork &&
-         dont_dump == n.dont_dump && random == n.random && host == n.host && object == n.object &&
-         (!object || offset + len() == n.offset) && name == n.name;
+         dont_dump == n.dont_dump && sealed == n.sealed && random == n.random && host == n.host &&
+         object == n.object && (!object || offset + len() == n.offset) && name == n.name;
 }
 
 std::unique_ptr<Vma> Vma::clone(VmaOwner& new_owner) const {
@@ -43,6 +43,7 @@ std::unique_ptr<Vma> Vma::clone(VmaOwner& new_owner) const {
   v->dont_fork = dont_fork;
   v->wipe_on_fork = wipe_on_fork;
   v->dont_dump = dont_dump;
+  v->sealed = sealed;
   v->random = random;
   v->host = host;
   v->offset = offset;

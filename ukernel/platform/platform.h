@@ -49,6 +49,7 @@ struct Trap {
   uint64_t args[6] = {};
   uint64_t ip = 0;  // after the syscall instruction
   bool compat = false;
+  bool patchable = false;  // the call came by a costly way; its site could use Platform::gate()
   // kPageFault, kException
   uint64_t addr = 0;
   Access access = Access::kUnknown;
@@ -124,6 +125,10 @@ class Platform {
   // Guest addresses are below this; page-aligned. What lies above belongs to the stub and the host.
   virtual uint64_t user_limit() const = 0;
   virtual Result<std::unique_ptr<GuestSpace>> new_space(Park& park) = 0;
+  // Code in every space by which a patched call site makes its system call cheaply: jumped to with
+  // the number in rax and the address behind the site's call instruction in rcx, it returns there,
+  // or to the instruction itself. Works only while the guest's own GS base is 0. 0: there is none.
+  virtual uint64_t gate() const { return 0; }
 };
 
 }  // namespace uk

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "ukernel/kernel.h"
 #include "ukernel/task/exit.h"
+#include "ukernel/task/gate_calls.h"
 #include "ukernel/task/ptrace.h"
 #include "ukernel/task/rseq.h"
 #include "ukernel/task/seccomp.h"
@@ -114,6 +115,7 @@ void handle_syscall(Task& task, const Trap& original) {
   task.syscall_nr = static_cast<int64_t>(trap.nr);
   std::copy(std::begin(trap.args), std::end(trap.args), task.syscall_args.begin());
   task.regs_replaced = false;
+  if (trap.patchable) note_costly_call(task, trap);
   std::optional<uint64_t> given;
   if (is_traced(task) || task.seccomp_mode != 0) [[unlikely]] {
     given = before_call(task, trap);

@@ -150,6 +150,29 @@ TEST(prctl, BoundingSetTimerslackAndErrors) {
   EXPECT_ERRNO(EINVAL, syscall(SYS_prctl, 123456, 0, 0, 0, 0));
 }
 
+// A program may use its GS base whatever it did before.
+TEST(arch_prctl, TheGsBaseIsTheProgramsOwn) {
+  static uint64_t word = 4711;
+  auto at_gs = [] {
+    uint64_t v;
+    __asm__ volatile("mov %%gs:0, %0" : "=r"(v));
+    return v;
+  };
+  IN_CHILD([&] {
+    for (int i = 0; i < 300; i++) CHILD_CHECK(getppid() > 0);
+    uint64_t gs = 1;
+    CHILD_CHECK(syscall(SYS_arch_prctl, ARCH_GET_GS, &gs) == 0 && gs == 0);
+    CHILD_CHECK(syscall(SYS_arch_prctl, ARCH_SET_GS, &word) == 0);
+    for (int i = 0; i < 300; i++) {
+      CHILD_CHECK(getppid() > 0);
+      CHILD_CHECK(at_gs() == 4711);
+    }
+    pid_t child = fork();
+    if (child == 0) _exit(at_gs() == 4711 && getppid() > 0 ? 0 : 1);
+    CHILD_CHECK(WaitFor(child) == Exited(0));
+  });
+}
+
 TEST(arch_prctl, FsAndGsBases) {
   unsigned long fs = 0;
   EXPECT_OK(syscall(SYS_arch_prctl, ARCH_GET_FS, &fs));

@@ -10,6 +10,7 @@
 
 namespace uk::conformance::blob {
 UK_GUEST_BLOB(syscalls);
+UK_GUEST_BLOB(gated);
 UK_GUEST_BLOB(registers);
 UK_GUEST_BLOB(spin);
 UK_GUEST_BLOB(touch);

@@ -74,9 +74,17 @@ bool SeccompContext::needs_frame() const {
          thread().interrupt_pending() || (result_set_ && is_restart_code(result_));
 }
 
+Result<> SeccompContext::settle(Park& park) {
+  if (!thread().running()) return {};
+  if (!thread().wait(park)) return Err(Errno::kSRCH);
+  if (thread().state() == Thread::State::kReport && !guest_->frame_ok()) return space_.expel();
+  return {};
+}
+
 Result<> SeccompContext::resume(Park& park) {
   for (;;) {
     if (thread().dead()) return Err(Errno::kSRCH);
+    TRY(settle(park));
     uint64_t value = 0;
     if (thread().state() == Thread::State::kCall) {
       if (needs_frame()) {
@@ -92,8 +100,6 @@ Result<> SeccompContext::resume(Park& park) {
     if (!lost) break;
     // Interrupted under our hands: what comes next is the same call again, or a report; either is
     // then answered.
-    if (!thread().wait(park)) return Err(Errno::kSRCH);
-    if (thread().state() == Thread::State::kReport && !guest_->frame_ok()) return space_.expel();
   }
   regs_valid_ = regs_dirty_ = fp_dirty_ = new_owner_ = in_call_ = result_set_ = false;
   result_ = kNoSys;
@@ -130,6 +136,7 @@ uint64_t SeccompContext::store_frame() {
 
 Result<> SeccompContext::to_report(Park& park) {
   if (thread().dead()) return Err(Errno::kSRCH);
+  TRY(settle(park));
   if (thread().state() == Thread::State::kCall) {
     TRY(thread().leave_call(park));
     if (!guest_->frame_ok()) return space_.expel();
@@ -205,6 +212,7 @@ bool SeccompContext::decode_sigsys(const siginfo_t& info, Trap* t) {
   t->nr = nr;
   t->ip = ip;
   t->compat = info.si_arch != AUDIT_ARCH_X86_64;
+  t->patchable = !t->compat && thread().platform().gate() != 0;
   fill_args(t);
   return true;
 }

@@ -34,6 +34,8 @@ class SeccompContext final : public GuestContext {
 
  private:
   Thread& thread() const { return guest_->thread(); }
+  // A signal may have overtaken a call in the gate: awaits its report then. Error: kSRCH.
+  Result<> settle(Park& park);
   // Brings the thread from a call to the handler's report; then regs_ is valid. Error: kSRCH.
   Result<> to_report(Park& park);
   // Lets the guest go on with the state set. Error: kSRCH.

@@ -55,7 +55,32 @@ uint64_t GuestThread::word(size_t offset) const {
   return v;
 }
 
+uint64_t GuestThread::host_gs(uint64_t guest_gs) const {
+  return guest_gs == 0 && thread_.platform().options().slots ? stack_address_ : guest_gs;
+}
+
 arch::UserRegs GuestThread::regs() const {
+  arch::UserRegs r = frame_regs();
+  if (r.gs_base == stack_address_) r.gs_base = 0;
+  if (thread_.platform().in_gate(r.rip)) leave_gate(r);
+  return r;
+}
+
+void GuestThread::leave_gate(arch::UserRegs& r) const {
+  if (r.rip < thread_.platform().gate_posted()) {
+    r.rip = r.rcx - UK_SYSCALL_BYTES;
+    return;
+  }
+  const Slot::Interrupted i = slot_of(thread_.platform(), stack_).interrupted(thread_.by_slot());
+  const bool answered =
+      (i.turn & UK_TURN_ANSWERED) != 0 || i.turn == UK_TURN_PARKED || i.turn == UK_TURN_PARK;
+  const bool done = answered && !thread_.gated();
+  r.rip = done ? i.ret : i.ret - UK_SYSCALL_BYTES;
+  r.rax = done ? i.result : i.nr;
+  r.rcx = i.ret;
+}
+
+arch::UserRegs GuestThread::frame_regs() const {
   std::byte frame[arch::kSigFrameBytes];
   std::memcpy(frame, at(thread_.call().args[2] - kReturnAddressBytes), sizeof frame);
   arch::UserRegs now;
@@ -63,7 +88,7 @@ arch::UserRegs GuestThread::regs() const {
   // program does.
   const bool told = thread_.platform().fsgsbase() && signo() != 0;
   now.fs_base = told ? thread_.call().args[4] : fs_base_;
-  now.gs_base = told ? thread_.call().args[5] : gs_base_;
+  now.gs_base = told ? thread_.call().args[5] : host_gs(gs_base_);
   return arch::parse_sigframe(frame, now).regs;
 }
 
@@ -103,10 +128,11 @@ void GuestThread::set_fp(const arch::FpState& fp) {
 }
 
 uint64_t GuestThread::set_regs(const arch::UserRegs& regs, bool clear) {
-  const arch::UserRegs now = this->regs();
+  const arch::UserRegs now = frame_regs();
+  const uint64_t gs = host_gs(regs.gs_base);
   uint64_t answer = clear ? UK_ANSWER_CLEAR_SEGMENTS : 0;
   if (clear || regs.fs_base != now.fs_base) answer |= UK_ANSWER_SET_FS;
-  if (clear || regs.gs_base != now.gs_base) answer |= UK_ANSWER_SET_GS;
+  if (clear || gs != now.gs_base) answer |= UK_ANSWER_SET_GS;
   fs_base_ = regs.fs_base;
   gs_base_ = regs.gs_base;
   // The whole frame is written anew, but for the pointer to the fp area: nothing the guest left
@@ -120,7 +146,7 @@ uint64_t GuestThread::set_regs(const arch::UserRegs& regs, bool clear) {
   std::byte image[arch::kSigFrameBytes];
   arch::build_sigframe_head(image, c, fp);
   std::memcpy(image + kReturnAddressBytes + UK_UC_FS_BASE, &regs.fs_base, sizeof regs.fs_base);
-  std::memcpy(image + kReturnAddressBytes + UK_UC_GS_BASE, &regs.gs_base, sizeof regs.gs_base);
+  std::memcpy(image + kReturnAddressBytes + UK_UC_GS_BASE, &gs, sizeof gs);
   std::memcpy(at(frame), image, sizeof image);
   return answer;
 }

@@ -54,6 +54,13 @@ class GuestThread {
     return stack_.bytes().data() + (address - stack_address_);
   }
   bool on_stack(uint64_t address, uint64_t len) const;
+  // The real GS base for the guest's: where calls go through the gate, one that the guest does not
+  // use (0) leads to the slot.
+  uint64_t host_gs(uint64_t guest_gs) const;
+  arch::UserRegs frame_regs() const;  // as the host has them
+  // A signal in the gate: as if it had come at the site's call instruction, or behind it when the
+  // result is there.
+  void leave_gate(arch::UserRegs& r) const;
   // The fp area the frame names, or null when that does not fit the stack.
   std::byte* fp_area() const;
 

@@ -50,6 +50,13 @@ Result<> SeccompPlatform::start_zygote() {
   fsgsbase_ = stub::has_fsgsbase();
   report_ip_ = zygote_->address(stub::uk_stub_report_ip);
   park_ip_ = zygote_->address(stub::uk_stub_park_ip);
+  gate_park_ip_ = zygote_->address(stub::uk_stub_gate_park_ip);
+  if (options_.slots) {
+    gate_ = {.begin = zygote_->address(stub::uk_stub_gate_begin),
+             .enter = zygote_->address(stub::uk_stub_gate),
+             .posted = zygote_->address(stub::uk_stub_gate_posted),
+             .end = zygote_->address(stub::uk_stub_gate_end)};
+  }
   TRY(await_zygote());
   // The table of descriptors is shared: the listener that the child opened is ours too.
   listener_fd_ = sys::Fd(zygote_->report().listener);
@@ -146,9 +153,10 @@ void SeccompPlatform::on_notification(const seccomp_notif& n) {
     early_[static_cast<int>(n.pid)] = n;
     return;
   }
+  const uint64_t ip = n.data.instruction_pointer;
   it->second->on_notification(
-      n, n.data.instruction_pointer == report_ip_ && n.data.nr == UK_NR_REPORT,
-      options_.slots && n.data.instruction_pointer == park_ip_ && n.data.nr == UK_NR_PARK);
+      n, ip == report_ip_ && n.data.nr == UK_NR_REPORT,
+      options_.slots && (ip == park_ip_ || ip == gate_park_ip_) && n.data.nr == UK_NR_PARK);
 }
 
 bool SeccompPlatform::collect() {

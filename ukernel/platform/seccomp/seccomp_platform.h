@@ -106,6 +106,7 @@ class SeccompPlatform final : public Platform, public EventSource {
   ~SeccompPlatform() override;
   std::string_view name() const override { return options_.name; }
   uint64_t user_limit() const override { return zygote_->area; }
+  uint64_t gate() const override { return gate_.enter; }
   Result<std::unique_ptr<GuestSpace>> new_space(Park& park) override;
 
   // EventSource: stubs that died or were stopped.
@@ -122,6 +123,8 @@ class SeccompPlatform final : public Platform, public EventSource {
   bool in_stub_area(uint64_t address) const {
     return address >= zygote_->area && address < zygote_->area + stub::kAreaBytes;
   }
+  bool in_gate(uint64_t address) const { return address >= gate_.begin && address < gate_.end; }
+  uint64_t gate_posted() const { return gate_.posted; }
   // Guests can change their own bases; else only we do.
   bool fsgsbase() const { return fsgsbase_; }
   void enroll(Thread& t);
@@ -165,7 +168,10 @@ class SeccompPlatform final : public Platform, public EventSource {
   int running_batches_ = 0;  // and mm threads
   Door door_;
   std::unique_ptr<Listener> listener_;
-  uint64_t report_ip_ = 0, park_ip_ = 0;
+  uint64_t report_ip_ = 0, park_ip_ = 0, gate_park_ip_ = 0;
+  struct {
+    uint64_t begin = 0, enter = 0, posted = 0, end = 0;
+  } gate_;  // empty without slots
   bool fsgsbase_ = false;
   std::unordered_map<int, Thread*> threads_;
   // Notifications of threads that are not enrolled yet: a new one may call before its creator has

@@ -1,12 +1,15 @@
-// The kernel's end of a guest thread's slot (direct): a report and its answer through memory that
-// the kernel and the stub share, while both spin. The protocol is the turn word's (stub/abi.h);
-// each side changes it by compare-and-swap, so that a report is either taken or taken back.
+// The kernel's end of a guest thread's slot (direct): a report of the signal handler, or a call
+// through the gate, and its answer, by memory that the kernel and the stub share, while both spin.
+// The protocol is the turn word's (stub/abi.h); each side changes it by compare-and-swap, so that
+// what is posted is either taken or taken back. A handler that interrupts the gate posts its report
+// over the call.
 //
 // Ownership: a view on the base of the thread's signal stack, which outlives it. Nothing suspends.
 // Untrusted: all of it; the guest can write any word at any moment. What take() copies is what the
 // guest wants us to believe, as its registers are, and no proof that the thread stands still.
 #pragma once
 
+#include <linux/audit.h>
 #include <linux/seccomp.h>
 
 #include <atomic>
@@ -22,30 +25,59 @@ class Slot {
   explicit Slot(std::byte* base) : words_(reinterpret_cast<stub::SlotWords*>(base)) {}
   explicit operator bool() const { return words_ != nullptr; }
 
-  // True: a report was there, and the stub waits for the answer. Its arguments are put where those
-  // of a report by call would be.
-  bool take(seccomp_data* call) {
-    if (turn().load(std::memory_order_relaxed) != UK_TURN_REPORTED) return false;
-    if (!change(UK_TURN_REPORTED, UK_TURN_TAKEN)) return false;
+  // What a signal in the gate interrupted; `by_slot`: its report came through the slot. Behind
+  // uk_stub_gate_posted only.
+  struct Interrupted {
+    uint32_t turn;
+    uint64_t nr, ret, result;
+  };
+  Interrupted interrupted(bool by_slot) const {
+    const volatile stub::SlotWords& w = *words_;
+    const uint32_t at = by_slot ? static_cast<uint32_t>(w.was) : turn().load();
+    return {.turn = at, .nr = w.nr, .ret = w.ret, .result = w.result};
+  }
+
+  enum class Found { kNothing, kReport, kCall };
+  // If something was there, the stub waits for the answer. A report's arguments are put where those
+  // of a report by system call would be; a call looks like the notification of that call.
+  Found take(seccomp_data* call) {
+    const uint32_t now = turn().load(std::memory_order_relaxed);
+    if (now != UK_TURN_REPORTED && now != UK_TURN_CALL) return Found::kNothing;
+    if (!change(now, UK_TURN_TAKEN)) return Found::kNothing;
     const volatile stub::SlotWords& w = *words_;
     *call = {};
+    if (now == UK_TURN_CALL) {
+      call->nr = static_cast<int>(w.nr);
+      call->arch = AUDIT_ARCH_X86_64;
+      call->instruction_pointer = w.ret;
+      for (int i = 0; i < 6; ++i) call->args[i] = w.args[i];
+      return Found::kCall;
+    }
     call->nr = UK_NR_REPORT;
     call->args[0] = w.signo;
     call->args[2] = w.uc;
     call->args[4] = w.fs_base;
     call->args[5] = w.gs_base;
-    return true;
+    return Found::kReport;
   }
 
   // What became of an answer or of the word to park.
   enum class Gave {
-    kDone,    // the stub will see it
-    kParked,  // it waits in UK_NR_PARK, or will, and must be answered there
-    kForged,  // the word holds what no stub writes
+    kDone,       // the stub will see it
+    kParked,     // it waits in UK_NR_PARK, or will, and must be answered there
+    kOvertaken,  // a signal interrupted the gate: its report is in the slot instead of the call
+    kForged,     // the word holds what no stub writes
   };
   Gave answer(uint32_t value) {
     return change(UK_TURN_TAKEN, UK_TURN_ANSWERED | value) ? Gave::kDone : otherwise();
   }
+  Gave answer_call(uint64_t result) {
+    volatile stub::SlotWords& w = *words_;
+    w.result = result;
+    return answer(0);
+  }
+  // The stub stands still in a report by system call: what it interrupted shall not be found.
+  void clear() { turn().store(0, std::memory_order_seq_cst); }
   Gave park() { return change(UK_TURN_TAKEN, UK_TURN_PARK) ? Gave::kDone : otherwise(); }
 
  private:
@@ -55,6 +87,7 @@ class Slot {
   }
   Gave otherwise() const {
     const uint32_t now = turn().load(std::memory_order_relaxed);
+    if (now == UK_TURN_REPORTED) return Gave::kOvertaken;
     return now == UK_TURN_PARKED || now == UK_TURN_PARK ? Gave::kParked : Gave::kForged;
   }
 

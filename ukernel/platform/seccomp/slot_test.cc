@@ -26,15 +26,15 @@ struct Stub {
 TEST(Slot, AReportIsTakenOnce) {
   Stub s;
   seccomp_data d;
-  EXPECT_FALSE(s.slot.take(&d));
+  EXPECT_EQ(s.slot.take(&d), Slot::Found::kNothing);
   s.report(31, 0x1000);
-  ASSERT_TRUE(s.slot.take(&d));
+  ASSERT_EQ(s.slot.take(&d), Slot::Found::kReport);
   EXPECT_EQ(d.nr, UK_NR_REPORT);
   EXPECT_EQ(d.args[0], 31u);
   EXPECT_EQ(d.args[2], 0x1000u);
   EXPECT_EQ(d.args[4], 32u);
   EXPECT_EQ(d.args[5], 33u);
-  EXPECT_FALSE(s.slot.take(&d));
+  EXPECT_EQ(s.slot.take(&d), Slot::Found::kNothing);
   EXPECT_EQ(s.slot.answer(5), Slot::Gave::kDone);
   EXPECT_EQ(s.words.turn, UK_TURN_ANSWERED | 5u);
 }
@@ -44,19 +44,19 @@ TEST(Slot, AReportTakenBackIsNotSeen) {
   seccomp_data d;
   s.report(1, 0);
   ASSERT_TRUE(s.change(UK_TURN_REPORTED, 0));
-  EXPECT_FALSE(s.slot.take(&d));
+  EXPECT_EQ(s.slot.take(&d), Slot::Found::kNothing);
 }
 
 TEST(Slot, ParkedIsAnsweredElsewhere) {
   Stub s;
   seccomp_data d;
   s.report(1, 0);
-  ASSERT_TRUE(s.slot.take(&d));
+  ASSERT_EQ(s.slot.take(&d), Slot::Found::kReport);
   ASSERT_TRUE(s.change(UK_TURN_TAKEN, UK_TURN_PARKED));
   EXPECT_EQ(s.slot.park(), Slot::Gave::kParked);
   EXPECT_EQ(s.slot.answer(5), Slot::Gave::kParked);
   s.report(1, 0);
-  ASSERT_TRUE(s.slot.take(&d));
+  ASSERT_EQ(s.slot.take(&d), Slot::Found::kReport);
   EXPECT_EQ(s.slot.park(), Slot::Gave::kDone);
   EXPECT_EQ(s.slot.answer(5), Slot::Gave::kParked) << "it was told to, and will";
 }
@@ -64,14 +64,49 @@ TEST(Slot, ParkedIsAnsweredElsewhere) {
 TEST(Slot, GarbageIsForged) {
   Stub s;
   seccomp_data d;
-  for (uint32_t garbage : {0u, 1u, 5u, 0x80000000u, 0xffffffffu}) {
+  for (uint32_t garbage : {0u, 5u, 6u, 0x80000000u, 0xffffffffu}) {
     s.report(1, 0);
-    ASSERT_TRUE(s.slot.take(&d));
+    ASSERT_EQ(s.slot.take(&d), Slot::Found::kReport);
     s.turn().store(garbage);
     EXPECT_EQ(s.slot.answer(5), Slot::Gave::kForged) << garbage;
     EXPECT_EQ(s.slot.park(), Slot::Gave::kForged) << garbage;
     EXPECT_EQ(s.words.turn, garbage) << "nothing is written over it";
   }
+}
+
+TEST(Slot, ACallIsTakenAndItsResultGiven) {
+  Stub s;
+  seccomp_data d;
+  s.words.nr = 39;
+  s.words.ret = 0x1234;
+  for (uint64_t i = 0; i < 6; ++i) s.words.args[i] = i + 1;
+  s.turn().store(UK_TURN_CALL);
+  ASSERT_EQ(s.slot.take(&d), Slot::Found::kCall);
+  EXPECT_EQ(d.nr, 39);
+  EXPECT_EQ(d.instruction_pointer, 0x1234u);
+  for (uint64_t i = 0; i < 6; ++i) EXPECT_EQ(d.args[i], i + 1);
+  EXPECT_EQ(s.slot.take(&d), Slot::Found::kNothing);
+  EXPECT_EQ(s.slot.answer_call(77), Slot::Gave::kDone);
+  EXPECT_EQ(s.words.result, 77u);
+  EXPECT_EQ(s.words.turn, UK_TURN_ANSWERED);
+}
+
+TEST(Slot, ASignalInTheGateOvertakesTheAnswer) {
+  Stub s;
+  seccomp_data d;
+  s.words.nr = 39;
+  s.words.ret = 0x1234;
+  s.turn().store(UK_TURN_CALL);
+  ASSERT_EQ(s.slot.take(&d), Slot::Found::kCall);
+  s.words.was = UK_TURN_TAKEN;
+  s.report(10, 0x1000);
+  EXPECT_EQ(s.slot.answer_call(77), Slot::Gave::kOvertaken);
+  EXPECT_EQ(s.slot.park(), Slot::Gave::kOvertaken);
+  EXPECT_EQ(s.slot.interrupted(true).turn, UK_TURN_TAKEN);
+  EXPECT_EQ(s.slot.interrupted(true).nr, 39u);
+  EXPECT_EQ(s.slot.interrupted(true).ret, 0x1234u);
+  ASSERT_EQ(s.slot.take(&d), Slot::Found::kReport);
+  EXPECT_EQ(d.args[0], 10u);
 }
 
 // Reporting, taking back and parking against a kernel that takes and answers: every report is
@@ -84,7 +119,7 @@ TEST(Slot, RacesAreDecided) {
   std::thread kernel([&] {
     seccomp_data d;
     while (!done) {
-      if (!s.slot.take(&d)) continue;
+      if (s.slot.take(&d) == Slot::Found::kNothing) continue;
       ++taken;
       EXPECT_EQ(d.args[0] + 1, d.args[4]);
       if (s.slot.answer(static_cast<uint32_t>(d.args[0] & 0xff)) == Slot::Gave::kParked) ++parked;

@@ -65,19 +65,35 @@ void Thread::set_held(bool held) {
 }
 
 bool Thread::look() {
-  if (!slot_.take(&call_)) return false;
+  const Slot::Found found = slot_.take(&call_);
+  if (found == Slot::Found::kNothing) return false;
   owed_.reset();
   set_held(true);
-  set_state(State::kReport);
+  gated_ |= found == Slot::Found::kCall;
+  by_slot_ = found == Slot::Found::kReport;
+  set_state(by_slot_ ? State::kReport : State::kCall);
   platform_.door().hold(*this);
-  on_report();
+  if (by_slot_) {
+    on_report();
+  } else {
+    platform_.door().reported();
+    if (waiter_ != nullptr) waiter_->wake();
+  }
   return true;
 }
 
 void Thread::tell_to_park() {
   if (!held_) return;
   unlink();
-  if (slot_.park() == Slot::Gave::kForged) platform_.kill_stub(tgid_);
+  const Slot::Gave gave = slot_.park();
+  if (gave == Slot::Gave::kOvertaken && gated_) return overtaken();
+  if (gave == Slot::Gave::kOvertaken || gave == Slot::Gave::kForged) platform_.kill_stub(tgid_);
+}
+
+// Instead of our answer the thread got a signal, and reports it.
+void Thread::overtaken() {
+  set_held(false);
+  set_state(State::kRunning);
 }
 
 // The thread has parked, and its answer was there before it.
@@ -88,25 +104,42 @@ bool Thread::give_owed(const seccomp_notif& n) {
   return true;
 }
 
-void Thread::on_notification(const seccomp_notif& n, bool is_report, bool is_park) {
-  if (dead()) return;
-  if (is_park && running() && give_owed(n)) return;
-  // A thread whose report is held makes no other: the slot was forged.
-  if (held_ && !is_park) return platform_.kill_stub(tgid_);
-  owed_.reset();
+void Thread::on_park(const seccomp_notif& n) {
+  if (running() && give_owed(n)) return;
   id_ = n.id;
-  call_ = n.data;
   if (held_) {
     set_held(false);
     unlink();
     return;
   }
+  if (!gated_) {  // the report that was held, repeated
+    call_ = n.data;
+    set_state(State::kReport);
+    return on_report();
+  }
+  // A call through the gate that was to be left, or to be answered when the host repeated it.
+  if (!running() || left_call_) return;
+  set_state(State::kCall);
+  if (waiter_ != nullptr) waiter_->wake();
+}
+
+void Thread::on_notification(const seccomp_notif& n, bool is_report, bool is_park) {
+  if (dead()) return;
+  if (is_park) return on_park(n);
+  // A thread whose report is held makes no other: the slot was forged. Only a signal gets it out of
+  // the gate.
+  if (held_ && !(gated_ && is_report)) return platform_.kill_stub(tgid_);
+  set_held(false);
+  by_slot_ = false;
+  owed_.reset();
+  id_ = n.id;
+  call_ = n.data;
   // An abandoned call that comes again (stopped and continued by the host's user) will be left like
   // the first.
   if (left_call_ && !is_report) return;
   left_call_ = false;
-  set_state(is_report || is_park ? State::kReport : State::kCall);
-  if (is_report || is_park) return on_report();
+  set_state(is_report ? State::kReport : State::kCall);
+  if (is_report) return on_report();
   if (waiter_ != nullptr) waiter_->wake();
 }
 
@@ -136,17 +169,48 @@ Result<> Thread::answer(uint64_t value, bool* lost) {
   CHECK(!running());
   left_call_ = false;
   platform_.place(tid_, seat_, kind_ == Kind::kGuest);
+  if (state_ == State::kCall && gated_) return answer_gate(value, lost);
+  gated_ = false;
   if (held_) {
     const uint32_t word = static_cast<uint32_t>(value);
     const Slot::Gave gave = slot_.answer(word);
     set_held(false);
     set_state(State::kRunning);
     if (gave == Slot::Gave::kParked) owed_ = word;
+    // Its death will be reported.
+    if (gave == Slot::Gave::kForged || gave == Slot::Gave::kOvertaken) platform_.kill_stub(tgid_);
+    return {};
+  }
+  // What a signal interrupted in the gate must not look like a call.
+  if (slot_ && !by_slot_) slot_.clear();
+  set_state(State::kRunning);
+  if (platform_.listener().answer(id_, value)) return {};
+  *lost = true;
+  platform_.listener().sweep();  // its successor may be there, unannounced
+  return {};
+}
+
+Result<> Thread::answer_gate(uint64_t result, bool* lost) {
+  if (held_) {
+    const Slot::Gave gave = slot_.answer_call(result);
+    if (gave == Slot::Gave::kOvertaken) {
+      *lost = true;
+      overtaken();
+      return {};
+    }
+    set_held(false);
+    gated_ = false;
+    set_state(State::kRunning);
+    if (gave == Slot::Gave::kParked) owed_ = 0;
     if (gave == Slot::Gave::kForged) platform_.kill_stub(tgid_);  // its death will be reported
     return {};
   }
+  (void)slot_.answer_call(result);  // read when the thread comes out of its park
   set_state(State::kRunning);
-  if (platform_.listener().answer(id_, value)) return {};
+  if (platform_.listener().answer(id_, 0)) {
+    gated_ = false;
+    return {};
+  }
   *lost = true;
   platform_.listener().sweep();  // its successor may be there, unannounced
   return {};
@@ -171,9 +235,10 @@ void Thread::interrupt() {
 }
 
 void Thread::abandon() {
-  if (held_) return tell_to_park();
-  if (dead() || state_ == State::kReport) return;
+  if (dead()) return;
+  if (state_ == State::kReport) return tell_to_park();
   left_call_ = state_ == State::kCall;
+  set_held(false);
   interrupt();
   set_state(State::kRunning);
 }
@@ -181,6 +246,7 @@ void Thread::abandon() {
 Result<> Thread::leave_call(Park& park) {
   // The same call may come once more first, if somebody stopped and continued the process.
   while (state_ == State::kCall) {
+    set_held(false);
     interrupt();
     set_state(State::kRunning);
     if (!wait(park)) return Err(Errno::kSRCH);

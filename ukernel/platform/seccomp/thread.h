@@ -8,6 +8,10 @@
 //     instruction
 //   any --the process dies--> kDead
 //
+// A call through the gate (slot.h) is a kCall that is held, or stands in UK_NR_PARK. A signal that
+// interrupts the gate makes a report of it, whose frame stands at the call instruction, as that of
+// any abandoned call; so kCall may become kReport by itself.
+//
 // A report that came through the slot is "held": its thread, if honest, spins for the answer, and
 // parks in a call when that takes long. Only the host's notification proves that a thread stands
 // still, and nothing but a report that is not held may count as such.
@@ -79,6 +83,10 @@ class Thread : public ListNode<> {
   void tell_to_park();
   // Takes a report out of the slot, if there is one.
   bool look();
+  // A call through the gate was taken, and no answer to it has reached the thread.
+  bool gated() const { return gated_; }
+  // The report came through the slot.
+  bool by_slot() const { return by_slot_; }
   // A kick signal was sent and its report has not come.
   bool interrupt_pending() const { return interrupt_pending_; }
   // kCall: abandons the call by a signal and waits for the report. Error: kSRCH.
@@ -88,6 +96,9 @@ class Thread : public ListNode<> {
   friend class SeccompPlatform;
   void on_notification(const seccomp_notif& n, bool is_report, bool is_park);
   void on_report();
+  void on_park(const seccomp_notif& n);
+  Result<> answer_gate(uint64_t result, bool* lost);
+  void overtaken();
   bool give_owed(const seccomp_notif& n);
   void on_death();
   void set_state(State s);
@@ -105,6 +116,8 @@ class Thread : public ListNode<> {
   bool left_call_ = false;  // abandoned in a call
   Slot slot_;
   bool held_ = false;
+  bool gated_ = false;
+  bool by_slot_ = false;
   std::optional<uint32_t> owed_;  // the answer to a thread that is on its way to parking
   Timer watchdog_;
   int blocked_seen_ = 0;

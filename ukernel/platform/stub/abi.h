@@ -40,12 +40,19 @@
 #define UK_SLOT_UC 16    // u64
 #define UK_SLOT_FS 24    // u64: ... and the bases
 #define UK_SLOT_GS 32    // u64
-#define UK_SLOT_BYTES 64
+#define UK_SLOT_WAS 40   // u64: the turn that the handler's report found: what it interrupted
+#define UK_SLOT_NR 48    // u64: of a call through the gate...
+#define UK_SLOT_ARGS 56  // u64[6]
+#define UK_SLOT_RET 104  // u64: ... where it returns to: behind the call instruction of its site
+#define UK_SLOT_RESULT 112
+#define UK_SLOT_BYTES 128
 #define UK_TURN_REPORTED 1  // by the stub: a report is there
 #define UK_TURN_TAKEN 2     // by the kernel: it will be answered
 #define UK_TURN_PARKED 3    // by the stub: waits no longer here but in UK_NR_PARK
 #define UK_TURN_PARK 4      // by the kernel: go and wait there
+#define UK_TURN_CALL 5      // by the stub: a call through the gate is there
 #define UK_TURN_ANSWERED 0x80000000
+#define UK_SYSCALL_BYTES 2  // of the call instruction
 
 // The kernel's answer to a report: what is to be done before the return.
 #define UK_ANSWER_CLEAR_SEGMENTS 1

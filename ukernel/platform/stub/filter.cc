@@ -81,6 +81,7 @@ std::vector<sock_filter> guest_thread_filter(uint64_t area) {
     uint32_t first_arg;  // 0: any
   } calls[] = {{uk_stub_report_ip, UK_NR_REPORT, 0},
                {uk_stub_park_ip, UK_NR_PARK, 0},
+               {uk_stub_gate_park_ip, UK_NR_PARK, 0},
                {uk_stub_sigreturn_ip, SYS_rt_sigreturn, 0},
                {uk_stub_set_fs_ip, SYS_arch_prctl, kArchSetFs},
                {uk_stub_set_gs_ip, SYS_arch_prctl, kArchSetGs}};

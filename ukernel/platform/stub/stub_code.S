@@ -264,8 +264,11 @@ uk_stub_handler_direct:
     mov %rdx, UK_SLOT_UC(%r10)
     mov %r8, UK_SLOT_FS(%r10)
     mov %r9, UK_SLOT_GS(%r10)
-    mov $UK_TURN_REPORTED, %eax
-    xchg %eax, UK_SLOT_TURN(%r10)
+    mov UK_SLOT_TURN(%r10), %eax
+6:  mov %rax, UK_SLOT_WAS(%r10)
+    mov $UK_TURN_REPORTED, %r11d
+    lock cmpxchg %r11d, UK_SLOT_TURN(%r10)
+    jne 6b                              // the kernel answered the call that we interrupted
 2:  mov UK_SLOT_TURN(%r10), %eax
     cmp $UK_TURN_REPORTED, %eax
     jne 3f
@@ -275,7 +278,7 @@ uk_stub_handler_direct:
     dec %ecx
     jg 2b
 4:  mov $UK_TURN_REPORTED, %eax         // nobody looks: take it back
-    xor %r11d, %r11d
+    mov UK_SLOT_WAS(%r10), %r11
     lock cmpxchg %r11d, UK_SLOT_TURN(%r10)
     je report
 3:  mov published + UK_PUB_PATIENCE(%rip), %ecx
@@ -301,6 +304,74 @@ uk_stub_park_ip:
 answered:
     and $~UK_TURN_ANSWERED, %eax
     jmp uk_stub_report_ip
+
+// The gate: how a patched call site (direct) makes its call without entering the host. rax = number,
+// rcx = where to return to, behind the site's call instruction; rcx, r11 and the flags are free to
+// change. The slot is at the GS base, which the kernel sets for this. When the kernel sleeps, the
+// call goes the ordinary way, by the site's instruction. A signal may interrupt the gate anywhere:
+// up to uk_stub_gate_posted rax and rcx are as they came, behind it the slot has them, and its turn
+// says whether the result is there (guest_thread.cc).
+    .globl uk_stub_gate_begin
+uk_stub_gate_begin:
+6:  lea -UK_SYSCALL_BYTES(%rcx), %r11
+    jmp *%r11
+    .globl uk_stub_gate
+uk_stub_gate:
+    mov published + UK_PUB_PATIENCE(%rip), %r11d
+    test %r11d, %r11d
+    jz 6b
+    mov %rax, %gs:UK_SLOT_NR
+    mov %rcx, %gs:UK_SLOT_RET
+    mov %rdi, %gs:UK_SLOT_ARGS
+    mov %rsi, %gs:UK_SLOT_ARGS + 8
+    mov %rdx, %gs:UK_SLOT_ARGS + 16
+    mov %r10, %gs:UK_SLOT_ARGS + 24
+    mov %r8, %gs:UK_SLOT_ARGS + 32
+    mov %r9, %gs:UK_SLOT_ARGS + 40
+    mov $UK_TURN_CALL, %r11d
+    xchg %r11d, %gs:UK_SLOT_TURN
+    .globl uk_stub_gate_posted
+uk_stub_gate_posted:
+    mov published + UK_PUB_PATIENCE(%rip), %ecx
+1:  mov %gs:UK_SLOT_TURN, %eax
+    cmp $UK_TURN_CALL, %eax
+    jne 3f
+    pause
+    cmpl $0, published + UK_PUB_PATIENCE(%rip)
+    je 4f
+    dec %ecx
+    jg 1b
+4:  mov $UK_TURN_CALL, %eax             // nobody looks: take it back
+    xor %r11d, %r11d
+    lock cmpxchg %r11d, %gs:UK_SLOT_TURN
+    jne 3f
+    mov %gs:UK_SLOT_NR, %rax
+    mov %gs:UK_SLOT_RET, %rcx
+    sub $UK_SYSCALL_BYTES, %rcx
+    jmp *%rcx
+3:  mov published + UK_PUB_PATIENCE(%rip), %ecx
+5:  test %eax, %eax
+    js 8f
+    cmp $UK_TURN_TAKEN, %eax
+    jne 7f                              // told to park
+    pause
+    mov %gs:UK_SLOT_TURN, %eax
+    dec %ecx
+    jg 5b
+    mov $UK_TURN_TAKEN, %eax
+    mov $UK_TURN_PARKED, %r11d
+    lock cmpxchg %r11d, %gs:UK_SLOT_TURN
+    je 7f
+    test %eax, %eax
+    js 8f
+7:  mov $UK_NR_PARK, %eax
+    syscall
+    .globl uk_stub_gate_park_ip
+uk_stub_gate_park_ip:
+8:  mov %gs:UK_SLOT_RESULT, %rax
+    jmp *%gs:UK_SLOT_RET
+    .globl uk_stub_gate_end
+uk_stub_gate_end:
 
     .balign 64
 initial_xstate:

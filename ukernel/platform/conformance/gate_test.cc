@@ -1,0 +1,183 @@
+// Calls through the gate (direct): the same as by the instruction, whatever interrupts them.
+#include <random>
+
+#include "gtest/gtest.h"
+#include "hostio/sys/process.h"
+#include "ukernel/platform/conformance/guest_code.h"
+#include "ukernel/platform/conformance/world.h"
+
+namespace uk::conformance {
+namespace {
+
+class Gate : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (sys::usable_cpus() < 2) GTEST_SKIP() << "one CPU: there is no gate";
+    ASSERT_NE(world_.platform().gate(), 0u);
+  }
+
+  std::unique_ptr<GuestContext> context(Guest& g, Park& park) {
+    auto c = g.context(park);
+    arch::UserRegs r = g.start_regs();
+    r.r15 = world_.platform().gate();
+    r.r12 = 0;
+    CHECK_OK(c->set_regs(park, r));
+    return c;
+  }
+  void kick_after(GuestContext& c, uint64_t ns) {
+    ++kickers_;
+    world_.reactor().spawn("kick", [this, &c, ns](Park& p) {
+      const Deadline at{world_.reactor().now_ns() + ns};
+      while (world_.reactor().now_ns() < at.at_ns) p.suspend(at);
+      c.kick();
+      --kickers_;
+    });
+  }
+  void await_kickers(Park& park) {
+    while (kickers_ > 0) park.yield();
+  }
+  void check_call(const Trap& t, uint64_t count) {
+    ASSERT_EQ(t.kind, Trap::Kind::kSyscall);
+    ASSERT_EQ(t.nr, count % 256);
+    for (uint64_t i = 0; i < 6; ++i) ASSERT_EQ(t.args[i], 11 * (i + 1));
+    ASSERT_FALSE(t.compat);
+  }
+
+  World world_{"direct"};
+  int kickers_ = 0;
+};
+
+TEST_F(Gate, CallsArriveAndReturn) {
+  world_.run([&](Park& park) {
+    Guest g(world_, park, blob::gated);
+    auto c = context(g, park);
+    uint64_t sum = 0, gated = 0, ip = 0;
+    for (uint64_t i = 0; i < 5000; ++i) {
+      Trap t = c->run(park);
+      check_call(t, i);
+      if (ip == 0) ip = t.ip;
+      ASSERT_EQ(t.ip, ip);
+      gated += !t.patchable;
+      sum += i * 7;
+      c->set_syscall_result(i * 7);
+    }
+    EXPECT_GT(gated, 200u) << "the gate is hardly ever used";
+    (void)c->run(park);
+    arch::UserRegs r = *c->get_regs(park);
+    EXPECT_EQ(r.r12, sum);
+    EXPECT_EQ(r.orig_rax, 5000u % 256);
+    EXPECT_EQ(r.rax, static_cast<uint64_t>(-38));
+    EXPECT_EQ(r.rip, ip);
+    EXPECT_EQ(r.gs_base, 0u);
+  });
+}
+
+TEST_F(Gate, RegistersAreThereWhenAsked) {
+  world_.run([&](Park& park) {
+    Guest g(world_, park, blob::gated);
+    auto c = context(g, park);
+    for (uint64_t i = 0; i < 600; ++i) {
+      check_call(c->run(park), i);
+      if (i % 3 == 0) {
+        arch::UserRegs r = *c->get_regs(park);
+        ASSERT_EQ(r.rbx, i);
+        ASSERT_EQ(r.orig_rax, i % 256);
+        ASSERT_EQ(r.rdi, 11u);
+        ASSERT_EQ(r.r10, 44u);
+        r.rax = 5;
+        ASSERT_TRUE(c->set_regs(park, r));
+      }
+      if (i % 3 != 0) c->set_syscall_result(5);
+    }
+    (void)c->run(park);
+    EXPECT_EQ(c->get_regs(park)->r12, 3000u);
+  });
+}
+
+// Kicks at every moment: on the way into the gate, while it waits, and on the way out.
+TEST_F(Gate, NoKickLosesOrRepeatsACall) {
+  std::mt19937 random(1);
+  world_.run([&](Park& park) {
+    Guest g(world_, park, blob::gated);
+    auto c = context(g, park);
+    uint64_t sum = 0, calls = 0, kicks = 0;
+    for (int i = 0; i < 20000; ++i) {
+      if (i % 4 == 0) kick_after(*c, random() % 20'000);
+      Trap t = c->run(park);
+      if (t.kind == Trap::Kind::kKicked) {
+        ++kicks;
+        continue;
+      }
+      check_call(t, calls);
+      // Some calls take long enough for the thread to park.
+      if (i % 200 == 0) {
+        const Deadline at{world_.reactor().now_ns() + 300'000};
+        while (world_.reactor().now_ns() < at.at_ns) park.suspend(at);
+      }
+      sum += calls + 1;
+      c->set_syscall_result(calls + 1);
+      ++calls;
+    }
+    await_kickers(park);
+    Trap t = c->run(park);
+    while (t.kind == Trap::Kind::kKicked) t = c->run(park);
+    check_call(t, calls);
+    arch::UserRegs r = *c->get_regs(park);
+    EXPECT_EQ(r.r12, sum);
+    EXPECT_EQ(r.rbx, calls);
+    EXPECT_GT(kicks, 20u);
+  });
+}
+
+// Stepping never sees the inside of the gate.
+TEST_F(Gate, StepsEndAtTheInstruction) {
+  world_.run([&](Park& park) {
+    Guest g(world_, park, blob::gated);
+    auto c = context(g, park);
+    for (uint64_t i = 0; i < 100; ++i) {
+      check_call(c->run(park), i);
+      c->set_syscall_result(1);
+    }
+    check_call(c->run(park), 100);
+    c->set_syscall_result(1);
+    c->set_single_step(true);
+    int calls = 0;
+    for (int i = 0; i < 200; ++i) {
+      Trap t = c->run(park);
+      arch::UserRegs r = *c->get_regs(park);
+      ASSERT_LT(r.rip, kCode + kPage);
+      ASSERT_GE(r.rip, kCode);
+      if (t.kind == Trap::Kind::kSyscall) {
+        ++calls;
+        c->set_syscall_result(1);
+      } else {
+        ASSERT_EQ(t.kind, Trap::Kind::kException);
+        ASSERT_EQ(t.signo, SIGTRAP);
+      }
+    }
+    EXPECT_GT(calls, 5);
+  });
+}
+
+// Contexts end in calls, and their stubs serve others.
+TEST_F(Gate, EndsInTheMiddle) {
+  world_.run([&](Park& park) {
+    for (int i = 0; i < 60; ++i) {
+      Guest g(world_, park, blob::gated);
+      auto c = context(g, park), d = context(g, park);
+      for (uint64_t k = 0; k < 100; ++k) {
+        check_call(c->run(park), k);
+        c->set_syscall_result(0);
+      }
+      check_call(c->run(park), 100);
+      check_call(d->run(park), 0);
+      if (i % 3 == 0) {
+        const Deadline at{world_.reactor().now_ns() + 300'000};
+        while (world_.reactor().now_ns() < at.at_ns) park.suspend(at);
+      }
+    }
+  });
+}
+
+}  // namespace
+}  // namespace uk::conformance
