@@ -75,8 +75,10 @@ class Thread : public ListNode<> {
   // Towards a report without waiting for it: its owner leaves.
   void abandon();
   // It executes none of the guest's code, nor will it before its report: it stands in one, or is on
-  // its way from a call.
-  bool parked() const { return (state_ == State::kReport && !held_) || (running() && left_call_); }
+  // its way from a call. Of a call through the gate only the guest says that it waits.
+  bool parked() const {
+    return (state_ == State::kReport && !held_) || (running() && left_call_ && !gated_);
+  }
   // Its report came through the slot, and the host has not said that it stands still.
   bool held() const { return held_; }
   // Held: it shall wait in a call, as the answer will take a while.
