@@ -107,13 +107,13 @@ uint64_t CodeAt(const std::vector<unsigned char>& bytes) {
   return reinterpret_cast<uint64_t>(page);
 }
 
-// The status of a child of a campaign. One that makes no progress for 2 s is killed: an attempt
+// The status of a child of a campaign. One that makes no progress for 10 s is killed: an attempt
 // may have stopped the timer.
 int Reap(pid_t child, const volatile size_t& progress) {
   sigset_t chld;
   sigemptyset(&chld);
   sigaddset(&chld, SIGCHLD);
-  const timespec patience = {2, 0};
+  const timespec patience = {10, 0};
   int status = 0;
   for (size_t seen = progress; waitpid(child, &status, WNOHANG) == 0; seen = progress) {
     bool quiet = sigtimedwait(&chld, nullptr, &patience) < 0 && errno == EAGAIN;
