@@ -130,13 +130,14 @@ class AddressSpace : public MappingSpace {
   // time: the host address of the word (valid until the next suspension), after faulting the page
   // in for write. kFAULT.
   Result<uint32_t*> atomic_word(Park& park, uint64_t addr, bool for_write);
-  // Changes code in one page of a private mapping that the guest may execute and not write. Threads
-  // of the space that run there see the old bytes or the new ones, never some of both. kACCES,
-  // kFAULT, kNOMEM.
-  Result<> replace_code(Park& park, uint64_t addr, std::span<const std::byte> bytes);
-  // A fresh executable page within `reach` of addr, for force_copy_out(); the guest may not change
-  // its mapping. kNOMEM.
-  Result<uint64_t> map_code(Park& park, uint64_t addr, uint64_t reach, std::string name);
+  // Changes code in one page of a private mapping that the guest may execute and not write, if it
+  // is `from`, to as many other bytes. Threads of the space that run there see the old bytes or the
+  // new ones, never some of both. kACCES, kFAULT, kNOMEM; kAGAIN: something else is there.
+  Result<> replace_code(Park& park, uint64_t addr, std::span<const std::byte> from,
+                        std::span<const std::byte> bytes);
+  // A fresh executable page, the highest possible that begins in [first, last], for
+  // force_copy_out(); the guest may not change its mapping. kNOMEM.
+  Result<uint64_t> map_code(Park& park, uint64_t first, uint64_t last, std::string name);
   // Identity of a shared futex (inode or anonymous object, offset), or this space and address for a
   // private mapping.
   struct FutexKey {

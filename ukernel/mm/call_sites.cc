@@ -1,102 +1,178 @@
 #include "ukernel/mm/call_sites.h"
 
-#include <array>
 #include <cstring>
-#include <span>
+#include <optional>
 
 #include "ukernel/mm/address_space.h"
+#include "ukernel/mm/call_forms.h"
 
 namespace uk {
 
 namespace {
 
-constexpr uint64_t kMovBytes = 5, kCallBytes = 2;
-constexpr uint8_t kMovEax = 0xb8, kJmp = 0xe9;
-// A page of thunks begins with the gate's address.
-constexpr uint64_t kThunkBytes = 32;
-constexpr uint32_t kThunksOfPage = kPageSize / kThunkBytes - 1;
+constexpr uint64_t kCallBytes = 2;
+constexpr uint8_t kCall[kCallBytes] = {0x0f, 0x05};
+constexpr uint8_t kJmp = 0xe9, kBreak = 0xcc;
 constexpr uint64_t kReach = 0x7fff0000;  // of a 32-bit displacement, less a page
 
-using Bytes = std::array<std::byte, kMovBytes>;
+uint32_t displacement(uint64_t from, uint64_t to) { return static_cast<uint32_t>(to - from); }
 
-int32_t displacement(uint64_t from, uint64_t to) { return static_cast<int32_t>(to - from); }
-
-Bytes instruction(uint8_t opcode, uint32_t operand) {
-  Bytes b;
-  b[0] = std::byte{opcode};
-  std::memcpy(&b[1], &operand, sizeof operand);
-  return b;
+// The registers fit what the instruction does.
+bool is_evident(Park& park, AddressSpace& mm, const MovableCode& m, const arch::UserRegs& regs) {
+  uint64_t memory = 0;
+  if (m.kind == MovableCode::Kind::kLoad) {
+    const auto word = std::as_writable_bytes(std::span(&memory, 1)).first(m.wide ? 8 : 4);
+    auto got = mm.force_copy_in(park, word, m.address(regs));
+    if (!got || *got < word.size()) return false;
+  }
+  return m.fits(regs, memory);
 }
 
-Bytes jump(uint64_t from, uint64_t to) {
-  return instruction(kJmp, static_cast<uint32_t>(displacement(from + kMovBytes, to)));
-}
-
-bool near(uint64_t a, uint64_t b) { return (a > b ? a - b : b - a) < kReach; }
-
-// A prefix makes it another instruction.
-bool is_prefix(std::byte b) {
-  const auto v = std::to_integer<uint8_t>(b);
-  return (v & 0xf0) == 0x40 || v == 0x66 || v == 0x67 || v == 0xf2 || v == 0xf3;
+// Length of the movable instruction at the end of `before`, or 0.
+size_t movable_length(Park& park, AddressSpace& mm, std::span<const uint8_t> before,
+                      const arch::UserRegs& regs) {
+  for (size_t n = kMovableMax; n >= kMovableMin; --n) {
+    const auto m = parse_movable(before.last(n));
+    if (!m || is_prefix(before[before.size() - n - 1])) continue;
+    if (is_evident(park, mm, *m, regs)) return n;
+  }
+  return 0;
 }
 
 }  // namespace
 
-Result<uint64_t> CallSites::new_thunk(Park& park, AddressSpace& mm, uint64_t at, uint64_t gate) {
-  for (Page& p : pages_) {
-    if (p.used < kThunksOfPage && near(p.addr, at)) return p.addr + ++p.used * kThunkBytes;
-  }
-  const uint64_t page = TRY(mm.map_code(park, at, kReach, "[ukernel-calls]"));
-  TRY(mm.force_copy_out(park, page, std::as_bytes(std::span(&gate, 1))));
-  pages_.push_back({page, 1});
-  return page + kThunkBytes;
+std::array<uint8_t, CallSites::kJumpBytes> CallSites::Site::jump() const {
+  std::array<uint8_t, kJumpBytes> b = {kJmp};
+  const uint32_t d = displacement(addr + kJumpBytes, thunk);
+  std::memcpy(&b[1], &d, sizeof d);
+  return b;
 }
 
-Result<> CallSites::patch(Park& park, AddressSpace& mm, uint64_t ip, uint32_t nr, uint64_t gate) {
-  const uint64_t mov = ip - kCallBytes - kMovBytes;
-  if (sites_.size() >= kMaxSites || ip < kPageSize || (mov & kPageMask) + kMovBytes > kPageSize) {
-    return Err(Errno::kNOSPC);
-  }
-  std::array<std::byte, kMovBytes + 1> old;
-  if (TRY(mm.force_copy_in(park, old, mov - 1)) < old.size()) return Err(Errno::kFAULT);
-  const Bytes expected = instruction(kMovEax, nr);
-  if (is_prefix(old[0]) || std::memcmp(&old[1], expected.data(), expected.size()) != 0) {
-    return Err(Errno::kNOEXEC);
-  }
-  const uint64_t thunk = TRY(new_thunk(park, mm, mov, gate));
-  // mov $nr, %eax; lea ip(%rip), %rcx; jmp *gate(%rip)
-  std::array<std::byte, kThunkBytes> code;
-  code.fill(std::byte{0xcc});
-  auto put = [&, at = size_t{0}](std::initializer_list<uint8_t> opcode, uint64_t operand,
-                                 bool relative) mutable {
-    for (uint8_t b : opcode) code[at++] = std::byte{b};
-    const auto value = relative ? static_cast<uint32_t>(displacement(thunk + at + 4, operand))
-                                : static_cast<uint32_t>(operand);
-    std::memcpy(&code[at], &value, sizeof value);
-    at += sizeof value;
+// A place for a thunk that begins in [first, last].
+Result<uint64_t> CallSites::new_thunk(Park& park, AddressSpace& mm, uint64_t first, uint64_t last,
+                                      uint64_t gate) {
+  const auto take = [&](Page& p) -> std::optional<uint64_t> {
+    for (uint32_t i = 1; i < kThunksOfPage; ++i) {
+      const uint64_t at = p.addr + i * kThunkBytes;
+      if (at < first || at > last || p.used[i]) continue;
+      p.used[i] = true;
+      return at;
+    }
+    return std::nullopt;
   };
-  put({kMovEax}, nr, false);
-  put({0x48, 0x8d, 0x0d}, ip, true);
-  put({0xff, 0x25}, page_floor(thunk), true);
-  if (TRY(mm.force_copy_out(park, thunk, code)) < code.size()) return Err(Errno::kFAULT);
+  for (Page& p : pages_) {
+    if (auto at = take(p)) return *at;
+  }
+  // Pages with a thunk's place in the range.
+  auto is_head = [](uint64_t a) { return (a & kPageMask) == 0; };
+  uint64_t low = (first + kThunkBytes - 1) & ~(kThunkBytes - 1), high = last & ~(kThunkBytes - 1);
+  if (is_head(low)) low += kThunkBytes;
+  if (is_head(high)) high -= kThunkBytes;
+  if (low > high) return Err(Errno::kNOSPC);
+  // In the middle others will reach it, too.
+  const uint64_t middle = page_floor(low + (high - low) / 2);
+  auto page = mm.map_code(park, page_floor(low), middle, "[ukernel-calls]");
+  if (!page && middle < page_floor(high)) {
+    page = mm.map_code(park, middle + kPageSize, page_floor(high), "[ukernel-calls]");
+  }
+  if (!page) return Err(page.error());
+  TRY(mm.force_copy_out(park, *page, std::as_bytes(std::span(&gate, 1))));
+  pages_.push_back({.addr = *page, .used = {}});
+  auto at = take(pages_.back());
+  return at ? Result<uint64_t>(*at) : Err(Errno::kNOSPC);
+}
+
+// `kept`: the bytes behind the changed ones, which become part of the jump.
+Result<uint64_t> CallSites::thunk_for(Park& park, AddressSpace& mm, uint64_t addr, size_t changed,
+                                      std::span<const uint8_t> kept, uint64_t gate) {
+  if (changed == kJumpBytes) {
+    return new_thunk(park, mm, addr - std::min(addr, kReach), addr + kReach, gate);
+  }
+  uint8_t operand[4] = {};
+  std::memcpy(operand + changed - 1, kept.data(), kJumpBytes - changed);
+  int32_t d;
+  std::memcpy(&d, operand, sizeof d);
+  const uint64_t end = addr + kJumpBytes, below = static_cast<uint64_t>(-int64_t{d});
+  if (d < 0 && below > end) return Err(Errno::kNOSPC);
+  const uint64_t first = end + static_cast<uint64_t>(int64_t{d});
+  return new_thunk(park, mm, first, first + (1ull << 8 * (changed - 1)) - 1, gate);
+}
+
+Result<> CallSites::patch(Park& park, AddressSpace& mm, const arch::UserRegs& at_call,
+                          uint64_t gate) {
+  // The byte before the instruction, the longest one, the call, and what a short jump has of the
+  // bytes behind.
+  constexpr size_t kBefore = 1 + kMovableMax, kBehind = kJumpBytes - kMovableMin - kCallBytes;
+  std::array<uint8_t, kBefore + kCallBytes + kBehind> code;
+  const uint64_t call = at_call.rip - kCallBytes;
+  if (sites_.size() >= kMaxSites || call < kPageSize) return Err(Errno::kNOSPC);
+  const auto bytes = std::as_writable_bytes(std::span(code));
+  if (TRY(mm.force_copy_in(park, bytes, call - kBefore)) < code.size()) {
+    return Err(Errno::kFAULT);
+  }
+  if (std::memcmp(&code[kBefore], kCall, kCallBytes) != 0) return Err(Errno::kNOEXEC);
+  const size_t length = movable_length(park, mm, std::span(code).first(kBefore), at_call);
+  if (length == 0) return Err(Errno::kNOEXEC);
+  Site s = {.addr = call - length, .call = call, .thunk = 0, .old = {}};
+  const size_t n = s.changed();
+  if ((s.addr & kPageMask) + n > kPageSize) return Err(Errno::kNOSPC);
+  const std::span<const uint8_t> from = std::span(code).subspan(kBefore - length);
+  std::memcpy(s.old.data(), from.data(), n);
+  s.thunk = TRY(thunk_for(park, mm, s.addr, n, from.subspan(n), gate));
+
+  // The instruction; lea ip(%rip), %rcx; jmp *gate(%rip)
+  std::array<uint8_t, kThunkBytes> thunk;
+  thunk.fill(kBreak);
+  std::memcpy(thunk.data(), from.data(), length);
+  size_t end = length;
+  auto put = [&](std::initializer_list<uint8_t> opcode, uint64_t target) {
+    for (uint8_t b : opcode) thunk[end++] = b;
+    const uint32_t d = displacement(s.thunk + end + sizeof d, target);
+    std::memcpy(&thunk[end], &d, sizeof d);
+    end += sizeof d;
+  };
+  put({0x48, 0x8d, 0x0d}, at_call.rip);
+  put({0xff, 0x25}, page_floor(s.thunk));
+  if (TRY(mm.force_copy_out(park, s.thunk, std::as_bytes(std::span(thunk)))) < thunk.size()) {
+    return Err(Errno::kFAULT);
+  }
   // The thunk must be there before anybody is sent to it.
   TRY(mm.flush(park));
-  sites_.push_back({mov, thunk, nr});  // first: a fork may copy this with the page
-  return mm.replace_code(park, mov, jump(mov, thunk));
+  if (off_) return Err(Errno::kPERM);
+  sites_.push_back(s);  // first: a fork may copy this with the page
+  const auto jump = s.jump();
+  TRY(mm.replace_code(park, s.addr, std::as_bytes(std::span(s.old).first(n)),
+                      std::as_bytes(std::span(jump).first(n))));
+  if (off_) restore(park, mm, s);
+  return {};
+}
+
+void CallSites::restore(Park& park, AddressSpace& mm, const Site& s) {
+  const size_t n = s.changed();
+  // Something else may be mapped there by now: then nothing happens.
+  const auto jump = s.jump();
+  (void)mm.replace_code(park, s.addr, std::as_bytes(std::span(jump).first(n)),
+                        std::as_bytes(std::span(s.old).first(n)));
 }
 
 void CallSites::turn_off(Park& park, AddressSpace& mm) {
+  if (off_) return;
   off_ = true;
-  const std::vector<Site> sites = std::move(sites_);
-  sites_.clear();
-  for (const Site& s : sites) {
-    Bytes now;
-    auto got = mm.force_copy_in(park, now, s.mov);
-    // Something else may be mapped there by now.
-    if (!got || *got < now.size() || now != jump(s.mov, s.thunk)) continue;
-    (void)mm.replace_code(park, s.mov, instruction(kMovEax, s.nr));
-  }
+  const std::vector<Site> sites = sites_;  // those in a thunk are to be found later
+  for (const Site& s : sites) restore(park, mm, s);
   (void)mm.flush(park);
+}
+
+uint64_t CallSites::visible_ip(uint64_t ip) const {
+  for (const Page& p : pages_) {
+    if (ip - p.addr >= kPageSize) continue;
+    const uint64_t thunk = ip & ~(kThunkBytes - 1);
+    for (const Site& s : sites_) {
+      // Behind the moved instruction only the call is left to do.
+      if (s.thunk == thunk) return ip == thunk ? s.addr : s.call;
+    }
+  }
+  return ip;
 }
 
 }  // namespace uk

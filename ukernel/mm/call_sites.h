@@ -1,21 +1,32 @@
-// Call sites of a space that make their system calls through the platform's gate (Platform::gate):
-// `mov $nr, %eax; syscall` becomes `jmp thunk; syscall`, and the thunk, in a page of ours nearby,
-// does the mov and enters the gate. The instruction itself stays, so code that jumps to it, or that
-// the gate sends back, makes the call as ever.
+// Call sites of a space that make their system calls through the platform's gate (Platform::gate).
+// The instruction before `syscall` (call_forms.h) becomes `jmp thunk`, and the thunk, in a page of
+// ours, executes that instruction and enters the gate. The call instruction stays, so code that
+// jumps to it, or that the gate sends back, makes the call as ever.
 //
-// A site is patched when calls have come from it often, with the number that its mov loads: that is
-// the evidence that these bytes are that instruction.
+// A jump has five bytes. Where the instruction has n < 5, only these are changed, and the `syscall`
+// and what follows it are the upper bytes of the jump's displacement: the thunk must lie where they
+// happen to lead to. For `xor %eax, %eax; syscall; cmp ...` (read(2) in glibc) these are 256 bytes
+// about 1.1 GiB above the site. If they are taken the site stays as it is.
+//
+// A site is patched when calls have come from it often; that the registers are as the instruction
+// leaves them is the evidence that these bytes are that instruction.
 //
 // Ownership: a value in AddressSpace; fork(2) copies it with the pages it describes, exec(2) begins
-// anew. patch() and restore() may suspend. Untrusted: what the bytes around a site are; a guest
+// anew. patch() and turn_off() may suspend. Untrusted: what the bytes around a site are; a guest
 // that confuses us about them confuses itself alone.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <bitset>
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "base/result.h"
+#include "ukernel/arch/x86_64/regs.h"
+#include "ukernel/mm/phys.h"
 #include "ukernel/sched/fiber.h"
 
 namespace uk {
@@ -26,6 +37,7 @@ class CallSites {
  public:
   static constexpr uint32_t kHot = 24;       // costly calls of a site before it is patched
   static constexpr size_t kMaxSites = 2048;  // of a space
+  static constexpr uint64_t kThunkBytes = 32;
 
   // A call came by the costly way; `ip` is behind its instruction. True: its site is worth
   // patching. Once for each site, or again when others have taken its place in the table.
@@ -35,9 +47,14 @@ class CallSites {
     return !off_ && ++c.count == kHot;
   }
   // Error: the site is not of a kind that can be patched, or memory is out; it stays as it is.
-  Result<> patch(Park& park, AddressSpace& mm, uint64_t ip, uint32_t nr, uint64_t gate);
+  // `at_call`: the registers at the call, rip behind its instruction and rax the number.
+  Result<> patch(Park& park, AddressSpace& mm, const arch::UserRegs& at_call, uint64_t gate);
   // For good, and all that are patched are as they were.
   void turn_off(Park& park, AddressSpace& mm);
+  bool any() const { return !sites_.empty(); }
+  // Where a thread at `ip` stands to its program: in a thunk it is at the site.
+  uint64_t visible_ip(uint64_t ip) const;
+  static bool is_thunk(uint64_t ip) { return ip % kThunkBytes == 0; }  // the beginning of one
 
  private:
   static constexpr int kCounterBits = 6;
@@ -45,16 +62,27 @@ class CallSites {
     uint64_t ip = 0;
     uint32_t count = 0;
   };
+  static constexpr size_t kJumpBytes = 5;
+  // The first has the gate's address.
+  static constexpr uint32_t kThunksOfPage = kPageSize / kThunkBytes;
   struct Site {
-    uint64_t mov;  // its address
+    uint64_t addr;  // of the instruction that moved
+    uint64_t call;  // of its `syscall`
     uint64_t thunk;
-    uint32_t nr;
+    std::array<uint8_t, kJumpBytes> old;
+
+    size_t changed() const { return std::min<size_t>(call - addr, kJumpBytes); }
+    std::array<uint8_t, kJumpBytes> jump() const;
   };
   struct Page {
     uint64_t addr;
-    uint32_t used;  // thunks
+    std::bitset<kThunksOfPage> used;
   };
-  Result<uint64_t> new_thunk(Park& park, AddressSpace& mm, uint64_t near, uint64_t gate);
+  Result<uint64_t> new_thunk(Park& park, AddressSpace& mm, uint64_t first, uint64_t last,
+                             uint64_t gate);
+  Result<uint64_t> thunk_for(Park& park, AddressSpace& mm, uint64_t addr, size_t changed,
+                             std::span<const uint8_t> kept, uint64_t gate);
+  static void restore(Park& park, AddressSpace& mm, const Site& s);
 
   std::array<Counter, 1 << kCounterBits> counters_;
   std::vector<Site> sites_;

@@ -2,17 +2,23 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "base/check.h"
 #include "ukernel/mm/space.h"
 
 namespace uk {
 
+namespace {
+constexpr uint64_t kStackRoom = 1ull << 30;  // of a stack without a limit
+}
+
 // The page gets a fresh frame with the new bytes, and the stub maps it in the old one's place at
 // once.
-Result<> AddressSpace::replace_code(Park& park, uint64_t addr, std::span<const std::byte> bytes) {
+Result<> AddressSpace::replace_code(Park& park, uint64_t addr, std::span<const std::byte> from,
+                                    std::span<const std::byte> bytes) {
   Impl& im = *impl_;
-  CHECK((addr & kPageMask) + bytes.size() <= kPageSize);
+  CHECK((addr & kPageMask) + bytes.size() <= kPageSize && from.size() == bytes.size());
   const uint64_t page = addr / kPageSize;
   auto code = [&]() -> Vma* {
     Vma* v = im.vmas.find(addr);
@@ -24,6 +30,10 @@ Result<> AddressSpace::replace_code(Park& park, uint64_t addr, std::span<const s
   Vma* v = code();
   const Pte old = im.pt.get(page);
   if (v == nullptr || !old || !old.anon()) return Err(Errno::kACCES);
+  const std::byte* now = im.mem.ptr(old.pfn());
+  if (!std::ranges::equal(from, std::span(now + (addr & kPageMask), from.size()))) {
+    return Err(Errno::kAGAIN);
+  }
   const Pfn to = TRY(im.mem.alloc(false));
   im.mem.prepare(to, 1);
   std::memcpy(im.mem.ptr(to), im.mem.ptr(old.pfn()), kPageSize);
@@ -36,14 +46,20 @@ Result<> AddressSpace::replace_code(Park& park, uint64_t addr, std::span<const s
   return {};
 }
 
-Result<uint64_t> AddressSpace::map_code(Park& park, uint64_t addr, uint64_t reach,
+Result<uint64_t> AddressSpace::map_code(Park& park, uint64_t first, uint64_t last,
                                         std::string name) {
   Impl& im = *impl_;
-  const uint64_t floor = std::max(Impl::kMinAddr, addr - std::min(addr, reach));
-  const uint64_t ceiling = std::min(user_limit_, addr + reach);
-  std::optional<uint64_t> at = im.vmas.gap(kPageSize, floor, page_floor(addr));
-  if (!at) at = im.vmas.gap_up(kPageSize, page_floor(addr), ceiling);
+  const uint64_t floor = std::max(Impl::kMinAddr, first);
+  const uint64_t ceiling = std::min(user_limit_, last + kPageSize);
+  if (floor >= ceiling) return Err(Errno::kNOMEM);
+  const std::optional<uint64_t> at = im.vmas.gap(kPageSize, floor, ceiling);
   if (!at) return Err(Errno::kNOMEM);
+  // Not where a stack may grow to.
+  const Vma* above = im.vmas.at_or_above(*at);
+  if (above != nullptr && above->grows_down &&
+      above->start - *at < std::min(im.stack_limit, kStackRoom)) {
+    return Err(Errno::kNOMEM);
+  }
   MmapRequest r;
   r.addr = *at;
   r.len = kPageSize;

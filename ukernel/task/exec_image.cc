@@ -24,6 +24,8 @@ constexpr uint64_t kBrkRandomPages = 0x2000;
 constexpr uint64_t kStackGuard = 256 * kPageSize;
 constexpr uint64_t kStackFirst = 128 * 1024;  // mapped at first; it grows
 constexpr uint64_t kMinGap = 128ull << 20;
+// Pages above what is mapped first, to be found by short jumps (mm/call_sites.h): 1.25 GiB.
+constexpr uint64_t kThunkRoom = (5ull << 28) / kPageSize;
 constexpr uint64_t kMaxArgTotal = 6ull << 20;
 constexpr int kAtMinsigstksz = 51;
 
@@ -46,9 +48,10 @@ class Layout {
     uint64_t pad = kStackGuard + (random_ ? kStackRandomPages * kPageSize : 0);
     uint64_t gap = stack_rlimit > limit_ ? limit_ : stack_rlimit + pad;
     gap = std::clamp(gap, kMinGap, limit_ / 6 * 5);
-    return page_floor(
-        limit_ - gap -
-        random_pages(std::min<uint64_t>(1ull << kMmapRandomBits, limit_ / kPageSize / 64)));
+    const uint64_t pages = std::min<uint64_t>(1ull << kMmapRandomBits, limit_ / kPageSize / 64);
+    // Of the places that Linux may choose, one with room above.
+    const uint64_t room = random_ && pages > 2 * kThunkRoom ? kThunkRoom : 0;
+    return page_floor(limit_ - gap - room * kPageSize - random_pages(pages - room));
   }
   uint64_t pie_base() {
     return page_floor(limit_ / 3 * 2 + random_pages(std::min<uint64_t>(1ull << kMmapRandomBits,

@@ -1,6 +1,7 @@
 // Which calls may go through the platform's gate, and when a call site is patched for it.
 #include "ukernel/task/gate_calls.h"
 
+#include <signal.h>
 #include <sys/syscall.h>
 
 #include "ukernel/kernel.h"
@@ -11,7 +12,8 @@ namespace uk {
 namespace {
 
 // Not those that need all registers anyway, or never return to their site: the gate would only be a
-// detour.
+// detour. Where the number is not the site's own (syscall(3)) they come through it all the same,
+// and asking for the registers brings the thread out.
 bool worth_the_gate(uint64_t nr) {
   switch (nr) {
     case SYS_rt_sigreturn:
@@ -35,13 +37,27 @@ bool worth_the_gate(uint64_t nr) {
 }  // namespace
 
 void note_costly_call(Task& task, const Trap& trap) {
-  CallSites& sites = task.mm().call_sites;
-  if (!sites.note(trap.ip) || !task.kernel.options.patch_calls) return;
-  if (!worth_the_gate(trap.nr) || is_traced(task)) return;
+  if (!worth_the_gate(trap.nr) || !task.mm().call_sites.note(trap.ip)) return;
+  if (!task.kernel.options.patch_calls || is_traced(task)) return;
+  Result<arch::UserRegs> regs = task.context->get_regs(task.park());
+  if (!regs) return;
+  regs->rax = regs->orig_rax;
   Ref<AddressSpace> mm(&task.mm());
   // What cannot be patched goes on as it is.
-  (void)mm->call_sites.patch(task.park(), *mm, trap.ip, static_cast<uint32_t>(trap.nr),
-                             task.kernel.platform->gate());
+  (void)mm->call_sites.patch(task.park(), *mm, *regs, task.kernel.platform->gate());
+}
+
+void hide_thunk(Task& task, const Trap& trap) {
+  const CallSites& sites = task.mm().call_sites;
+  if (!sites.any()) return;
+  Result<arch::UserRegs> regs = task.context->get_regs(task.park());
+  if (!regs) return;  // the next run tells
+  const uint64_t ip = sites.visible_ip(regs->rip);
+  // A step that led to the thunk's first instruction must not begin anew for ever.
+  const bool stepped = trap.kind == Trap::Kind::kException && trap.signo == SIGTRAP;
+  if (ip == regs->rip || (stepped && sites.is_thunk(regs->rip))) return;
+  regs->rip = ip;
+  (void)task.context->set_regs(task.park(), *regs);
 }
 
 void gs_base_in_use(Park& park, Task& task) {

@@ -190,6 +190,7 @@ void handle_page_fault(Task& task, const Trap& trap) {
   ++task.usage.min_faults;
   auto r = task.mm().fault(task.park(), trap.addr, trap.access, static_cast<uint64_t>(task.tid));
   if (r || r.error().signo == 0) return;
+  hide_thunk(task, trap);
   task.fault_trapno = kPageFaultVector;
   task.fault_error = fault_error_code(task, trap, r.error().code);
   task.fault_addr = trap.addr;
@@ -197,6 +198,7 @@ void handle_page_fault(Task& task, const Trap& trap) {
 }
 
 void handle_exception(Task& task, const Trap& trap) {
+  hide_thunk(task, trap);
   task.fault_trapno = static_cast<uint64_t>(trap.trapno);
   task.fault_error = trap.error_code;
   task.fault_addr = trap.addr;
@@ -213,7 +215,7 @@ void handle_trap(Task& task, const Trap& trap) {
     case Trap::Kind::kException:
       return handle_exception(task, trap);
     case Trap::Kind::kKicked:
-      return;
+      return hide_thunk(task, trap);
     case Trap::Kind::kGone:
       task.kernel.log.err(
           absl::StrFormat("%s[%d]: its host thread is gone; killed", task.comm, task.tid));
