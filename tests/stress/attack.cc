@@ -71,7 +71,8 @@ void Arm() {
 }
 
 // Loads the registers for `call` as both conventions want them and jumps to `target`. rsp is a
-// valid stack, so that even `ret` and `push` in the middle of something work.
+// valid stack, so that even `ret` and `push` in the middle of something work. The others are zero:
+// what executes there shall not write over what the campaign itself needs.
 void Jump(uint64_t target, const Call& call, bool convention32) {
   static uint64_t frame[64];
   uint64_t* stack = frame + 32;
@@ -81,16 +82,21 @@ void Jump(uint64_t target, const Call& call, bool convention32) {
     register uint64_t* top __asm__("r12") = stack;
     __asm__ volatile(
         "mov %%r12, %%rsp\n xor %%ebp, %%ebp\n mov %%r11, %%rcx\n"
-        "xor %%r10d, %%r10d\n xor %%r8d, %%r8d\n xor %%r9d, %%r9d\n jmp *%%r11\n"
+        "xor %%r10d, %%r10d\n xor %%r8d, %%r8d\n xor %%r9d, %%r9d\n xor %%ebx, %%ebx\n"
+        "xor %%r12d, %%r12d\n xor %%r13d, %%r13d\n xor %%r14d, %%r14d\n xor %%r15d, %%r15d\n"
+        "jmp *%%r11\n"
         :
         : "r"(to), "r"(top), "a"(call.number64), "D"(call.a), "S"(call.b), "d"(call.c)
         : "rcx", "r8", "r9", "r10", "memory");
   } else {
     register char* top __asm__("r12") = g_low + kLow - 4096;
-    __asm__ volatile("mov %%r12, %%rsp\n mov %%rsp, %%rbp\n jmp *%%r11\n"
-                     :
-                     : "r"(to), "r"(top), "a"(call.number32), "b"(call.a), "c"(call.b), "d"(call.c)
-                     : "memory");
+    __asm__ volatile(
+        "mov %%r12, %%rsp\n mov %%rsp, %%rbp\n xor %%esi, %%esi\n xor %%edi, %%edi\n"
+        "xor %%r12d, %%r12d\n xor %%r13d, %%r13d\n xor %%r14d, %%r14d\n"
+        "xor %%r15d, %%r15d\n jmp *%%r11\n"
+        :
+        : "r"(to), "r"(top), "a"(call.number32), "b"(call.a), "c"(call.b), "d"(call.c)
+        : "memory");
   }
   __builtin_unreachable();
 }
@@ -153,7 +159,8 @@ void Campaign(const char* name, size_t count, const std::function<void(size_t)>&
       exit(1);
     }
     killed += Reap(child, *progress) != 0;
-    if (*progress == before) *progress = before + 1;
+    // It may have written over the count all the same.
+    if (*progress <= before || *progress > count) *progress = before + 1;
   }
   printf("attack: %s: %zu attempts, %zu killed\n", name, count, killed);
   fflush(stdout);
