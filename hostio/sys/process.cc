@@ -89,6 +89,11 @@ int usable_cpus() {
 Result<> sched_setaffinity(pid_t tid, const cpu_set_t& set) {
   return ret_void(::sched_setaffinity(tid, sizeof(set), &set));
 }
+Result<> sched_setscheduler(pid_t tid, int policy) {
+  const sched_param none = {};
+  return ret_void(::sched_setscheduler(tid, policy, &none));
+}
+
 Result<cpu_set_t> sched_getaffinity(pid_t tid) {
   cpu_set_t set;
   CPU_ZERO(&set);

@@ -55,6 +55,8 @@ Result<struct rusage> getrusage(int who);
 int usable_cpus();
 Result<> sched_setaffinity(pid_t tid, const cpu_set_t& set);
 Result<cpu_set_t> sched_getaffinity(pid_t tid);
+// For policies without a priority (SCHED_OTHER, SCHED_BATCH, SCHED_IDLE).
+Result<> sched_setscheduler(pid_t tid, int policy);
 
 // The calling thread's signal mask: how = SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK; returns the old one.
 Result<sigset_t> sigprocmask(int how, const sigset_t& set);

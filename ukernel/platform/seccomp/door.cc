@@ -40,9 +40,9 @@ void Door::publish() {
       .store(policy_.on() ? patience_ : 0, std::memory_order_seq_cst);
 }
 
-void Door::resumed(int tid, int others) {
+void Door::resumed() {
   // While they spin nobody looks at the time.
-  if (published_ != nullptr) policy_.resumed(policy_.on() ? 0 : clock_.monotonic_ns(), tid, others);
+  if (published_ != nullptr) policy_.resumed(policy_.on() ? 0 : clock_.monotonic_ns());
 }
 
 void Door::reported() {
@@ -76,17 +76,23 @@ bool Door::collect() {
 uint64_t Door::spin_ns() {
   if (batches_ > 0) return 0;
   while (Thread* t = held_.pop_front()) {
-    t->tell_to_park();
-    policy_.blocked();
+    t->tell_to_sleep();
   }
-  spinning_ = policy_.worth(running_guests_);
-  return spinning_ ? SpinPolicy::kSpinNs : 0;
+  const uint64_t ns = policy_.spin_ns(running_guests_);
+  spinning_ = ns != 0;
+  return ns;
 }
 
 // Either the stub sees that nobody looks any more, or we see its report.
 bool Door::fall_asleep() {
   if (published_ == nullptr) return true;
-  if (std::exchange(spinning_, false)) policy_.spun(false);
+  if (std::exchange(spinning_, false)) {
+    policy_.spun(false);
+    // The reactor needs its CPU no longer for itself.
+    if (!policy_.on()) {
+      for (Thread& t : running_) t.let_loose();
+    }
+  }
   std::atomic_ref(published_->patience).store(0, std::memory_order_seq_cst);
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (!look()) return true;

@@ -27,7 +27,7 @@ class Door final : public EventSource {
   void watch(Thread& t) { running_.push_back(t); }
   void hold(Thread& t) { held_.push_back(t); }
 
-  void resumed(int tid, int others);
+  void resumed();
   void reported();
   bool spins() const { return policy_.on(); }
 

@@ -72,8 +72,7 @@ void GuestThread::leave_gate(arch::UserRegs& r) const {
     return;
   }
   const Slot::Interrupted i = slot_of(thread_.platform(), stack_).interrupted(thread_.by_slot());
-  const bool answered =
-      (i.turn & UK_TURN_ANSWERED) != 0 || i.turn == UK_TURN_PARKED || i.turn == UK_TURN_PARK;
+  const bool answered = (i.turn & UK_TURN_ANSWERED) != 0 || i.turn == UK_TURN_PARK;
   const bool done = answered && !thread_.gated();
   r.rip = done ? i.ret : i.ret - UK_SYSCALL_BYTES;
   r.rax = done ? i.result : i.nr;

@@ -141,7 +141,7 @@ class SeccompPlatform final : public Platform, public EventSource {
   // Before a thread is resumed.
   void place(int tid, stub::Placement::Seat& seat, bool guest) {
     placement_.before_resume(tid, seat, guest ? running_guests_ : 0, guest && door_.spins());
-    if (guest) door_.resumed(tid, running_guests_);
+    if (guest) door_.resumed();
   }
   void kill_stub(int pid);
   // Blocks the host thread until the killed stub is dead.

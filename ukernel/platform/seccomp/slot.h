@@ -1,8 +1,8 @@
 // The kernel's end of a guest thread's slot (direct): a report of the signal handler, or a call
 // through the gate, and its answer, by memory that the kernel and the stub share, while both spin.
 // The protocol is the turn word's (stub/abi.h); each side changes it by compare-and-swap, so that
-// what is posted is either taken or taken back. A handler that interrupts the gate posts its report
-// over the call.
+// what is posted is either taken or taken back. A stub whose answer takes long sleeps on that word,
+// as a futex. A handler that interrupts the gate posts its report over the call.
 //
 // Ownership: a view on the base of the thread's signal stack, which outlives it. Nothing suspends.
 // Untrusted: all of it; the guest can write any word at any moment. What take() copies is what the
@@ -15,6 +15,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "hostio/sys/event.h"
 #include "ukernel/platform/stub/layout.h"
 
 namespace uk::seccomp {
@@ -61,16 +62,14 @@ class Slot {
     return Found::kReport;
   }
 
-  // What became of an answer or of the word to park.
+  // What became of an answer or of the word to sleep or to park.
   enum class Gave {
     kDone,       // the stub will see it
-    kParked,     // it waits in UK_NR_PARK, or will, and must be answered there
+    kParked,     // it was told to wait in UK_NR_PARK, and must be answered there
     kOvertaken,  // a signal interrupted the gate: its report is in the slot instead of the call
     kForged,     // the word holds what no stub writes
   };
-  Gave answer(uint32_t value) {
-    return change(UK_TURN_TAKEN, UK_TURN_ANSWERED | value) ? Gave::kDone : otherwise();
-  }
+  Gave answer(uint32_t value) { return give(UK_TURN_ANSWERED | value); }
   Gave answer_call(uint64_t result) {
     volatile stub::SlotWords& w = *words_;
     w.result = result;
@@ -78,17 +77,28 @@ class Slot {
   }
   // The stub stands still in a report by system call: what it interrupted shall not be found.
   void clear() { turn().store(0, std::memory_order_seq_cst); }
-  Gave park() { return change(UK_TURN_TAKEN, UK_TURN_PARK) ? Gave::kDone : otherwise(); }
+  Gave park() { return give(UK_TURN_PARK); }
+  // The answer will take a while.
+  Gave sleep() {
+    const bool done = change(UK_TURN_TAKEN, UK_TURN_SLEEP) || turn().load() == UK_TURN_SLEEP;
+    return done ? Gave::kDone : otherwise();
+  }
 
  private:
   std::atomic_ref<uint32_t> turn() const { return std::atomic_ref(words_->turn); }
   bool change(uint32_t from, uint32_t to) {
     return turn().compare_exchange_strong(from, to, std::memory_order_seq_cst);
   }
+  Gave give(uint32_t word) {
+    if (change(UK_TURN_TAKEN, word)) return Gave::kDone;
+    if (!change(UK_TURN_SLEEP, word)) return otherwise();
+    (void)sys::futex_wake(&words_->turn, 1, true);  // it may not have fallen asleep yet
+    return Gave::kDone;
+  }
   Gave otherwise() const {
     const uint32_t now = turn().load(std::memory_order_relaxed);
     if (now == UK_TURN_REPORTED) return Gave::kOvertaken;
-    return now == UK_TURN_PARKED || now == UK_TURN_PARK ? Gave::kParked : Gave::kForged;
+    return now == UK_TURN_PARK ? Gave::kParked : Gave::kForged;
   }
 
   stub::SlotWords* words_ = nullptr;

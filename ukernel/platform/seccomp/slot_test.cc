@@ -47,18 +47,31 @@ TEST(Slot, AReportTakenBackIsNotSeen) {
   EXPECT_EQ(s.slot.take(&d), Slot::Found::kNothing);
 }
 
-TEST(Slot, ParkedIsAnsweredElsewhere) {
+TEST(Slot, AParkedOneIsAnsweredElsewhere) {
   Stub s;
   seccomp_data d;
   s.report(1, 0);
   ASSERT_EQ(s.slot.take(&d), Slot::Found::kReport);
-  ASSERT_TRUE(s.change(UK_TURN_TAKEN, UK_TURN_PARKED));
-  EXPECT_EQ(s.slot.park(), Slot::Gave::kParked);
-  EXPECT_EQ(s.slot.answer(5), Slot::Gave::kParked);
+  EXPECT_EQ(s.slot.park(), Slot::Gave::kDone);
+  EXPECT_EQ(s.words.turn, static_cast<uint32_t>(UK_TURN_PARK));
+  EXPECT_EQ(s.slot.sleep(), Slot::Gave::kParked);
+  EXPECT_EQ(s.slot.answer(5), Slot::Gave::kParked) << "it was told to, and will";
+}
+
+TEST(Slot, ASleeperIsAnsweredOrSentToPark) {
+  Stub s;
+  seccomp_data d;
   s.report(1, 0);
   ASSERT_EQ(s.slot.take(&d), Slot::Found::kReport);
+  EXPECT_EQ(s.slot.sleep(), Slot::Gave::kDone);
+  EXPECT_EQ(s.slot.sleep(), Slot::Gave::kDone) << "it sleeps already";
+  EXPECT_EQ(s.slot.answer(5), Slot::Gave::kDone);
+  EXPECT_EQ(s.words.turn, UK_TURN_ANSWERED | 5u);
+  s.report(1, 0);
+  ASSERT_EQ(s.slot.take(&d), Slot::Found::kReport);
+  ASSERT_TRUE(s.change(UK_TURN_TAKEN, UK_TURN_SLEEP)) << "by itself";
   EXPECT_EQ(s.slot.park(), Slot::Gave::kDone);
-  EXPECT_EQ(s.slot.answer(5), Slot::Gave::kParked) << "it was told to, and will";
+  EXPECT_EQ(s.slot.answer(5), Slot::Gave::kParked);
 }
 
 TEST(Slot, GarbageIsForged) {
@@ -109,12 +122,12 @@ TEST(Slot, ASignalInTheGateOvertakesTheAnswer) {
   EXPECT_EQ(d.args[0], 10u);
 }
 
-// Reporting, taking back and parking against a kernel that takes and answers: every report is
-// either taken or taken back, and every taken one answered once.
+// Reporting, taking back and sleeping against a kernel that takes and answers: every report is
+// either taken or taken back, every taken one is answered once, and no sleeper is left.
 TEST(Slot, RacesAreDecided) {
   constexpr uint64_t kReports = 20000;
   Stub s;
-  std::atomic<uint64_t> taken = 0, parked = 0;
+  std::atomic<uint64_t> taken = 0, slept = 0;
   std::atomic<bool> done = false;
   std::thread kernel([&] {
     seccomp_data d;
@@ -122,10 +135,15 @@ TEST(Slot, RacesAreDecided) {
       if (s.slot.take(&d) == Slot::Found::kNothing) continue;
       ++taken;
       EXPECT_EQ(d.args[0] + 1, d.args[4]);
-      if (s.slot.answer(static_cast<uint32_t>(d.args[0] & 0xff)) == Slot::Gave::kParked) ++parked;
+      if (taken % 5 == 0) {
+        const uint64_t before = slept;
+        EXPECT_EQ(s.slot.sleep(), Slot::Gave::kDone);
+        while (slept == before) std::this_thread::yield();
+      }
+      EXPECT_EQ(s.slot.answer(static_cast<uint32_t>(d.args[0] & 0xff)), Slot::Gave::kDone);
     }
   });
-  uint64_t back = 0, answered = 0, gone = 0;
+  uint64_t back = 0, answered = 0;
   for (uint64_t i = 0; i < kReports; ++i) {
     s.report(i, i);
     for (uint64_t k = 0; k < i % 64; ++k) __builtin_ia32_pause();
@@ -133,20 +151,24 @@ TEST(Slot, RacesAreDecided) {
       ++back;
       continue;
     }
-    if (i % 3 == 0 && s.change(UK_TURN_TAKEN, UK_TURN_PARKED)) {
-      ++gone;
-      while (parked != gone) std::this_thread::yield();
-      continue;
-    }
+    if (i % 3 == 0) (void)s.change(UK_TURN_TAKEN, UK_TURN_SLEEP);
     uint32_t turn;
-    while ((turn = s.turn().load()) == UK_TURN_TAKEN) std::this_thread::yield();
+    while (((turn = s.turn().load()) & UK_TURN_ANSWERED) == 0) {
+      if (turn == UK_TURN_SLEEP) {
+        ++slept;
+        (void)sys::futex_wait(&s.words.turn, UK_TURN_SLEEP, -1, true);
+      } else {
+        std::this_thread::yield();
+      }
+    }
     ASSERT_EQ(turn, UK_TURN_ANSWERED | (i & 0xff));
     ++answered;
   }
   done = true;
   kernel.join();
-  EXPECT_EQ(back + answered + gone, kReports);
-  EXPECT_EQ(taken, answered + gone);
+  EXPECT_EQ(back + answered, kReports);
+  EXPECT_EQ(taken, answered);
+  EXPECT_GT(slept, 0u);
 }
 
 }  // namespace

@@ -8,9 +8,9 @@ namespace {
 using P = SpinPolicy;
 
 // One stay in the guest, of that length.
-void stay(P& p, uint64_t ns, int others = 0, int tid = 7) {
-  static uint64_t now = 1000;
-  p.resumed(now, tid, others);
+void stay(P& p, uint64_t ns) {
+  static uint64_t now = 1'000'000;
+  p.resumed(now);
   now += ns;
   p.reported(now);
 }
@@ -21,7 +21,6 @@ void quick(P& p, int n) {
 
 TEST(SpinPolicy, BeginsAfterAQuickRun) {
   P p(2);
-  stay(p, 1);  // the first of a thread does not count
   quick(p, P::kFirstRun - 1);
   EXPECT_FALSE(p.on());
   stay(p, P::kQuickNs + 1);  // a slow one in between
@@ -35,53 +34,32 @@ TEST(SpinPolicy, NotWithOneCpu) {
   P p(1);
   quick(p, 10 * P::kFirstRun);
   EXPECT_FALSE(p.on());
-  EXPECT_FALSE(p.worth(1));
+  EXPECT_EQ(p.spin_ns(1), 0u);
 }
 
-TEST(SpinPolicy, NotWhileOthersRun) {
+TEST(SpinPolicy, ShortWhileGuestsWantAllCpus) {
   P p(2);
-  for (int i = 0; i < 10 * P::kFirstRun; ++i) stay(p, 1000, 1);
-  EXPECT_FALSE(p.on());
-}
-
-TEST(SpinPolicy, NotWhileThreadsTakeTurns) {
-  P p(2);
-  for (int i = 0; i < 10 * P::kFirstRun; ++i) stay(p, 1000, 0, i % 2);
-  EXPECT_FALSE(p.on());
-  quick(p, P::kFirstRun + 1);
+  quick(p, P::kFirstRun);
   ASSERT_TRUE(p.on());
-  // As in a conversation: half of the calls wait for the other side.
-  for (int i = 0; i < 4 * P::kCredit && p.on(); ++i) {
-    p.spun(true);
-    p.spun(true);
-    p.blocked();
-  }
-  EXPECT_FALSE(p.on());
-}
-
-TEST(SpinPolicy, NeedsAGuestAndASpareCpu) {
-  P p(2);
-  quick(p, P::kFirstRun + 1);
-  ASSERT_TRUE(p.on());
-  EXPECT_FALSE(p.worth(0)) << "nobody to wait for";
-  EXPECT_TRUE(p.worth(1));
-  EXPECT_FALSE(p.worth(2)) << "the guests need both";
+  EXPECT_EQ(p.spin_ns(0), 0u) << "nobody to wait for";
+  EXPECT_EQ(p.spin_ns(1), P::kSpinNs);
+  EXPECT_EQ(p.spin_ns(2), P::kTightNs);
 }
 
 TEST(SpinPolicy, OnceAStay) {
   P p(2);
-  quick(p, P::kFirstRun + 1);
-  ASSERT_TRUE(p.worth(1));
+  quick(p, P::kFirstRun);
+  ASSERT_NE(p.spin_ns(1), 0u);
   p.spun(false);
   ASSERT_TRUE(p.on());
-  EXPECT_FALSE(p.worth(1)) << "it computes";
-  p.resumed(0, 7, 0);
-  EXPECT_TRUE(p.worth(1));
+  EXPECT_EQ(p.spin_ns(1), 0u) << "it computes";
+  p.resumed(0);
+  EXPECT_NE(p.spin_ns(1), 0u);
 }
 
 TEST(SpinPolicy, EndsWhenInVainAndBeginsLater) {
   P p(2);
-  quick(p, P::kFirstRun + 1);
+  quick(p, P::kFirstRun);
   int vain = 0;
   while (p.on()) {
     p.spun(false);
@@ -102,7 +80,7 @@ TEST(SpinPolicy, EndsWhenInVainAndBeginsLater) {
 TEST(SpinPolicy, TheHurdleIsBoundedAndForgotten) {
   P p(2);
   for (int i = 0; i < 40; ++i) {
-    quick(p, P::kLongestRun + 1);
+    quick(p, P::kLongestRun);
     ASSERT_TRUE(p.on()) << i;
     while (p.on()) p.spun(false);
   }

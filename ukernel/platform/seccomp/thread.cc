@@ -64,7 +64,8 @@ void Thread::set_held(bool held) {
   held_ = held;
 }
 
-bool Thread::look() {
+// True if the slot had something, which is now the thread's state, held.
+bool Thread::find_in_slot() {
   const Slot::Found found = slot_.take(&call_);
   if (found == Slot::Found::kNothing) return false;
   owed_.reset();
@@ -72,6 +73,11 @@ bool Thread::look() {
   gated_ |= found == Slot::Found::kCall;
   by_slot_ = found == Slot::Found::kReport;
   set_state(by_slot_ ? State::kReport : State::kCall);
+  return true;
+}
+
+bool Thread::look() {
+  if (!find_in_slot()) return false;
   platform_.door().hold(*this);
   if (by_slot_) {
     on_report();
@@ -82,13 +88,21 @@ bool Thread::look() {
   return true;
 }
 
+void Thread::tell_to_sleep() {
+  if (held_) tell(slot_.sleep());
+}
+
 void Thread::tell_to_park() {
-  if (!held_) return;
+  if (held_) tell(slot_.park());
+}
+
+void Thread::tell(Slot::Gave gave) {
   unlink();
-  const Slot::Gave gave = slot_.park();
   if (gave == Slot::Gave::kOvertaken && gated_) return overtaken();
   if (gave == Slot::Gave::kOvertaken || gave == Slot::Gave::kForged) platform_.kill_stub(tgid_);
 }
+
+void Thread::let_loose() { platform_.placement().let_loose(tid_, seat_); }
 
 // Instead of our answer the thread got a signal, and reports it.
 void Thread::overtaken() {
@@ -112,20 +126,42 @@ void Thread::on_park(const seccomp_notif& n) {
     unlink();
     return;
   }
-  if (!gated_) {  // the report that was held, repeated
-    call_ = n.data;
-    set_state(State::kReport);
-    return on_report();
+  // The report that was held, repeated.
+  call_ = n.data;
+  set_state(State::kReport);
+  on_report();
+}
+
+void Thread::on_gate_park(const seccomp_notif& n) {
+  if (running() && give_owed(n)) return;
+  id_ = n.id;
+  if (held_) {  // what came by the slot now stands in this call
+    set_held(false);
+    unlink();
+    return;
   }
-  // A call through the gate that was to be left, or to be answered when the host repeated it.
-  if (!running() || left_call_) return;
-  set_state(State::kCall);
+  if (left_call_) return;
+  if (gated_) {
+    if (!running()) return;
+    set_state(State::kCall);  // it was to be answered when the host repeated it
+  } else {
+    if (!running()) return platform_.kill_stub(tgid_);  // it stands elsewhere
+    if (!find_in_slot()) {                              // the answer was there before it
+      (void)platform_.listener().answer(n.id, 0);
+      return;
+    }
+    set_held(false);
+    if (by_slot_) return platform_.kill_stub(tgid_);
+    platform_.door().reported();
+  }
   if (waiter_ != nullptr) waiter_->wake();
 }
 
-void Thread::on_notification(const seccomp_notif& n, bool is_report, bool is_park) {
+void Thread::on_notification(const seccomp_notif& n, Notice what) {
   if (dead()) return;
-  if (is_park) return on_park(n);
+  if (what == Notice::kPark) return on_park(n);
+  if (what == Notice::kGatePark) return on_gate_park(n);
+  const bool is_report = what == Notice::kReport;
   // A thread whose report is held makes no other: the slot was forged. Only a signal gets it out of
   // the gate.
   if (held_ && !(gated_ && is_report)) return platform_.kill_stub(tgid_);

@@ -13,8 +13,8 @@
 // any abandoned call; so kCall may become kReport by itself.
 //
 // A report that came through the slot is "held": its thread, if honest, spins for the answer, and
-// parks in a call when that takes long. Only the host's notification proves that a thread stands
-// still, and nothing but a report that is not held may count as such.
+// sleeps on the slot's turn when that takes long. Only the host's notification proves that a thread
+// stands still, and nothing but a report that is not held may count as such.
 //
 // Ownership: a Thread belongs to a space or context; the platform's table finds it by host thread
 // id. wait() suspends. Untrusted: what the notification and the frame say, but for tid, id and
@@ -81,8 +81,12 @@ class Thread : public ListNode<> {
   }
   // Its report came through the slot, and the host has not said that it stands still.
   bool held() const { return held_; }
-  // Held: it shall wait in a call, as the answer will take a while.
+  // Held: it shall wait asleep, as the answer will take a while.
+  void tell_to_sleep();
+  // Held: it shall wait in a notification, to prove that it stands still.
   void tell_to_park();
+  // Running: on any CPU from now on.
+  void let_loose();
   // Takes a report out of the slot, if there is one.
   bool look();
   // A call through the gate was taken, and no answer to it has reached the thread.
@@ -96,9 +100,13 @@ class Thread : public ListNode<> {
 
  private:
   friend class SeccompPlatform;
-  void on_notification(const seccomp_notif& n, bool is_report, bool is_park);
+  enum class Notice { kCall, kReport, kPark, kGatePark };  // by where the stub made it
+  void on_notification(const seccomp_notif& n, Notice what);
   void on_report();
   void on_park(const seccomp_notif& n);
+  void on_gate_park(const seccomp_notif& n);
+  bool find_in_slot();
+  void tell(Slot::Gave gave);
   Result<> answer_gate(uint64_t result, bool* lost);
   void overtaken();
   bool give_owed(const seccomp_notif& n);

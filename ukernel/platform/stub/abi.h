@@ -28,7 +28,7 @@
 // No host has such calls.
 #define UK_NR_BATCH_DONE 0x7ffe0001
 #define UK_NR_REPORT 0x7ffe0002
-#define UK_NR_PARK 0x7ffe0003  // waits for the answer to a report made through the slot (direct)
+#define UK_NR_PARK 0x7ffe0003  // waits for the answer to what is in the slot (direct)
 
 // The published page: read-only in every stub, one for all.
 #define UK_PUB_PATIENCE 0  // u32: turns to wait for the kernel by spinning; 0: it does not look
@@ -48,9 +48,9 @@
 #define UK_SLOT_BYTES 128
 #define UK_TURN_REPORTED 1  // by the stub: a report is there
 #define UK_TURN_TAKEN 2     // by the kernel: it will be answered
-#define UK_TURN_PARKED 3    // by the stub: waits no longer here but in UK_NR_PARK
-#define UK_TURN_PARK 4      // by the kernel: go and wait there
-#define UK_TURN_CALL 5      // by the stub: a call through the gate is there
+#define UK_TURN_SLEEP 3  // by either: the stub waits no longer by spinning but asleep on this word
+#define UK_TURN_PARK 4   // by the kernel: go and wait there
+#define UK_TURN_CALL 5   // by the stub: a call through the gate is there
 #define UK_TURN_ANSWERED 0x80000000
 #define UK_SYSCALL_BYTES 2  // of the call instruction
 

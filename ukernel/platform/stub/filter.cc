@@ -60,7 +60,7 @@ std::vector<sock_filter> stub_filter(uint64_t code, uint32_t report, uint32_t ot
 }
 
 std::vector<sock_filter> guest_thread_filter(uint64_t area) {
-  constexpr uint32_t kArchSetGs = 0x1001, kArchSetFs = 0x1002;
+  constexpr uint32_t kArchSetGs = 0x1001, kArchSetFs = 0x1002, kFutexWait = 0;
   const uint64_t code = area + kCodeOffset;
   const uint32_t refuse = SECCOMP_RET_ERRNO | ENOSYS;
   std::vector<sock_filter> f = {
@@ -78,19 +78,23 @@ std::vector<sock_filter> guest_thread_filter(uint64_t area) {
   const struct {
     const char* ip;
     uint32_t nr;
-    uint32_t first_arg;  // 0: any
-  } calls[] = {{uk_stub_report_ip, UK_NR_REPORT, 0},
-               {uk_stub_park_ip, UK_NR_PARK, 0},
-               {uk_stub_gate_park_ip, UK_NR_PARK, 0},
-               {uk_stub_sigreturn_ip, SYS_rt_sigreturn, 0},
-               {uk_stub_set_fs_ip, SYS_arch_prctl, kArchSetFs},
-               {uk_stub_set_gs_ip, SYS_arch_prctl, kArchSetGs}};
+    int arg = -1;  // which must be `value`
+    uint32_t value = 0;
+  } calls[] = {{uk_stub_report_ip, UK_NR_REPORT},
+               {uk_stub_park_ip, UK_NR_PARK},
+               {uk_stub_gate_park_ip, UK_NR_PARK},
+               {uk_stub_sleep_ip, SYS_futex, 1, kFutexWait},
+               {uk_stub_gate_sleep_ip, SYS_futex, 1, kFutexWait},
+               {uk_stub_sigreturn_ip, SYS_rt_sigreturn},
+               {uk_stub_set_fs_ip, SYS_arch_prctl, 0, kArchSetFs},
+               {uk_stub_set_gs_ip, SYS_arch_prctl, 0, kArchSetGs}};
   for (const auto& c : calls) {
     std::vector<sock_filter> test = {load(offsetof(seccomp_data, nr)), skip_if(BPF_JEQ, c.nr),
                                      ret(refuse)};
-    if (c.first_arg != 0) {
-      test.insert(test.end(),
-                  {load(offsetof(seccomp_data, args)), skip_if(BPF_JEQ, c.first_arg), ret(refuse)});
+    if (c.arg >= 0) {
+      const size_t at =
+          offsetof(seccomp_data, args) + sizeof(uint64_t) * static_cast<size_t>(c.arg);
+      test.insert(test.end(), {load(at), skip_if(BPF_JEQ, c.value), ret(refuse)});
     }
     test.push_back(ret(SECCOMP_RET_ALLOW));
     f.push_back(load(kIpLow));

@@ -89,7 +89,8 @@ extern "C" const char uk_stub_gate_begin[], uk_stub_gate[], uk_stub_gate_posted[
     uk_stub_gate_end[];
 // Behind the handler's system call instructions.
 extern "C" const char uk_stub_report_ip[], uk_stub_set_fs_ip[], uk_stub_set_gs_ip[],
-    uk_stub_sigreturn_ip[], uk_stub_park_ip[], uk_stub_gate_park_ip[];
+    uk_stub_sigreturn_ip[], uk_stub_park_ip[], uk_stub_gate_park_ip[], uk_stub_sleep_ip[],
+    uk_stub_gate_sleep_ip[];
 
 // The stub address of a symbol of stub_code.S.
 inline uint64_t stub_address(uint64_t area_base, const char* symbol) {

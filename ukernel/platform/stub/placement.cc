@@ -60,11 +60,11 @@ void Placement::put(int tid, Seat& seat, int cpu) {
 void Placement::before_resume(int tid, Seat& seat, int others, bool apart) {
   if (!active_) return;
   place_reactor();
-  if (others > 0) {
+  if (apart) {
+    if (cpu_ != kAnywhere) put(tid, seat, kApart - cpu_);
+  } else if (others > 0) {
     seat.alone = 0;
     put(tid, seat, kAnywhere);
-  } else if (apart) {
-    if (cpu_ != kAnywhere) put(tid, seat, kApart - cpu_);
   } else if (cpu_ != kAnywhere && (seat.cpu != kAnywhere || ++seat.alone >= kAloneBeforePacking)) {
     put(tid, seat, cpu_);
   }

@@ -2,7 +2,7 @@
 // the whole system call it is for, and the host's scheduler, seeing an idle CPU, does just that. So
 // while one guest thread runs at a time, it, the mm threads and the reactor stay together on one
 // CPU (they alternate anyway); as soon as a second runs beside it, the second may go anywhere.
-// While the reactor and a guest spin for each other (direct), the guest stays off its CPU. Now and
+// While the reactor and guests spin for each other (direct), all of these stay off its CPU. Now and
 // then the reactor is let loose, so that the host can move the company to a better CPU.
 //
 // Ownership: the platform's. Reactor thread only; nothing suspends. On a single CPU it does
@@ -34,6 +34,10 @@ class Placement {
   // Before the thread is resumed; `others`: guest threads that run now. `apart`: not on the
   // reactor's CPU.
   void before_resume(int tid, Seat& seat, int others, bool apart = false);
+  // A thread that runs was put apart, and need not be any longer.
+  void let_loose(int tid, Seat& seat) {
+    if (active_ && seat.cpu <= kApart) put(tid, seat, kAnywhere);
+  }
   // A thread made now by an mm thread of ours is on its CPU.
   Seat inherited() const { return {.cpu = cpu_, .alone = 0}; }
 

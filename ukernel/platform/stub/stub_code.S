@@ -244,9 +244,9 @@ uk_stub_sigreturn_ip:
     ud2
 
 // The handler of all signals on direct. While the kernel is awake (published patience), the report
-// goes through the slot at the base of this stack and the answer is awaited by spinning; else, and
-// when that takes too long, through a call, as above. The turn word is changed by locked
-// instructions on both sides.
+// goes through the slot at the base of this stack and the answer is awaited by spinning, and when
+// that takes too long, asleep on the turn word; else through a call, as above. The turn word is
+// changed by locked instructions on both sides.
     .globl uk_stub_handler_direct
 uk_stub_handler_direct:
     xor %r8d, %r8d
@@ -270,32 +270,45 @@ uk_stub_handler_direct:
     lock cmpxchg %r11d, UK_SLOT_TURN(%r10)
     jne 6b                              // the kernel answered the call that we interrupted
 2:  mov UK_SLOT_TURN(%r10), %eax
+    test %eax, %eax
+    js answered
+    cmp $UK_TURN_TAKEN, %eax
+    je 3f
     cmp $UK_TURN_REPORTED, %eax
-    jne 3f
-    pause
+    jne 5f                              // told to sleep or to park
     cmpl $0, published + UK_PUB_PATIENCE(%rip)
     je 4f
+3:  pause
     dec %ecx
     jg 2b
+    cmp $UK_TURN_TAKEN, %eax
+    jne 4f
+    mov $UK_TURN_SLEEP, %r11d
+    lock cmpxchg %r11d, UK_SLOT_TURN(%r10)
+    jne 2b
+    jmp 7f
 4:  mov $UK_TURN_REPORTED, %eax         // nobody looks: take it back
     mov UK_SLOT_WAS(%r10), %r11
     lock cmpxchg %r11d, UK_SLOT_TURN(%r10)
     je report
-3:  mov published + UK_PUB_PATIENCE(%rip), %ecx
-5:  test %eax, %eax
-    js answered
-    cmp $UK_TURN_TAKEN, %eax
-    jne park                            // told to
-    pause
-    mov UK_SLOT_TURN(%r10), %eax
-    dec %ecx
-    jg 5b
-    mov $UK_TURN_TAKEN, %eax
-    mov $UK_TURN_PARKED, %r11d
-    lock cmpxchg %r11d, UK_SLOT_TURN(%r10)
-    je park
-    test %eax, %eax
-    js answered
+    jmp 2b
+5:  cmp $UK_TURN_SLEEP, %eax
+    jne park
+7:  mov %rdx, %r12
+    lea UK_SLOT_TURN(%r10), %rdi
+    xor %esi, %esi                      // FUTEX_WAIT, between processes
+    mov $UK_TURN_SLEEP, %edx
+    mov %r10, %rbx
+    xor %r10d, %r10d
+    mov $__NR_futex, %eax
+    syscall
+    .globl uk_stub_sleep_ip
+uk_stub_sleep_ip:
+    mov %rbx, %r10
+    mov %r12, %rdx
+    mov UK_SLOT_SIGNO(%r10), %rdi
+    mov published + UK_PUB_PATIENCE(%rip), %ecx
+    jmp 2b
 park:
     mov $UK_NR_PARK, %eax
     syscall
@@ -307,19 +320,14 @@ answered:
 
 // The gate: how a patched call site (direct) makes its call without entering the host. rax = number,
 // rcx = where to return to, behind the site's call instruction; rcx, r11 and the flags are free to
-// change. The slot is at the GS base, which the kernel sets for this. When the kernel sleeps, the
-// call goes the ordinary way, by the site's instruction. A signal may interrupt the gate anywhere:
-// up to uk_stub_gate_posted rax and rcx are as they came, behind it the slot has them, and its turn
-// says whether the result is there (guest_thread.cc).
+// change. The slot is at the GS base, which the kernel sets for this. When the kernel sleeps or is
+// busy with others, a call wakes it. A signal may interrupt the gate anywhere: up to
+// uk_stub_gate_posted rax and rcx are as they came, behind it the slot has them, and its turn says
+// whether the result is there (guest_thread.cc).
     .globl uk_stub_gate_begin
 uk_stub_gate_begin:
-6:  lea -UK_SYSCALL_BYTES(%rcx), %r11
-    jmp *%r11
     .globl uk_stub_gate
 uk_stub_gate:
-    mov published + UK_PUB_PATIENCE(%rip), %r11d
-    test %r11d, %r11d
-    jz 6b
     mov %rax, %gs:UK_SLOT_NR
     mov %rcx, %gs:UK_SLOT_RET
     mov %rdi, %gs:UK_SLOT_ARGS
@@ -334,36 +342,44 @@ uk_stub_gate:
 uk_stub_gate_posted:
     mov published + UK_PUB_PATIENCE(%rip), %ecx
 1:  mov %gs:UK_SLOT_TURN, %eax
-    cmp $UK_TURN_CALL, %eax
-    jne 3f
-    pause
-    cmpl $0, published + UK_PUB_PATIENCE(%rip)
-    je 4f
-    dec %ecx
-    jg 1b
-4:  mov $UK_TURN_CALL, %eax             // nobody looks: take it back
-    xor %r11d, %r11d
-    lock cmpxchg %r11d, %gs:UK_SLOT_TURN
-    jne 3f
-    mov %gs:UK_SLOT_NR, %rax
-    mov %gs:UK_SLOT_RET, %rcx
-    sub $UK_SYSCALL_BYTES, %rcx
-    jmp *%rcx
-3:  mov published + UK_PUB_PATIENCE(%rip), %ecx
-5:  test %eax, %eax
-    js 8f
-    cmp $UK_TURN_TAKEN, %eax
-    jne 7f                              // told to park
-    pause
-    mov %gs:UK_SLOT_TURN, %eax
-    dec %ecx
-    jg 5b
-    mov $UK_TURN_TAKEN, %eax
-    mov $UK_TURN_PARKED, %r11d
-    lock cmpxchg %r11d, %gs:UK_SLOT_TURN
-    je 7f
     test %eax, %eax
     js 8f
+    cmp $UK_TURN_TAKEN, %eax
+    je 2f
+    cmp $UK_TURN_CALL, %eax
+    jne 3f                              // told to sleep
+    cmpl $0, published + UK_PUB_PATIENCE(%rip)
+    je 7f                               // nobody looks
+2:  pause
+    dec %ecx
+    jg 1b
+    cmp $UK_TURN_TAKEN, %eax
+    jne 7f
+    mov $UK_TURN_SLEEP, %r11d
+    lock cmpxchg %r11d, %gs:UK_SLOT_TURN
+    jne 1b
+    jmp 4f
+3:  cmp $UK_TURN_SLEEP, %eax
+    jne 7f
+4:  cmpb $0, constants + UK_CONST_FSGSBASE(%rip)
+    je 6f
+    rdgsbase %rdi                       // the slot, whose first word is the turn
+    xor %esi, %esi                      // FUTEX_WAIT, between processes
+    mov $UK_TURN_SLEEP, %edx
+    xor %r10d, %r10d
+    mov $__NR_futex, %eax
+    syscall
+    .globl uk_stub_gate_sleep_ip
+uk_stub_gate_sleep_ip:
+    mov %gs:UK_SLOT_ARGS, %rdi
+    mov %gs:UK_SLOT_ARGS + 8, %rsi
+    mov %gs:UK_SLOT_ARGS + 16, %rdx
+    mov %gs:UK_SLOT_ARGS + 24, %r10
+    jmp uk_stub_gate_posted
+6:  mov $UK_TURN_SLEEP, %eax            // no way to name the slot: park
+    mov $UK_TURN_PARK, %r11d
+    lock cmpxchg %r11d, %gs:UK_SLOT_TURN
+    jne 1b
 7:  mov $UK_NR_PARK, %eax
     syscall
     .globl uk_stub_gate_park_ip
