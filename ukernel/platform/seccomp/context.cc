@@ -112,13 +112,14 @@ void SeccompContext::absorb_report() {
   regs_valid_ = true;
   if (trap_flag_) regs_.eflags &= ~kTrapFlag;
   if (!in_call_) return;
-  // The frame stands at the instruction, to repeat it. To Linux, and to us, the call is in
-  // progress.
-  if (trap_flag_) regs_.r11 &= ~kTrapFlag;
-  regs_.orig_rax = regs_.rax;
-  regs_.rip += kSyscallBytes;
-  regs_.rax = kNoSys;
-  regs_dirty_ = true;
+  // To Linux, and to us, the call is in progress.
+  if (guest_->signo() == SIGSYS) {
+    enter_trapped_call(guest_->siginfo());
+  } else {  // the frame stands at the instruction, to repeat it
+    if (trap_flag_) regs_.r11 &= ~kTrapFlag;
+    regs_.rip += kSyscallBytes;
+    enter_call(regs_.rax);
+  }
   if (result_set_) {
     result_set_ = false;
     set_syscall_result(result_);
@@ -202,19 +203,22 @@ bool SeccompContext::decode_sigsys(const siginfo_t& info, Trap* t) {
     *t = stub::vsyscall_trap(ip);
     return true;
   }
-  const uint32_t nr = static_cast<uint32_t>(info.si_syscall);
-  regs_.rip = ip;
-  enter_call(static_cast<uint32_t>(regs_.rax) == nr
-                 ? regs_.rax
-                 : static_cast<uint64_t>(static_cast<int64_t>(info.si_syscall)));
-  if (trap_flag_) regs_.r11 &= ~kTrapFlag;
+  enter_trapped_call(info);
   t->kind = Trap::Kind::kSyscall;
-  t->nr = nr;
+  t->nr = static_cast<uint32_t>(info.si_syscall);
   t->ip = ip;
   t->compat = info.si_arch != AUDIT_ARCH_X86_64;
   t->patchable = !t->compat && thread().platform().gate() != 0;
   fill_args(t);
   return true;
+}
+
+void SeccompContext::enter_trapped_call(const siginfo_t& info) {
+  regs_.rip = reinterpret_cast<uint64_t>(info.si_call_addr);
+  enter_call(static_cast<uint32_t>(regs_.rax) == static_cast<uint32_t>(info.si_syscall)
+                 ? regs_.rax
+                 : static_cast<uint64_t>(static_cast<int64_t>(info.si_syscall)));
+  if (trap_flag_) regs_.r11 &= ~kTrapFlag;
 }
 
 void SeccompContext::enter_call(uint64_t nr) {

@@ -52,6 +52,8 @@ class SeccompContext final : public GuestContext {
   void decode_uprobe_call(Trap* t);
   // The registers are to be those of a thread in call `nr`.
   void enter_call(uint64_t nr);
+  // The same, of a report of the call's signal.
+  void enter_trapped_call(const siginfo_t& info);
   void fill_args(Trap* t) const;
   Trap gone();
 

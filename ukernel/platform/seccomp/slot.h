@@ -78,6 +78,8 @@ class Slot {
   // The stub stands still in a report by system call: what it interrupted shall not be found.
   void clear() { turn().store(0, std::memory_order_seq_cst); }
   Gave park() { return give(UK_TURN_PARK); }
+  // A call shall be made by its instruction: a signal with all registers.
+  Gave send_back() { return give(UK_TURN_BACK); }
   // The answer will take a while.
   Gave sleep() {
     const bool done = change(UK_TURN_TAKEN, UK_TURN_SLEEP) || turn().load() == UK_TURN_SLEEP;

@@ -77,7 +77,7 @@ TEST(Slot, ASleeperIsAnsweredOrSentToPark) {
 TEST(Slot, GarbageIsForged) {
   Stub s;
   seccomp_data d;
-  for (uint32_t garbage : {0u, 5u, 6u, 0x80000000u, 0xffffffffu}) {
+  for (uint32_t garbage : {0u, 5u, 7u, 0x80000000u, 0xffffffffu}) {
     s.report(1, 0);
     ASSERT_EQ(s.slot.take(&d), Slot::Found::kReport);
     s.turn().store(garbage);
@@ -125,7 +125,7 @@ TEST(Slot, ASignalInTheGateOvertakesTheAnswer) {
 // Reporting, taking back and sleeping against a kernel that takes and answers: every report is
 // either taken or taken back, every taken one is answered once, and no sleeper is left.
 TEST(Slot, RacesAreDecided) {
-  constexpr uint64_t kReports = 20000;
+  constexpr uint64_t kReports = 3000;
   Stub s;
   std::atomic<uint64_t> taken = 0, slept = 0;
   std::atomic<bool> done = false;
@@ -147,8 +147,8 @@ TEST(Slot, RacesAreDecided) {
   for (uint64_t i = 0; i < kReports; ++i) {
     s.report(i, i);
     for (uint64_t k = 0; k < i % 64; ++k) __builtin_ia32_pause();
-    // Every eighth waits for the kernel however busy the machine is.
-    while (i % 8 == 0 && s.turn().load() == UK_TURN_REPORTED) std::this_thread::yield();
+    // Some wait for the kernel however busy the machine is.
+    while (i % 100 == 0 && s.turn().load() == UK_TURN_REPORTED) std::this_thread::yield();
     if (s.change(UK_TURN_REPORTED, 0)) {
       ++back;
       continue;

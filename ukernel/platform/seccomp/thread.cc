@@ -282,8 +282,13 @@ void Thread::abandon() {
 Result<> Thread::leave_call(Park& park) {
   // The same call may come once more first, if somebody stopped and continued the process.
   while (state_ == State::kCall) {
+    const bool sent = held_ && slot_.send_back() == Slot::Gave::kDone;
     set_held(false);
-    interrupt();
+    if (sent) {
+      gated_ = false;
+    } else {
+      interrupt();
+    }
     set_state(State::kRunning);
     if (!wait(park)) return Err(Errno::kSRCH);
   }

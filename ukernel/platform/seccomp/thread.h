@@ -8,9 +8,10 @@
 //     instruction
 //   any --the process dies--> kDead
 //
-// A call through the gate (slot.h) is a kCall that is held, or stands in UK_NR_PARK. A signal that
-// interrupts the gate makes a report of it, whose frame stands at the call instruction, as that of
-// any abandoned call; so kCall may become kReport by itself.
+// A call through the gate (slot.h) is a kCall that is held, or stands in UK_NR_PARK. One that is
+// held can be sent back to its instruction, whose signal is the report. A signal that interrupts
+// the gate makes a report of it, whose frame stands at the call instruction, as that of any
+// abandoned call; so kCall may become kReport by itself.
 //
 // A report that came through the slot is "held": its thread, if honest, spins for the answer, and
 // sleeps on the slot's turn when that takes long. Only the host's notification proves that a thread
@@ -95,7 +96,8 @@ class Thread : public ListNode<> {
   bool by_slot() const { return by_slot_; }
   // A kick signal was sent and its report has not come.
   bool interrupt_pending() const { return interrupt_pending_; }
-  // kCall: abandons the call by a signal and waits for the report. Error: kSRCH.
+  // kCall: abandons the call by a signal and waits for the report: of that signal, or of the call
+  // by its instruction (SIGSYS). Error: kSRCH.
   Result<> leave_call(Park& park);
 
  private:

@@ -51,6 +51,7 @@
 #define UK_TURN_SLEEP 3  // by either: the stub waits no longer by spinning but asleep on this word
 #define UK_TURN_PARK 4   // by the kernel: go and wait there
 #define UK_TURN_CALL 5   // by the stub: a call through the gate is there
+#define UK_TURN_BACK 6   // by the kernel: make the call by its instruction, for the registers
 #define UK_TURN_ANSWERED 0x80000000
 #define UK_SYSCALL_BYTES 2  // of the call instruction
 

@@ -347,7 +347,7 @@ uk_stub_gate_posted:
     cmp $UK_TURN_TAKEN, %eax
     je 2f
     cmp $UK_TURN_CALL, %eax
-    jne 3f                              // told to sleep
+    jne 3f                              // told to sleep, or to go back
     cmpl $0, published + UK_PUB_PATIENCE(%rip)
     je 7f                               // nobody looks
 2:  pause
@@ -359,7 +359,9 @@ uk_stub_gate_posted:
     lock cmpxchg %r11d, %gs:UK_SLOT_TURN
     jne 1b
     jmp 4f
-3:  cmp $UK_TURN_SLEEP, %eax
+3:  cmp $UK_TURN_BACK, %eax
+    je 9f
+    cmp $UK_TURN_SLEEP, %eax
     jne 7f
 4:  cmpb $0, constants + UK_CONST_FSGSBASE(%rip)
     je 6f
@@ -386,6 +388,10 @@ uk_stub_gate_sleep_ip:
 uk_stub_gate_park_ip:
 8:  mov %gs:UK_SLOT_RESULT, %rax
     jmp *%gs:UK_SLOT_RET
+9:  mov %gs:UK_SLOT_NR, %rax
+    mov %gs:UK_SLOT_RET, %rcx
+    sub $UK_SYSCALL_BYTES, %rcx
+    jmp *%rcx
     .globl uk_stub_gate_end
 uk_stub_gate_end:
 
