@@ -139,6 +139,7 @@ class Instance {
                                                 errno_text(mem.error()))};
     KernelOptions ko;
     ko.patch_calls = options_.patch;
+    ko.tell_ids = !options_.strace;
     ko.mem_bytes = (*mem)->total_pages() * kPageSize;
     ko.cpus = options_.cpus != 0 ? options_.cpus : default_cpus();
     ko.hostname = options_.hostname;

@@ -179,7 +179,7 @@ Result<int64_t> sys_arch_prctl(Task& task, int code, UserAddr addr) {
   uint64_t& base = fs ? regs.fs_base : regs.gs_base;
   if (!set) return put<uint64_t>(task, addr.addr, base);
   if (!fs && addr.addr != 0) {
-    gs_base_in_use(park, task);
+    restore_call_sites(park, task);
     regs = TRY(task.context->get_regs(park));
   }
   base = addr.addr;

@@ -53,6 +53,7 @@ Result<int64_t> traceme(Task& task) {
   if (is_traced(task) || parent == nullptr || parent->leader == nullptr || parent->zombie)
     return Err(Errno::kPERM);
   trace_attach(*parent->leader, task, false, 0);
+  restore_call_sites(task.park(), task);
   return 0;
 }
 
@@ -65,6 +66,7 @@ Result<int64_t> attach(Task& task, int pid, bool seize, uint64_t addr, uint64_t 
   if (target->exiting || target->state == TaskState::kZombie) return Err(Errno::kPERM);
   trace_attach(task, *target, seize, seize ? static_cast<uint32_t>(options) : 0);
   if (!seize) (void)send_signal(*target, siginfo_kernel(SIGSTOP));
+  restore_call_sites(task.park(), *target);
   return 0;
 }
 
@@ -100,7 +102,7 @@ Result<int64_t> get_regs(Task& task, Task& target, UserAddr to) {
 
 Result<int64_t> set_regs(Task& task, Task& target, const arch::UserRegs& regs) {
   TRY(check_regs(target.mm(), regs));
-  if (regs.gs_base != 0) gs_base_in_use(task.park(), target);
+  if (regs.gs_base != 0) restore_call_sites(task.park(), target);
   return zero(target.context->set_regs(task.park(), regs));
 }
 

@@ -3,6 +3,7 @@
 #include <linux/seccomp.h>
 
 #include "syscalls/fs_common.h"
+#include "ukernel/task/gate_calls.h"
 #include "ukernel/task/seccomp.h"
 
 namespace uk {
@@ -38,6 +39,7 @@ Task* odd_thread(Task& task) {
 void give(Task& task, const Ref<SeccompFilter>& filter, bool no_new_privs) {
   task.seccomp = filter;
   task.seccomp_mode = SECCOMP_MODE_FILTER;
+  tell_ids(task);
   if (!no_new_privs || task.cred().no_new_privs) return;
   Ref<Cred> c = task.cred().copy();
   c->no_new_privs = true;

@@ -44,6 +44,7 @@ struct KernelOptions {
   int cpus = 1;
   std::string hostname = "ukernel";
   bool patch_calls = true;  // hot call sites, where the platform has a gate
+  bool tell_ids = true;     // stubs may answer getpid(2) and its like; nobody sees those calls
   // Makes random numbers repeatable (tests, replay); unset: they come from the host.
   std::optional<uint64_t> seed;
 };

@@ -59,6 +59,13 @@ struct Trap {
   uint64_t error_code = 0;
 };
 
+// What getpid(2) and its like return.
+struct CallerIds {
+  bool known = false;  // false: the kernel wants to see those calls
+  uint32_t pid = 0, tid = 0, uid = 0, gid = 0, euid = 0, egid = 0;
+  bool operator==(const CallerIds&) const = default;
+};
+
 class GuestContext {
  public:
   virtual ~GuestContext() = default;
@@ -86,6 +93,11 @@ class GuestContext {
   // Single-step: the next run() returns a SIGTRAP exception after one instruction. Sticky until set
   // false.
   virtual void set_single_step(bool on) = 0;
+  // From now on the stub may answer getpid, gettid, getuid, getgid, geteuid and getegid by itself
+  // where they come through the gate, or may not any more. Callable any time, also while the guest
+  // runs; a new context has no known ids. The guest may change what it is told. Platforms that
+  // answer nothing need nothing here.
+  virtual void set_ids(const CallerIds& ids) { (void)ids; }
   // The host thread id, for diagnostics only; 0 if there is none.
   virtual int host_tid() const = 0;
 };

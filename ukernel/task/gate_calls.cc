@@ -60,7 +60,23 @@ void hide_thunk(Task& task, const Trap& trap) {
   (void)task.context->set_regs(task.park(), *regs);
 }
 
-void gs_base_in_use(Park& park, Task& task) {
+void tell_ids(Task& task) {
+  if (task.context == nullptr) return;
+  CallerIds ids;
+  ids.known = task.kernel.options.tell_ids && !is_traced(task) && task.seccomp_mode == 0;
+  if (ids.known) {
+    const Cred& c = task.cred();
+    ids.pid = static_cast<uint32_t>(task.tgid());
+    ids.tid = static_cast<uint32_t>(task.tid);
+    ids.uid = c.uid;
+    ids.gid = c.gid;
+    ids.euid = c.euid;
+    ids.egid = c.egid;
+  }
+  task.context->set_ids(ids);
+}
+
+void restore_call_sites(Park& park, Task& task) {
   if (task.kernel.platform->gate() == 0) return;
   Ref<AddressSpace> mm(&task.mm());
   mm->call_sites.turn_off(park, *mm);

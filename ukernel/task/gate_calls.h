@@ -1,5 +1,6 @@
 // System calls through the platform's gate (Platform::gate, mm/call_sites.h): which call sites are
-// patched, when none may be, and that nobody sees it. All suspend.
+// patched, when none may be, and that nobody sees it; which calls need not come to the kernel. All
+// but tell_ids() suspend.
 #pragma once
 
 #include "ukernel/platform/platform.h"
@@ -14,8 +15,12 @@ void note_costly_call(Task& task, const Trap& trap);
 // The task was interrupted (any trap but a call): if it stands in a thunk, it goes back to the
 // site.
 void hide_thunk(Task& task, const Trap& trap);
-// A thread of the task's space gets a GS base other than 0, which the gate must not meet. Before it
-// does.
-void gs_base_in_use(Park& park, Task& task);
+// What the stub may answer for the task, in force at once: before each run, and whenever somebody
+// else makes it a task whose calls are watched.
+void tell_ids(Task& task);
+// All sites of the task's space are as its program has them, for good. Before a thread of it gets a
+// GS base other than 0, which the gate must not meet; and for a tracer, who sees and changes code
+// (a breakpoint at a call instruction would be one in the jump before it).
+void restore_call_sites(Park& park, Task& task);
 
 }  // namespace uk

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "ukernel/kernel.h"
+#include "ukernel/task/gate_calls.h"
 
 namespace uk {
 namespace {
@@ -90,6 +91,7 @@ void trace_attach(Task& tracer, Task& target, bool seize, uint32_t options) {
   target.trace->options = options;
   target.tracer = &tracer;
   tracer.tracees.push_back(&target);
+  tell_ids(target);
   target.group->stop_queue.wake_all();  // a stop of job control becomes one of ours
 }
 

@@ -229,6 +229,7 @@ Trap run_guest(Task& task) {
   task.user_enter_ns = k.before_user_mode();
   if (task.group->timers->any_cpu()) task.group->timers->check_cpu();
   ++task.user_entries;
+  tell_ids(task);
   task.in_user = true;
   Trap trap = task.context->run(task.park());
   task.in_user = false;

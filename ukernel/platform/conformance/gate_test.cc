@@ -1,4 +1,5 @@
 // Calls through the gate (direct): the same as by the instruction, whatever interrupts them.
+#include <map>
 #include <random>
 
 #include "gtest/gtest.h"
@@ -126,6 +127,68 @@ TEST_F(Gate, NoKickLosesOrRepeatsACall) {
     EXPECT_EQ(r.r12, sum);
     EXPECT_EQ(r.rbx, calls);
     EXPECT_GT(kicks, 20u);
+  });
+}
+
+// Calls whose results are known never arrive, and kicks in the middle of them do no harm.
+TEST_F(Gate, KnownIdsAreAnsweredThere) {
+  const CallerIds ids = {.known = true,
+                         .pid = 1001,
+                         .tid = 1002,
+                         .uid = 1003,
+                         .gid = 1004,
+                         .euid = 1005,
+                         .egid = 0xfffffffe};
+  const std::map<uint64_t, uint64_t> known = {{39, ids.pid},  {186, ids.tid},  {102, ids.uid},
+                                              {104, ids.gid}, {107, ids.euid}, {108, ids.egid}};
+  std::mt19937 random(2);
+  world_.run([&](Park& park) {
+    Guest g(world_, park, blob::gated);
+    auto c = context(g, park);
+    uint64_t sum = 0, count = 0, answered = 0;
+    bool on = false;
+    for (int i = 0; i < 20000; ++i) {
+      if (i % 5 == 0) kick_after(*c, random() % 20'000);
+      Trap t = c->run(park);
+      if (t.kind == Trap::Kind::kKicked) continue;
+      while (on && known.contains(count % 256)) {
+        sum += known.at(count++ % 256);
+        ++answered;
+      }
+      check_call(t, count);
+      sum += count + 1;
+      c->set_syscall_result(count + 1);
+      if (++count % 777 == 0) {
+        on = !on;
+        c->set_ids(on ? ids : CallerIds());
+      }
+    }
+    await_kickers(park);
+    EXPECT_GT(answered, 100u);
+    c->set_ids({});
+    Trap t = c->run(park);
+    while (t.kind == Trap::Kind::kKicked) t = c->run(park);
+    // What was answered before that is known by its count.
+    arch::UserRegs r = *c->get_regs(park);
+    for (; on && count < r.rbx; ++count) sum += known.at(count % 256);
+    EXPECT_EQ(r.rbx, count);
+    EXPECT_EQ(r.r12, sum);
+  });
+}
+
+// The next owner of the thread is somebody else.
+TEST_F(Gate, KnownIdsAreOfOneContext) {
+  world_.run([&](Park& park) {
+    Guest g(world_, park, blob::gated);
+    for (int i = 0; i < 20; ++i) {
+      auto c = context(g, park);
+      for (uint64_t k = 0; k < 60; ++k) {
+        check_call(c->run(park), k);
+        c->set_syscall_result(0);
+      }
+      c->set_ids({.known = true, .pid = 1, .tid = 1, .uid = 1, .gid = 1, .euid = 1, .egid = 1});
+      check_call(c->run(park), 60);
+    }
   });
 }
 

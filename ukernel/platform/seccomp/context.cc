@@ -27,11 +27,19 @@ bool is_restart_code(uint64_t rax) {
 
 SeccompContext::SeccompContext(SeccompSpace& space, std::unique_ptr<GuestThread> guest,
                                const arch::UserRegs& regs, const arch::FpState& fp)
-    : space_(space), guest_(std::move(guest)), regs_(stub::safe_regs(regs)), fp_(fp) {}
+    : space_(space), guest_(std::move(guest)), regs_(stub::safe_regs(regs)), fp_(fp) {
+  guest_->set_ids({});  // those of its last owner are there, or worse
+}
 
 SeccompContext::~SeccompContext() { space_.take_back(std::move(guest_)); }
 
 int SeccompContext::host_tid() const { return thread().tid(); }
+
+void SeccompContext::set_ids(const CallerIds& ids) {
+  if (ids == ids_) return;
+  ids_ = ids;
+  guest_->set_ids(ids);
+}
 
 Trap SeccompContext::gone() { return stub::simple_trap(Trap::Kind::kGone); }
 

@@ -30,6 +30,7 @@ class SeccompContext final : public GuestContext {
   Result<arch::FpState> get_fp(Park& park) override;
   Result<> set_fp(Park& park, const arch::FpState& fp) override;
   void set_single_step(bool on) override { single_step_ = on; }
+  void set_ids(const CallerIds& ids) override;
   int host_tid() const override;
 
  private:
@@ -61,6 +62,7 @@ class SeccompContext final : public GuestContext {
   std::unique_ptr<GuestThread> guest_;
   arch::UserRegs regs_;
   arch::FpState fp_;
+  CallerIds ids_;
   bool regs_valid_ = true;  // regs_ is the guest's state
   bool regs_dirty_ = true;  // ... and newer than the frame
   bool fp_dirty_ = true;    // fp_ is newer than the frame

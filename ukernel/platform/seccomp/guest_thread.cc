@@ -67,6 +67,10 @@ arch::UserRegs GuestThread::regs() const {
 }
 
 void GuestThread::leave_gate(arch::UserRegs& r) const {
+  if (r.rip == thread_.platform().gate_known()) {
+    r.rip = r.rcx;
+    return;
+  }
   if (r.rip < thread_.platform().gate_posted()) {
     r.rip = r.rcx - UK_SYSCALL_BYTES;
     return;
@@ -148,6 +152,21 @@ uint64_t GuestThread::set_regs(const arch::UserRegs& regs, bool clear) {
   std::memcpy(image + kReturnAddressBytes + UK_UC_GS_BASE, &gs, sizeof gs);
   std::memcpy(at(frame), image, sizeof image);
   return answer;
+}
+
+void GuestThread::set_ids(const CallerIds& ids) {
+  Slot slot = slot_of(thread_.platform(), stack_);
+  if (!slot) return;
+  uint64_t known[UK_KNOWN_WORDS] = {};
+  if (ids.known) {
+    known[UK_KNOWN_PID] = UK_KNOWN | ids.pid;
+    known[UK_KNOWN_TID] = UK_KNOWN | ids.tid;
+    known[UK_KNOWN_UID] = UK_KNOWN | ids.uid;
+    known[UK_KNOWN_GID] = UK_KNOWN | ids.gid;
+    known[UK_KNOWN_EUID] = UK_KNOWN | ids.euid;
+    known[UK_KNOWN_EGID] = UK_KNOWN | ids.egid;
+  }
+  slot.set_known(known);
 }
 
 bool GuestThread::scrub() {

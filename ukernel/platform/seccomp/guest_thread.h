@@ -8,6 +8,7 @@
 #include <span>
 
 #include "ukernel/arch/x86_64/sigframe.h"
+#include "ukernel/platform/platform.h"
 #include "ukernel/platform/seccomp/thread.h"
 #include "ukernel/platform/stub/stack_pages.h"
 
@@ -41,6 +42,7 @@ class GuestThread {
   // Returns the answer that puts them in force. `clear`: the thread has a new owner.
   uint64_t set_regs(const arch::UserRegs& regs, bool clear);
   void set_fp(const arch::FpState& fp);  // empty: initial
+  void set_ids(const CallerIds& ids);
   // Clears the whole signal stack but for an empty frame where the handler expects its own. False:
   // there is no room for one, as only a forged frame leaves it.
   bool scrub();

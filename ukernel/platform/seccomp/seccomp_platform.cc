@@ -61,6 +61,7 @@ Result<> SeccompPlatform::start_zygote() {
   if (options_.slots) {
     gate_ = {.begin = zygote_->address(stub::uk_stub_gate_begin),
              .enter = zygote_->address(stub::uk_stub_gate),
+             .known = zygote_->address(stub::uk_stub_gate_known),
              .posted = zygote_->address(stub::uk_stub_gate_posted),
              .end = zygote_->address(stub::uk_stub_gate_end)};
   }

@@ -75,6 +75,13 @@ class Slot {
     w.result = result;
     return answer(0);
   }
+  // The results that the gate returns by itself, in the order of UK_KNOWN_*; may be called while it
+  // does. They are the guest's as soon as they are there: nobody reads them back.
+  void set_known(const uint64_t (&results)[UK_KNOWN_WORDS]) {
+    for (int i = 0; i < UK_KNOWN_WORDS; ++i) {
+      std::atomic_ref(words_->known[i]).store(results[i], std::memory_order_relaxed);
+    }
+  }
   // The stub stands still in a report by system call: what it interrupted shall not be found.
   void clear() { turn().store(0, std::memory_order_seq_cst); }
   Gave park() { return give(UK_TURN_PARK); }

@@ -45,7 +45,8 @@
 #define UK_SLOT_ARGS 56  // u64[6]
 #define UK_SLOT_RET 104  // u64: ... where it returns to: behind the call instruction of its site
 #define UK_SLOT_RESULT 112
-#define UK_SLOT_BYTES 128
+#define UK_SLOT_KNOWN 128  // u64[8]: results of calls that the gate returns by itself, 0: of none
+#define UK_SLOT_BYTES 192
 #define UK_TURN_REPORTED 1  // by the stub: a report is there
 #define UK_TURN_TAKEN 2     // by the kernel: it will be answered
 #define UK_TURN_SLEEP 3  // by either: the stub waits no longer by spinning but asleep on this word
@@ -54,6 +55,18 @@
 #define UK_TURN_BACK 6   // by the kernel: make the call by its instruction, for the registers
 #define UK_TURN_ANSWERED 0x80000000
 #define UK_SYSCALL_BYTES 2  // of the call instruction
+
+// Known results, each with UK_KNOWN above its 32 bits; word 0 is of the calls that are not among
+// them.
+#define UK_KNOWN_NONE 0
+#define UK_KNOWN_PID 1
+#define UK_KNOWN_TID 2
+#define UK_KNOWN_UID 3
+#define UK_KNOWN_GID 4
+#define UK_KNOWN_EUID 5
+#define UK_KNOWN_EGID 6
+#define UK_KNOWN_WORDS 8
+#define UK_KNOWN 0x100000000
 
 // The kernel's answer to a report: what is to be done before the return.
 #define UK_ANSWER_CLEAR_SEGMENTS 1

@@ -320,14 +320,27 @@ answered:
 
 // The gate: how a patched call site (direct) makes its call without entering the host. rax = number,
 // rcx = where to return to, behind the site's call instruction; rcx, r11 and the flags are free to
-// change. The slot is at the GS base, which the kernel sets for this. When the kernel sleeps or is
-// busy with others, a call wakes it. A signal may interrupt the gate anywhere: up to
-// uk_stub_gate_posted rax and rcx are as they came, behind it the slot has them, and its turn says
-// whether the result is there (guest_thread.cc).
+// change. The slot is at the GS base, which the kernel sets for this. What the kernel has put among
+// the known results there returns at once. When the kernel sleeps or is busy with others, a call
+// wakes it. A signal may interrupt the gate anywhere: up to uk_stub_gate_posted rax and rcx are as
+// they came (at uk_stub_gate_known rax is the result), behind it the slot has them, and its turn
+// says whether the result is there (guest_thread.cc).
     .globl uk_stub_gate_begin
 uk_stub_gate_begin:
     .globl uk_stub_gate
 uk_stub_gate:
+    cmp $KNOWN_CALLS, %rax
+    jae 9f
+    lea known_calls(%rip), %r11
+    movzbl (%r11,%rax), %r11d
+    mov %gs:UK_SLOT_KNOWN(,%r11,8), %r11
+    test %r11, %r11
+    jz 9f
+    mov %r11d, %eax
+    .globl uk_stub_gate_known
+uk_stub_gate_known:
+    jmp *%rcx
+9:
     mov %rax, %gs:UK_SLOT_NR
     mov %rcx, %gs:UK_SLOT_RET
     mov %rdi, %gs:UK_SLOT_ARGS
@@ -394,6 +407,21 @@ uk_stub_gate_park_ip:
     jmp *%rcx
     .globl uk_stub_gate_end
 uk_stub_gate_end:
+
+// By number of a call: which of the known results is its own.
+known_calls:
+    .org known_calls + __NR_getpid, UK_KNOWN_NONE
+    .byte UK_KNOWN_PID
+    .org known_calls + __NR_getuid, UK_KNOWN_NONE
+    .byte UK_KNOWN_UID
+    .org known_calls + __NR_getgid, UK_KNOWN_NONE
+    .byte UK_KNOWN_GID
+    .org known_calls + __NR_geteuid, UK_KNOWN_NONE
+    .byte UK_KNOWN_EUID
+    .byte UK_KNOWN_EGID                 // __NR_getegid
+    .org known_calls + __NR_gettid, UK_KNOWN_NONE
+    .byte UK_KNOWN_TID
+    .set KNOWN_CALLS, __NR_gettid + 1
 
     .balign 64
 initial_xstate:
