@@ -79,6 +79,9 @@ Result<int64_t> sys_mmap(Task& task, UserAddr addr, size_t len, Hex prot, Hex fl
   request.fixed_noreplace = (flags & MAP_FIXED_NOREPLACE) != 0;
   request.grows_down = (flags & MAP_GROWSDOWN) != 0;
   request.populate = (flags & MAP_POPULATE) != 0 && (flags & MAP_NONBLOCK) == 0;
+  // Without a meaning since Linux 2.4, but the dynamic linker still says so of a library's
+  // segments: it maps them all before it looks at them.
+  request.later = (flags & MAP_DENYWRITE) != 0;
   request.noreserve = (flags & MAP_NORESERVE) != 0;
   request.locked = (flags & MAP_LOCKED) != 0;
   request.below_4g = (flags & MAP_32BIT) != 0;

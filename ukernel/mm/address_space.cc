@@ -38,6 +38,7 @@ void AddressSpace::clear(Park& park) {
   im.stale_.fill({});
   im.brk = im.brk_start = 0;
   im.lock_future = false;
+  im.habit = {};
   im.fork_profile = make_ref<Impl::ForkProfile>();
   image = {};
   call_sites = {};

@@ -43,6 +43,8 @@ struct MmapRequest {
   bool fixed_noreplace = false;
   bool grows_down = false;
   bool populate = false;
+  bool soon = false;   // its beginning will be used at once: brought in while memory is plenty
+  bool later = false;  // more mappings follow before it is used: the stub need not hurry
   bool noreserve = false;
   bool locked = false;
   bool below_4g = false;     // MAP_32BIT

@@ -49,14 +49,14 @@ AddressSpace::Impl::FaultResult AddressSpace::Impl::resolve(Park& park, uint64_t
     bool unsure = false;
     if (access == Access::kUnknown && shows) {
       // It can be read and yet it faulted: a write, or another thread's fault was quicker.
-      if (pte.writable()) return stale(*v, page, addr, thread, false);
+      if (pte.writable()) return stale(park, *v, page, addr, thread, false);
       if (v->has(Prot::kWrite)) {
         write = true;
       } else {
         unsure = true;
       }
     }
-    if (unsure) return stale(*v, page, addr, thread, true);
+    if (unsure) return stale(park, *v, page, addr, thread, true);
 
     if (who == Who::kForce) {
       if (write && v->shared && !v->has(Prot::kWrite)) return fail(kAccErr);
@@ -75,7 +75,7 @@ AddressSpace::Impl::FaultResult AddressSpace::Impl::resolve(Park& park, uint64_t
       // Present: bring the stub's view up to what it may be (it may have been write-protected by a
       // fork since undone, or not be mapped at all).
       if (stub_prot(*v, pte) == pte.stub()) {
-        return who == Who::kGuest ? stale(*v, page, addr, thread, false) : FaultResult();
+        return who == Who::kGuest ? stale(park, *v, page, addr, thread, false) : FaultResult();
       }
       uint64_t lo = page, hi = page + 1;
       const uint64_t window = page / kAround * kAround;
@@ -89,18 +89,22 @@ AddressSpace::Impl::FaultResult AddressSpace::Impl::resolve(Park& park, uint64_t
       if (pte.stub() == Prot::kNone) {
         map_frames(*v, lo * kPageSize, hi * kPageSize, /*populate=*/true);
       } else {
+        // The sharer since a fork has gone before the write came. Copying next time is cheaper than
+        // to protect the page and take that back.
+        if (write && pte.anon()) fork_profile->note(page);
         const Prot prot = stub_prot(*v, pte);
         stub_protect(lo * kPageSize, (hi - lo) * kPageSize, prot);
         for (uint64_t p = lo; p < hi; ++p) pt.set(p, pt.get(p).with_stub(prot));
       }
     } else if (v->anonymous()) {
+      if (who == Who::kGuest) habit.touched(addr);
       step = touch_anon(park, *v, page);
     } else if (v->host) {
       if (write) {
         step = break_host(park, *v, page);
       } else {
         // Mapped already, for all we know (who is not the guest reads through the object).
-        return who == Who::kGuest ? stale(*v, page, addr, thread, false) : FaultResult();
+        return who == Who::kGuest ? stale(park, *v, page, addr, thread, false) : FaultResult();
       }
     } else if (write && !v->shared) {
       step = break_cached(park, *v, page);
@@ -113,10 +117,15 @@ AddressSpace::Impl::FaultResult AddressSpace::Impl::resolve(Park& park, uint64_t
 }
 
 // The table says the access is fine. Usually two threads faulted on one page and the other was
-// served first; then trying again is right. `maybe_violation`: a write (of unknown access) to a
-// read-only page looks the same; then the second time in a row is the answer.
-AddressSpace::Impl::FaultResult AddressSpace::Impl::stale(Vma& v, uint64_t page, uint64_t addr,
-                                                          uint64_t thread, bool maybe_violation) {
+// served first, or the mapping is late; then trying again is right. `maybe_violation`: a write (of
+// unknown access) to a read-only page looks the same; then the second time in a row is the answer.
+AddressSpace::Impl::FaultResult AddressSpace::Impl::stale(Park& park, Vma& v, uint64_t page,
+                                                          uint64_t addr, uint64_t thread,
+                                                          bool maybe_violation) {
+  if (guest.late(addr)) {
+    (void)guest.flush(park);  // a failure is noticed when the guest is to run
+    return {};
+  }
   Stale* s = nullptr;
   for (Stale& e : stale_) {
     if (e.addr == addr && e.thread == thread) s = &e;
@@ -277,6 +286,18 @@ AddressSpace::Impl::Step AddressSpace::Impl::write_shared(Park& park, Vma& v, ui
   }
   set_pte(v, page, pte.with_stub(prot));
   return true;
+}
+
+void AddressSpace::Impl::touch_ahead(Park& park, uint64_t start, uint64_t end) {
+  if (mem.free_pages() < mem.total_pages() / 8) return;
+  end = std::min(end, start + kEager * kPageSize);
+  for (uint64_t addr = start; addr < end; addr += kPageSize) {
+    const Vma* v = vmas.find(addr);
+    if (v == nullptr || v->prot == Prot::kNone) return;
+    if (pt.get(addr / kPageSize)) continue;
+    const Access access = v->has(Prot::kWrite) ? Access::kWrite : Access::kRead;
+    if (!resolve(park, addr, access, 0, Who::kKernel)) return;
+  }
 }
 
 Result<> AddressSpace::Impl::populate(Park& park, uint64_t start, uint64_t end, Access access) {

@@ -26,6 +26,7 @@ Result<Ref<AddressSpace>> AddressSpace::fork(Park& park, const MmLimits& limits)
   ch.stack_limit = im.stack_limit;
   ch.as_limit = im.as_limit;
   ch.fork_profile = im.fork_profile;
+  ch.habit = im.habit;
   child->image = image;
   child->dumpable = dumpable;
   child->call_sites = call_sites;
@@ -77,8 +78,10 @@ bool AddressSpace::Impl::copy_for_child(const Vma& v, Impl& child, const Vma& co
 // Shares v's frames with its copy in the child. Private frames lose their write permission in the
 // parent, by runs. `alone`: nobody can write to the parent's pages now.
 void AddressSpace::Impl::fork_pages(Vma& v, Impl& child, Vma& copy, bool alone) {
-  if (copy.host) child.map_host(copy, copy.start, copy.end);
-  if (v.wipe_on_fork) return;
+  if (v.wipe_on_fork) {
+    if (copy.host) child.map_host(copy, copy.start, copy.end);
+    return;
+  }
   uint64_t run = 0, run_len = 0;
   auto emit = [&] {
     if (run_len != 0) {
@@ -111,6 +114,7 @@ void AddressSpace::Impl::fork_pages(Vma& v, Impl& child, Vma& copy, bool alone) 
     return true;
   });
   emit();
+  if (copy.host) child.map_host(copy, copy.start, copy.end);
   // A badly fragmented space is left to faults.
   if (child.regions > kMaxRegions / 2) return;
   child.map_frames(copy, copy.start, copy.end, /*populate=*/copy.pages() <= kForkPopulate);

@@ -115,15 +115,23 @@ Result<uint64_t> AddressSpace::mmap(Park& park, const MmapRequest& request,
   }
   const bool locked = v->locked;
   const bool host = v->host && v->prot != Prot::kNone;
-  im.remove_range(addr, addr + len, /*unmap=*/!host);
+  const bool replaced = im.remove_range(addr, addr + len, /*unmap=*/!host);
   Vma& added = im.add(std::move(v));
-  if (host) im.map_host(added, addr, addr + len);
+  if (host) im.map_host(added, addr, addr + len, /*late=*/r.later && !replaced);
   im.stale_.fill({});
   // A small writable part of a file (.data, .got) is written as soon as it is mapped.
   if (host && write && len <= Impl::kEagerCopy * kPageSize) {
     (void)im.resolve(park, addr, Access::kWrite, 0, Impl::Who::kKernel);
   }
   if (r.populate || locked) (void)im.populate(park, addr, addr + len, Access::kUnknown);
+  // The bss of a shared library comes over a mapping of its file.
+  const bool fresh = !r.object && !r.shared && write && !r.noreserve && !r.grows_down;
+  const bool bss = fresh && replaced && r.fixed;
+  const bool small = fresh && !r.fixed && len <= Impl::kEager * kPageSize;
+  if (!small) im.habit.changed();
+  if (r.soon || bss || (small && im.habit.mapped(addr, addr + len))) {
+    im.touch_ahead(park, addr, addr + len);
+  }
   (void)im.settle_large(park);
   return addr;
 }
@@ -147,6 +155,7 @@ Result<> AddressSpace::munmap(Park& park, uint64_t addr, uint64_t len) {
     return Err(Errno::kNOMEM);
   }
   TRY(im.unsealed(addr, addr + len));
+  im.habit.changed();
   im.remove_range(addr, addr + len);
   return im.settle_large(park);
 }
@@ -255,6 +264,7 @@ uint64_t AddressSpace::brk(Park& park, uint64_t addr, const MmLimits& limits) {
     r.len = new_end - old_end;
     r.fixed = true;
     r.prot = Prot::kRead | Prot::kWrite;
+    r.soon = true;
     r.name = "[heap]";
     if (!this->mmap(park, r, limits)) return im.brk;
   }

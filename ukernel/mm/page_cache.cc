@@ -133,13 +133,34 @@ void PageCacheObject::drop(uint64_t first, uint64_t end) {
   if (budget_) budget_->give(n);
 }
 
+std::span<std::byte> PageCacheObject::run(uint64_t index, uint64_t end, bool for_write,
+                                          Hold* hold) {
+  auto it = impl_->pages.find(index);
+  if (it == impl_->pages.end()) return {};
+  const Pfn first = it->second.pfn;
+  uint64_t n = 0;
+  do {
+    it->second.accessed = true;
+    if (for_write) impl_->set_dirty(it->second, true);
+    (*hold)[n++] = PageRef::share(mem_, it->second.pfn);
+    ++it;
+  } while (n < hold->size() && index + n < end && it != impl_->pages.end() &&
+           it->first == index + n && it->second.pfn == first + n);
+  return {mem_.ptr(first), n * kPageSize};
+}
+
 Result<size_t> PageCacheObject::read(Park& park, uint64_t offset, IoSink& sink) {
   size_t done = 0;
   while (sink.remaining() != 0 && offset + done < size_) {
     const uint64_t at = offset + done, index = at / kPageSize, in_page = at % kPageSize;
-    const size_t n = std::min({uint64_t{sink.remaining()}, kPageSize - in_page, size_ - at});
+    const uint64_t want = std::min<uint64_t>(sink.remaining(), size_ - at);
+    size_t n = std::min(want, kPageSize - in_page);
     Result<size_t> got = 0;
-    if (backing_ == nullptr && impl_->find(index) == nullptr) {
+    Hold hold;
+    if (auto here = run(index, pages_of(at + want), false, &hold); !here.empty()) {
+      n = std::min(want, here.size() - in_page);
+      got = sink.put(park, here.subspan(in_page, n));
+    } else if (backing_ == nullptr) {
       got = sink.put_zeros(park, n);
     } else {
       Result<PageRef> page = get_page(park, index, false);
@@ -164,6 +185,20 @@ Result<size_t> PageCacheObject::write(Park& park, uint64_t offset, IoSource& sou
   size_t done = 0;
   while (source.remaining() != 0) {
     const uint64_t at = offset + done, index = at / kPageSize, in_page = at % kPageSize;
+    // Over what is there; storage must be asked page by page.
+    if (const uint64_t inside = at < size_ ? size_ - at : 0; inside != 0 && backing_ == nullptr) {
+      const uint64_t want = std::min<uint64_t>(source.remaining(), inside);
+      Hold hold;
+      if (auto here = run(index, pages_of(at + want), true, &hold); !here.empty()) {
+        mem_.prepare(hold[0].pfn(), static_cast<uint32_t>(here.size() / kPageSize));
+        const size_t n = std::min(want, here.size() - in_page);
+        Result<size_t> got = source.get(park, here.subspan(in_page, n));
+        if (!got) return done != 0 ? Result<size_t>(done) : got;
+        done += *got;
+        if (*got < n) break;
+        continue;
+      }
+    }
     const size_t n = std::min(uint64_t{source.remaining()}, kPageSize - in_page);
     if (at + n > kMaxSize) return done != 0 ? Result<size_t>(done) : Err(Errno::kFBIG);
     Result<PageRef> page = obtain(park, index, true);

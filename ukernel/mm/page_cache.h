@@ -8,6 +8,7 @@
 // max_file_size first (CHECKed here).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -114,6 +115,10 @@ class PageCacheObject : public MemoryObject, private PhysMemory::Reclaimer {
  private:
   struct Impl;
   Result<PageRef> obtain(Park& park, uint64_t index, bool for_write);
+  // Pages that are at hand, follow each other from `index` on, and do so in our mapping too: their
+  // bytes, held by `hold`. Empty: the page is not there.
+  using Hold = std::array<PageRef, 16>;
+  std::span<std::byte> run(uint64_t index, uint64_t end, bool for_write, Hold* hold);
   void drop(uint64_t first, uint64_t end);
   void zero_range(uint64_t offset, uint64_t end);
   uint64_t reclaim(uint64_t n) override;

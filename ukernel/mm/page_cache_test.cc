@@ -56,6 +56,40 @@ struct FakeStorage final : PageCacheObject::Backing {
   bool fail = false;
 };
 
+// Reads and writes go by runs of pages: over holes, other files' frames in between, and ends.
+TEST(PageCache, RunsOfPages) {
+  World w;
+  w.run([&](Park& park) {
+    auto a = make_ref<PageCacheObject>(*w.mem, PageCacheObject::Options{});
+    auto b = make_ref<PageCacheObject>(*w.mem, PageCacheObject::Options{});
+    std::string want(60 * kPageSize - 7, 0);
+    for (uint64_t page = 0; page < 60; ++page) {
+      if (page % 20 == 7) continue;  // a hole
+      const std::string text(std::min(kPageSize, want.size() - page * kPageSize),
+                             static_cast<char>('a' + page % 26));
+      EXPECT_EQ(CHECK_OK(write(park, *a, page * kPageSize, text)), text.size());
+      want.replace(page * kPageSize, text.size(), text);
+      if (page % 9 == 0) CHECK_OK(write(park, *b, page * kPageSize, "x"));
+    }
+    EXPECT_EQ(read(park, *a, 0, want.size() + 100), want);
+    EXPECT_EQ(read(park, *a, 3 * kPageSize - 5, 40 * kPageSize),
+              want.substr(3 * kPageSize - 5, 40 * kPageSize));
+    const std::string over(45 * kPageSize + 3, '!');
+    EXPECT_EQ(CHECK_OK(write(park, *a, 2 * kPageSize + 1, over)), over.size());
+    want.replace(2 * kPageSize + 1, over.size(), over);
+    EXPECT_EQ(read(park, *a, 0, want.size()), want);
+    const uint64_t dirty = a->dirty_pages();
+    EXPECT_EQ(dirty, a->resident_pages());
+    // Beyond the end.
+    EXPECT_EQ(CHECK_OK(write(park, *a, want.size() - 3, "123456")), 6u);
+    want.replace(want.size() - 3, 3, "123456");
+    EXPECT_EQ(read(park, *a, 0, 2 * want.size()), want);
+    a->resize(park, 10);
+    EXPECT_EQ(read(park, *a, 0, want.size()), want.substr(0, 10));
+  });
+  EXPECT_EQ(w.mem->free_pages(), w.mem->total_pages());
+}
+
 TEST(PageCache, RandomAgainstAString) {
   for (uint32_t seed = 1; seed <= 10; ++seed) {
     SCOPED_TRACE(seed);

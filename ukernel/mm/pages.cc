@@ -89,7 +89,7 @@ void AddressSpace::Impl::bound_regions() {
   }
 }
 
-void AddressSpace::Impl::map_host(Vma& v, uint64_t start, uint64_t end) {
+void AddressSpace::Impl::map_host(Vma& v, uint64_t start, uint64_t end, bool late) {
   DCHECK(v.host);
   const Prot prot = read_prot(v);
   if (prot == Prot::kNone) return;
@@ -98,8 +98,12 @@ void AddressSpace::Impl::map_host(Vma& v, uint64_t start, uint64_t end) {
     if (stop > page) {
       const auto range = v.object->host_range(v.index(page * kPageSize));
       if (!range) return;  // the host file went away; touching faults, and is SIGBUS there
-      stub_map(page * kPageSize, (stop - page) * kPageSize, prot, range->fd, range->offset,
-               /*populate=*/false);
+      const uint64_t len = (stop - page) * kPageSize;
+      if (late) {
+        stub_map_late(page * kPageSize, len, prot, range->fd, range->offset);
+      } else {
+        stub_map(page * kPageSize, len, prot, range->fd, range->offset, /*populate=*/false);
+      }
     }
     page = stop + 1;
   }

@@ -38,7 +38,7 @@ Vma& AddressSpace::Impl::add(std::unique_ptr<Vma> v) {
   return vmas.merge(vmas.insert(std::move(v)));
 }
 
-void AddressSpace::Impl::remove_range(uint64_t start, uint64_t end, bool unmap) {
+bool AddressSpace::Impl::remove_range(uint64_t start, uint64_t end, bool unmap) {
   vmas.split(start);
   vmas.split(end);
   bool any_mapped = false;
@@ -51,6 +51,7 @@ void AddressSpace::Impl::remove_range(uint64_t start, uint64_t end, bool unmap) 
     if (gone->object) keep_until_flush(gone->object);
   }
   if (unmap && any_mapped) unmap_stub(start, end);
+  return any_mapped;
 }
 
 Result<> AddressSpace::Impl::unsealed(uint64_t start, uint64_t end) const {

@@ -17,6 +17,7 @@
 
 #include "ukernel/mm/address_space.h"
 #include "ukernel/mm/page_table.h"
+#include "ukernel/mm/touch_habit.h"
 #include "ukernel/mm/vma.h"
 
 namespace uk {
@@ -41,6 +42,7 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
 
   uint64_t mmap_base = 0;
   uint64_t brk_start = 0, brk = 0;
+  TouchHabit habit;
   uint64_t stack_limit = 8 << 20, as_limit = UINT64_MAX;
   bool lock_future = false;  // mlockall(MCL_FUTURE)
   // Pages of VMAs, and of those with a frame, by kind.
@@ -52,8 +54,8 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
   void account(const Vma& v, int64_t sign);
   Vma& add(std::unique_ptr<Vma> v);  // counts it; merges
   // Takes the pieces of VMAs in [start, end) away with their pages. `unmap`: the stub's mappings
-  // too (false: the caller maps over all of the range at once).
-  void remove_range(uint64_t start, uint64_t end, bool unmap = true);
+  // too (false: the caller maps over all of the range at once). True if the stub had any.
+  bool remove_range(uint64_t start, uint64_t end, bool unmap = true);
   // Calls f for the piece of each VMA in [start, end), split off; f may change its properties. Then
   // merges what fits. kNOMEM at the first hole (after the pieces before it).
   template <class F>
@@ -74,6 +76,10 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
     ++regions;
     guest.map(addr, len, prot, fd, offset, populate);
   }
+  void stub_map_late(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset) {
+    ++regions;
+    guest.map_late(addr, len, prot, fd, offset);
+  }
   void stub_protect(uint64_t addr, uint64_t len, Prot prot) {
     regions += 2;
     guest.protect(addr, len, prot);
@@ -91,8 +97,9 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
   enum class Which : uint8_t { kAll, kAnon, kObject };
   void zap(Vma& v, uint64_t start, uint64_t end, Which which = Which::kAll);
   void unmap_stub(uint64_t start, uint64_t end);
-  // Maps the host file where pages of [start, end) have no entry.
-  void map_host(Vma& v, uint64_t start, uint64_t end);
+  // Maps the host file where pages of [start, end) have no entry. `late`: the stub has nothing
+  // there.
+  void map_host(Vma& v, uint64_t start, uint64_t end, bool late = false);
   // (Re)maps the frames in [start, end) with their rightful protection, one command for each
   // contiguous run.
   void map_frames(Vma& v, uint64_t start, uint64_t end, bool populate);
@@ -120,13 +127,17 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
   Step break_host(Park& park, Vma& v, uint64_t page);
   Step break_cached(Park& park, Vma& v, uint64_t page);
   Step write_shared(Park& park, Vma& v, uint64_t page);
-  FaultResult stale(Vma& v, uint64_t page, uint64_t addr, uint64_t thread, bool maybe_violation);
+  FaultResult stale(Park& park, Vma& v, uint64_t page, uint64_t addr, uint64_t thread,
+                    bool maybe_violation);
   Vma* grow_stack(uint64_t addr);
   bool same_vma(uint64_t page, uint64_t id, Pte pte, Vma** out);
   Step out_of_memory(Park& park);
   // Faults pages of [start, end) in, writable where the VMA is; ignores failures (mlock,
   // MAP_POPULATE).
   Result<> populate(Park& park, uint64_t start, uint64_t end, Access access);
+  // The first kEager pages of [start, end), as if they were touched now, unless frames are scarce.
+  static constexpr uint64_t kEager = 16;
+  void touch_ahead(Park& park, uint64_t start, uint64_t end);
 
   // The kernel's view of one page, faulted in: where its bytes are, or the object to read them
   // from.

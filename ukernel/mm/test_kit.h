@@ -29,21 +29,30 @@ struct Mapped {
 class FakeMirror final : public GuestSpace {
  public:
   void map(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset, bool) override {
-    check(addr, len);
-    ++commands;
-    queue_.push_back([=, this] {
-      for (uint64_t o = 0; o < len; o += kPageSize) live[addr + o] = {fd, offset + o, prot};
-    });
+    urgent_ = true;
+    queue_map(addr, len, prot, fd, offset);
+  }
+  void map_late(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset) override {
+    for (uint64_t o = 0; o < len; o += kPageSize) EXPECT_FALSE(live.contains(addr + o));
+    late_.emplace_back(addr, addr + len);
+    queue_map(addr, len, prot, fd, offset);
+  }
+  bool late(uint64_t addr) const override {
+    for (auto [from, to] : late_)
+      if (from <= addr && addr < to) return true;
+    return false;
   }
   void unmap(uint64_t addr, uint64_t len) override {
     check(addr, len);
     ++commands;
+    urgent_ = true;
     queue_.push_back(
         [=, this] { live.erase(live.lower_bound(addr), live.lower_bound(addr + len)); });
   }
   void protect(uint64_t addr, uint64_t len, Prot prot) override {
     check(addr, len);
     ++commands;
+    urgent_ = true;
     queue_.push_back([=, this] {
       for (uint64_t a = addr; a < addr + len; a += kPageSize) {
         auto it = live.find(a);
@@ -53,18 +62,25 @@ class FakeMirror final : public GuestSpace {
     });
   }
   Result<> flush(Park&) override {
-    apply();
+    apply_all();
     return {};
   }
+  // What happens before the guest runs.
   void apply() {
-    for (auto& f : std::exchange(queue_, {})) f();
+    if (urgent_) apply_all();
   }
-  bool dirty() const override { return !queue_.empty(); }
+  void apply_all() {
+    for (auto& f : std::exchange(queue_, {})) f();
+    late_.clear();
+    urgent_ = false;
+  }
+  bool dirty() const override { return urgent_; }
   Result<std::unique_ptr<GuestContext>> new_context(Park&, const arch::UserRegs&,
                                                     const arch::FpState&) override {
     return Err(Errno::kNOSYS);
   }
   void unmap_all() override {
+    urgent_ = true;
     queue_.push_back([this] { live.clear(); });
   }
   int host_pid() const override { return 0; }
@@ -73,11 +89,20 @@ class FakeMirror final : public GuestSpace {
   int commands = 0;
 
  private:
+  void queue_map(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset) {
+    check(addr, len);
+    ++commands;
+    queue_.push_back([=, this] {
+      for (uint64_t o = 0; o < len; o += kPageSize) live[addr + o] = {fd, offset + o, prot};
+    });
+  }
   static void check(uint64_t addr, uint64_t len) {
     CHECK(addr % kPageSize == 0 && len % kPageSize == 0 && len != 0);
     CHECK(addr < kUserLimit && len <= kUserLimit - addr);
   }
   std::vector<std::function<void()>> queue_;
+  std::vector<std::pair<uint64_t, uint64_t>> late_;
+  bool urgent_ = false;
 };
 
 class FakeMirrorPlatform final : public Platform {

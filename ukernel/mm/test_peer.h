@@ -17,7 +17,7 @@ class AddressSpaceTestPeer {
   static void check_mirror(mm_test::World& w, AddressSpace& as) {
     AddressSpace::Impl& im = *as.impl_;
     mm_test::FakeMirror& mirror = mm_test::World::mirror(as);
-    mirror.apply();
+    mirror.apply_all();
     std::map<uint64_t, mm_test::Mapped> want;
     uint64_t ptes = 0, total = 0, anon = 0;
     const Vma* last = nullptr;

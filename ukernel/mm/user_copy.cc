@@ -49,6 +49,13 @@ Result<size_t> AddressSpace::Impl::transfer(Park& park, uint64_t addr, size_t n,
     std::byte* p;
     if (pte && (write ? pte.writable() : pte.readable()) && at < space.user_limit_) [[likely]] {
       p = mem.ptr(pte.pfn()) + at % kPageSize;
+      // Frames that follow each other do so in our mapping too.
+      Pfn next = pte.pfn() + 1;
+      for (uint64_t page = at / kPageSize + 1; chunk < n - done; ++page, ++next) {
+        const Pte more = pt.get(page);
+        if (!more || more.pfn() != next || !(write ? more.writable() : more.readable())) break;
+        chunk = std::min(n - done, chunk + kPageSize);
+      }
     } else {
       Result<View> view = this->view(park, at, write, who);
       if (!view) break;

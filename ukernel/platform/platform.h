@@ -113,14 +113,20 @@ class GuestSpace {
   // next flush. populate: fill host page tables now.
   virtual void map(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset,
                    bool populate) = 0;
+  // The same where nothing is mapped, in no haste: until some other change or a flush() takes it
+  // along, the guest may run without it, and faults at addresses that late() knows of.
+  virtual void map_late(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset) {
+    map(addr, len, prot, fd, offset, /*populate=*/false);
+  }
+  virtual bool late(uint64_t addr) const { return (void)addr, false; }
   virtual void unmap(uint64_t addr, uint64_t len) = 0;
   virtual void protect(uint64_t addr, uint64_t len, Prot prot) = 0;
   // All queued changes are in force when it returns, for every thread of the space. Before a page
   // that was mapped may be given to somebody else, its unmap must be flushed. Error: kSRCH when the
   // stub is gone; kNOMEM when the host refuses.
   virtual Result<> flush(Park& park) = 0;
-  // Changes are queued or not yet in force (a flush is on its way). False: everything asked for so
-  // far is in force.
+  // Changes are queued or not yet in force (a flush is on its way), and no context of the space may
+  // run. False: everything asked for so far is in force but for late mappings.
   virtual bool dirty() const = 0;
   // Creates a thread with the given state, not yet running.
   virtual Result<std::unique_ptr<GuestContext>> new_context(Park& park, const arch::UserRegs& regs,

@@ -135,7 +135,7 @@ Result<> map_bss(Park& park, AddressSpace& mm, const MmLimits& limits, const Elf
   r.addr = page_end;
   r.len = page_ceil(mem_end) - page_end;
   r.prot = s.prot;
-  r.fixed = true;
+  r.fixed = r.soon = true;
   TRY(mm.mmap(park, r, limits));
   return {};
 }

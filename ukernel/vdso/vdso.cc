@@ -105,7 +105,7 @@ Result<uint64_t> Vdso::map(Park& park, AddressSpace& mm, const MmLimits& limits)
   r.addr = *gap;
   r.len = kPageSize;
   r.prot = Prot::kRead;
-  r.fixed = true;
+  r.fixed = r.soon = true;
   r.shared = true;
   r.may_write = false;
   r.object = frames_;

@@ -86,6 +86,37 @@ TEST_P(Faults, StraddlingFetchIsRecognised) {
   });
 }
 
+TEST_P(Faults, LateMappingsComeWithTheNextChange) {
+  world_.run([&](Park& park) {
+    constexpr uint64_t kAt = 0x900000, kOther = 0xa00000;
+    const Prot rw = Prot::kRead | Prot::kWrite;
+    for (bool by_flush : {true, false}) {
+      Guest g(world_, park, blob::touch);
+      Memory m(2);
+      auto c = g.context(park, kAt);
+      ASSERT_TRUE(g.space->flush(park));
+      g.space->map_late(kAt, kPage, rw, m.fd(), 0);
+      ASSERT_TRUE(g.space->late(kAt + kPage - 1));
+      EXPECT_FALSE(g.space->late(kAt + kPage));
+      EXPECT_FALSE(g.space->dirty());
+      Trap t = c->run(park);
+      ASSERT_EQ(t.kind, Trap::Kind::kPageFault);
+      EXPECT_EQ(t.addr, kAt);
+      if (by_flush) {
+        ASSERT_TRUE(g.space->flush(park));
+        EXPECT_FALSE(g.space->late(kAt));
+      } else {
+        g.space->map(kOther, kPage, rw, m.fd(), kPage, false);
+        EXPECT_TRUE(g.space->dirty());
+      }
+      t = c->run(park);
+      ASSERT_EQ(t.kind, Trap::Kind::kSyscall);
+      EXPECT_EQ(m.at(0), 1u);
+      EXPECT_FALSE(g.space->late(kAt));
+    }
+  });
+}
+
 TEST_P(Faults, SetRegsInAFault) {
   world_.run([&](Park& park) {
     Guest g(world_, park, blob::touch);

@@ -31,7 +31,7 @@ PtraceContext::PtraceContext(PtraceSpace& space, std::unique_ptr<Tracee> thread,
 PtraceContext::~PtraceContext() { space_.take_back(std::move(thread_)); }
 
 Trap PtraceContext::run(Park& park) {
-  if (space_.must_flush()) (void)space_.flush(park);  // a failure makes it broken
+  if (space_.dirty()) (void)space_.flush(park);  // a failure makes it broken
   if (space_.broken()) return gone();
   if (kicked_) {
     kicked_ = false;

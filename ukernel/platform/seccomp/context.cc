@@ -44,7 +44,7 @@ void SeccompContext::set_ids(const CallerIds& ids) {
 Trap SeccompContext::gone() { return stub::simple_trap(Trap::Kind::kGone); }
 
 Trap SeccompContext::run(Park& park) {
-  if (space_.must_flush()) (void)space_.flush(park);  // a failure makes it broken
+  if (space_.dirty()) (void)space_.flush(park);  // a failure makes it broken
   if (space_.broken() || thread().dead()) return gone();
   if (kicked_) {
     kicked_ = false;

@@ -2,6 +2,7 @@
 
 #include <signal.h>
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -177,7 +178,8 @@ bool GuestThread::scrub() {
   l.fp = stack_address_ + static_cast<uint64_t>(area - stack_.bytes().data());
   l.end = l.fp + arch::xsave_bytes() + 4;
   if (l.fp < l.frame + arch::kSigFrameBytes) return false;
-  stack_.clear();
+  // Written over, not given back to the host: pages that go and come again cost many times that.
+  std::ranges::fill(stack_.bytes(), std::byte{0});
   const std::byte info[arch::kSiginfoBytes] = {};
   arch::SigFrameContent c = {
       .regs = {}, .fp = {}, .siginfo = info, .altstack = signal_stack(stack_address_)};

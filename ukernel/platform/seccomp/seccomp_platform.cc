@@ -7,6 +7,8 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include <algorithm>
+
 #include "base/check.h"
 #include "hostio/sys/event.h"
 #include "hostio/sys/process.h"
@@ -110,25 +112,26 @@ Result<std::unique_ptr<SeccompStub>> SeccompPlatform::new_stub(Park& park) {
   return stub;
 }
 
-std::unique_ptr<SeccompStub> SeccompPlatform::take_pooled() {
-  for (size_t i = pool_.size(); i-- > 0;) {
-    if (!pool_[i]->alive() || !pool_[i]->ready()) continue;
-    std::unique_ptr<SeccompStub> stub = std::move(pool_[i]);
-    pool_.erase(pool_.begin() + static_cast<std::ptrdiff_t>(i));
-    if (stub->scrub()) return stub;
+// One that is clean already if there is one, the last used first; else the one that was begun with
+// first.
+std::unique_ptr<SeccompStub> SeccompPlatform::take_pooled(Park& park) {
+  for (;;) {
+    auto usable = [](const auto& stub) { return stub->alive() && stub->ready(); };
+    auto clean = [&](const auto& stub) { return stub->mm.finished() && usable(stub); };
+    auto last = std::find_if(pool_.rbegin(), pool_.rend(), clean);
+    auto at = last != pool_.rend() ? std::prev(last.base()) : std::ranges::find_if(pool_, usable);
+    if (at == pool_.end()) return nullptr;
+    std::unique_ptr<SeccompStub> stub = std::move(*at);
+    pool_.erase(at);
+    if (stub->mm.finish(park) && stub->scrub()) return stub;
   }
-  return nullptr;
 }
 
 Result<std::unique_ptr<GuestSpace>> SeccompPlatform::new_space(Park& park) {
   std::erase_if(pool_, [](const auto& stub) { return !stub->alive(); });
-  std::unique_ptr<SeccompStub> stub = take_pooled();
-  const bool used = stub != nullptr;
-  if (!used) stub = TRY(new_stub(park));
-  auto space = std::make_unique<SeccompSpace>(*this, std::move(stub));
-  if (used)
-    space->unmap_all();  // takes effect with the new guest's first changes, before anything runs
-  return std::unique_ptr<GuestSpace>(std::move(space));
+  std::unique_ptr<SeccompStub> stub = take_pooled(park);
+  if (stub == nullptr) stub = TRY(new_stub(park));
+  return std::unique_ptr<GuestSpace>(std::make_unique<SeccompSpace>(*this, std::move(stub)));
 }
 
 void SeccompPlatform::retire(std::unique_ptr<SeccompStub> stub) {
@@ -136,7 +139,9 @@ void SeccompPlatform::retire(std::unique_ptr<SeccompStub> stub) {
   const bool keep =
       pool_.size() < stub::kMaxRecycledStubs && stub->idle.size() == stub->stacks.size() &&
       stub->idle.size() <= stub::kMaxRecycledThreads && stub->alive() && stub->quiet();
-  if (keep) pool_.push_back(std::move(stub));
+  if (!keep) return;
+  stub->begin_cleaning();
+  pool_.push_back(std::move(stub));
 }
 
 void SeccompPlatform::enroll(Thread& t) {

@@ -42,13 +42,20 @@ class SeccompMmThread final : public stub::MmThread {
   SeccompMmThread(SeccompPlatform& platform, int pid, stub::CommandPage& page)
       : thread_(platform, pid, pid, Thread::Kind::kMm), page_(page) {}
   Result<stub::BatchResult> run_batch(Park& park) override;
+  // Begins to execute one command that nobody waits for; finish() must come before the next batch.
+  void begin(const stub::Command& c);
+  // True if it is done, or nothing was begun. An error: kSRCH, or the command's.
+  bool finished() const { return !begun_ || !thread_.running(); }
+  Result<> finish(Park& park);
   // Awaits the first "batch done" of a new stub.
   Result<> start(Park& park);
   Thread& thread() { return thread_; }
 
  private:
   bool batch_done() const;
+  Result<stub::BatchResult> await_batch(Park& park);
 
+  bool begun_ = false;
   Thread thread_;
   stub::CommandPage& page_;
 };
@@ -57,7 +64,9 @@ class SeccompMmThread final : public stub::MmThread {
 struct SeccompStub {
   SeccompStub(SeccompPlatform& platform, stub::Slot slot, int pid);
   ~SeccompStub();
-  bool alive() { return mm.thread().waits(); }
+  bool alive() { return mm.finished() ? mm.thread().waits() : !mm.thread().dead(); }
+  // Unmaps what its last guest had, meanwhile.
+  void begin_cleaning();
   // No thread executes guest code, nor will.
   bool quiet();
   // Waits a moment (blocking the host thread) for threads that are about to park.
@@ -132,7 +141,8 @@ class SeccompPlatform final : public Platform, public EventSource {
   void dismiss(Thread& t);
   void count_running(int change, Thread::Kind kind) {
     active_ += change;
-    (kind == Thread::Kind::kGuest ? running_guests_ : running_batches_) += change;
+    if (kind == Thread::Kind::kGuest) running_guests_ += change;
+    if (kind == Thread::Kind::kMm) running_batches_ += change;
   }
   // Reports held: their threads may park.
   void count_held(int change) { active_ += change; }
@@ -140,8 +150,10 @@ class SeccompPlatform final : public Platform, public EventSource {
   Door& door() { return door_; }
   stub::Placement& placement() { return placement_; }
   // Before a thread is resumed.
-  void place(int tid, stub::Placement::Seat& seat, bool guest) {
-    placement_.before_resume(tid, seat, guest ? running_guests_ : 0, guest && door_.spins());
+  void place(int tid, stub::Placement::Seat& seat, Thread::Kind kind) {
+    const bool guest = kind == Thread::Kind::kGuest;
+    const int others = guest ? running_guests_ : kind == Thread::Kind::kCleaner;
+    placement_.before_resume(tid, seat, others, guest && door_.spins());
     if (guest) door_.resumed();
   }
   void kill_stub(int pid);
@@ -153,7 +165,7 @@ class SeccompPlatform final : public Platform, public EventSource {
   Result<> start_zygote();
   Result<> await_zygote();
   Result<std::unique_ptr<SeccompStub>> new_stub(Park& park);
-  std::unique_ptr<SeccompStub> take_pooled();
+  std::unique_ptr<SeccompStub> take_pooled(Park& park);
   void on_notification(const seccomp_notif& n);
   void on_death(int pid);
 

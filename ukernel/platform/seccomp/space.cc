@@ -24,15 +24,40 @@ Result<> SeccompMmThread::start(Park& park) {
 
 Result<stub::BatchResult> SeccompMmThread::run_batch(Park& park) {
   ++page_.seq;
+  bool lost;
+  TRY(thread_.answer(0, &lost));
+  return await_batch(park);
+}
+
+Result<stub::BatchResult> SeccompMmThread::await_batch(Park& park) {
+  if (!thread_.wait(park)) return Err(Errno::kSRCH);
   // Repeated while it reports an earlier batch: a stop by the host's user can make an answer be
   // lost.
-  do {
+  while (!batch_done()) {
     bool lost;
     TRY(thread_.answer(0, &lost));
     if (!thread_.wait(park)) return Err(Errno::kSRCH);
-  } while (!batch_done());
+  }
   return stub::BatchResult{.left = static_cast<uint32_t>(thread_.call().args[1]),
                            .value = thread_.call().args[0]};
+}
+
+void SeccompMmThread::begin(const stub::Command& c) {
+  thread_.set_kind(Thread::Kind::kCleaner);
+  begun_ = true;
+  page_.commands[0] = c;
+  page_.count = 1;
+  ++page_.seq;
+  bool lost;
+  (void)thread_.answer(0, &lost);  // finish() sees what has become of it
+}
+
+Result<> SeccompMmThread::finish(Park& park) {
+  if (!begun_) return {};
+  const stub::BatchResult r = TRY(await_batch(park));
+  thread_.set_kind(Thread::Kind::kMm);
+  begun_ = false;
+  return r.left == 0 ? Result<>() : Err(static_cast<Errno>(-static_cast<int64_t>(r.value)));
 }
 
 // --- stub ---
@@ -52,6 +77,10 @@ SeccompStub::~SeccompStub() {
 bool SeccompStub::quiet() {
   return !mm.thread().running() &&
          std::ranges::all_of(idle, [](const auto& g) { return g->thread().parked(); });
+}
+
+void SeccompStub::begin_cleaning() {
+  mm.begin({.nr = SYS_munmap, .args = {0, platform.user_limit()}});
 }
 
 void SeccompStub::settle() {

@@ -59,6 +59,12 @@ void Thread::set_state(State s) {
   state_ = s;
 }
 
+void Thread::set_kind(Kind kind) {
+  CHECK(!running() && kind_ != Kind::kGuest && kind != Kind::kGuest);
+  kind_ = kind;
+  platform_.placement().expect_alone(seat_);
+}
+
 void Thread::set_held(bool held) {
   platform_.count_held(held - held_);
   held_ = held;
@@ -204,7 +210,7 @@ Result<> Thread::answer(uint64_t value, bool* lost) {
   if (dead()) return Err(Errno::kSRCH);
   CHECK(!running());
   left_call_ = false;
-  platform_.place(tid_, seat_, kind_ == Kind::kGuest);
+  platform_.place(tid_, seat_, kind_);
   if (state_ == State::kCall && gated_) return answer_gate(value, lost);
   gated_ = false;
   if (held_) {

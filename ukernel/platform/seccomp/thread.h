@@ -45,8 +45,9 @@ class Thread : public ListNode<> {
  public:
   enum class State { kRunning, kCall, kReport, kDead };
 
-  // kMm: an mm thread, which runs for moments only, by our order.
-  enum class Kind { kGuest, kMm };
+  // kMm: an mm thread, which runs for moments only, by our order. kCleaner: the same while nobody
+  // waits for it.
+  enum class Kind { kGuest, kMm, kCleaner };
   // tgid: the stub's process. Counts as running.
   Thread(SeccompPlatform& platform, int tgid, int tid, Kind kind, Slot slot = {});
   ~Thread();
@@ -58,6 +59,8 @@ class Thread : public ListNode<> {
   State state() const { return state_; }
   bool dead() const { return state_ == State::kDead; }
   bool running() const { return state_ == State::kRunning; }
+  // Of an mm thread that does not run.
+  void set_kind(Kind kind);
   SeccompPlatform& platform() const { return platform_; }
   // Of the last notification.
   const seccomp_data& call() const { return call_; }

@@ -4,6 +4,9 @@
 #include <sys/syscall.h>
 
 #include <algorithm>
+#include <iterator>
+
+#include "base/check.h"
 
 namespace uk::stub {
 namespace {
@@ -18,26 +21,102 @@ bool follows(const Command& a, const Command& b) {
   return a.nr == b.nr && a.args[0] + a.args[1] == b.args[0];
 }
 
-}  // namespace
-
-void CommandQueue::map(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset,
-                       bool populate) {
-  Command c = {
+Command mmap_command(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset,
+                     bool populate) {
+  return {
       .nr = SYS_mmap,
       .args = {addr, len, host_prot(prot), MAP_SHARED | MAP_FIXED | (populate ? MAP_POPULATE : 0u),
                static_cast<uint64_t>(fd), offset}};
+}
+
+// The part of an mmap command that lies in [start, end).
+Command part_of(const Command& c, uint64_t start, uint64_t end) {
+  Command part = c;
+  part.args[0] = start;
+  part.args[1] = end - start;
+  part.args[5] += start - c.args[0];
+  return part;
+}
+
+}  // namespace
+
+bool CommandQueue::all_late(uint64_t start, uint64_t end) const {
+  auto it = late_.upper_bound(start);
+  return it != late_.begin() && std::prev(it)->second >= end;
+}
+
+void CommandQueue::no_longer_late(uint64_t start, uint64_t end) {
+  auto it = late_.upper_bound(start);
+  if (it != late_.begin() && std::prev(it)->second > start) --it;
+  while (it != late_.end() && it->first < end) {
+    const auto [from, to] = *it;
+    it = late_.erase(it);
+    if (from < start) late_.emplace(from, start);
+    if (to > end) late_.emplace(end, to);
+  }
+}
+
+void CommandQueue::cut(uint64_t start, uint64_t end) {
+  for (size_t i = 0; i < queue_.size(); ++i) {
+    const Command c = queue_[i];
+    const uint64_t from = c.args[0], to = from + c.args[1];
+    if (to <= start || from >= end) continue;
+    CHECK(c.nr == SYS_mmap);
+    const auto at = queue_.begin() + static_cast<std::ptrdiff_t>(i);
+    if (from < start && to > end) {
+      *at = part_of(c, end, to);
+      queue_.insert(at, part_of(c, from, start));
+      return;  // nothing else is there: commands for a late range do not overlap
+    }
+    if (from < start) {
+      *at = part_of(c, from, start);
+    } else if (to > end) {
+      *at = part_of(c, end, to);
+    } else {
+      queue_.erase(at);
+      --i;
+    }
+  }
+}
+
+void CommandQueue::push_map(const Command& c) {
   if (!queue_.empty()) {
     Command& last = queue_.back();
     if (follows(last, c) && last.args[2] == c.args[2] && last.args[3] == c.args[3] &&
         last.args[4] == c.args[4] && last.args[5] + last.args[1] == c.args[5]) {
-      last.args[1] += len;
+      last.args[1] += c.args[1];
       return;
     }
   }
   queue_.push_back(c);
 }
 
+void CommandQueue::map(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset,
+                       bool populate) {
+  if (all_late(addr, addr + len)) {
+    cut(addr, addr + len);
+  } else {
+    no_longer_late(addr, addr + len);
+    urgent_ = true;
+  }
+  push_map(mmap_command(addr, len, prot, fd, offset, populate));
+}
+
+void CommandQueue::map_late(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset) {
+  if (!all_late(addr, addr + len)) {
+    // Behind an urgent command for this place there is no being late.
+    if (urgent_ || queue_.size() >= kMaxWaiting) return map(addr, len, prot, fd, offset, false);
+    no_longer_late(addr, addr + len);
+    late_.emplace(addr, addr + len);
+  }
+  cut(addr, addr + len);
+  push_map(mmap_command(addr, len, prot, fd, offset, false));
+}
+
 void CommandQueue::unmap(uint64_t addr, uint64_t len) {
+  if (all_late(addr, addr + len)) return cut(addr, addr + len);
+  no_longer_late(addr, addr + len);
+  urgent_ = true;
   Command c = {.nr = SYS_munmap, .args = {addr, len}};
   if (!queue_.empty() && follows(queue_.back(), c)) {
     queue_.back().args[1] += len;
@@ -47,6 +126,8 @@ void CommandQueue::unmap(uint64_t addr, uint64_t len) {
 }
 
 void CommandQueue::protect(uint64_t addr, uint64_t len, Prot prot) {
+  no_longer_late(addr, addr + len);
+  urgent_ = true;
   Command c = {.nr = SYS_mprotect, .args = {addr, len, host_prot(prot)}};
   if (!queue_.empty() && follows(queue_.back(), c) && queue_.back().args[2] == c.args[2]) {
     queue_.back().args[1] += len;
@@ -55,11 +136,20 @@ void CommandQueue::protect(uint64_t addr, uint64_t len, Prot prot) {
   queue_.push_back(c);
 }
 
+void CommandQueue::clear() {
+  queue_.clear();
+  late_.clear();
+  urgent_ = false;
+}
+
 size_t CommandQueue::fill(CommandPage& page) {
   const size_t n = std::min(queue_.size(), kMaxCommands);
   std::copy_n(queue_.begin(), n, page.commands);
   queue_.erase(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(n));
   page.count = static_cast<uint32_t>(n);
+  // What is on its way may be in force any moment; the rest follows it.
+  late_.clear();
+  urgent_ = !queue_.empty();
   return n;
 }
 

@@ -26,13 +26,10 @@ Result<uint32_t> StackPages::take() {
   return next_++;
 }
 
-void StackPages::clear(uint32_t index) {
+void StackPages::give_back(uint32_t index) {
+  // The next owner must find nothing of this one's.
   CHECK_OK(sys::fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset(index),
                           kStackBytes));
-}
-
-void StackPages::give_back(uint32_t index) {
-  clear(index);  // the next owner must find nothing of this one's
   free_.push_back(index);
 }
 

@@ -19,9 +19,7 @@ class StackPages {
   static Result<StackPages> create();
 
   Result<uint32_t> take();  // zeroed; kAGAIN: all in use
-  // Zeroes it; its memory goes back to the host.
-  void clear(uint32_t index);
-  // Only when no stub maps it any more.
+  // Only when no stub maps it any more. Zeroes it; its memory goes back to the host.
   void give_back(uint32_t index);
   std::span<std::byte> bytes(uint32_t index) const {
     return map_.bytes().subspan(offset(index), kStackBytes);
@@ -52,7 +50,6 @@ class Stack {
   }
   std::span<std::byte> bytes() const { return pages_->bytes(index_); }
   uint64_t offset() const { return StackPages::offset(index_); }
-  void clear() const { pages_->clear(index_); }
 
  private:
   StackPages* pages_ = nullptr;

@@ -30,6 +30,11 @@ void StubSpace::map(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t off
   queue_.map(addr, len, prot, fd, offset, populate);
 }
 
+void StubSpace::map_late(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset) {
+  check_range(addr, len);
+  queue_.map_late(addr, len, prot, fd, offset);
+}
+
 void StubSpace::unmap(uint64_t addr, uint64_t len) {
   check_range(addr, len);
   queue_.unmap(addr, len);

@@ -26,6 +26,7 @@ class MmThread {
   // One command; its result, or the host's error.
   Result<uint64_t> command(Park& park, CommandPage& page, const Command& c);
   Mutex& lock() { return lock_; }
+  bool busy() const { return lock_.locked(); }
 
  private:
   Mutex lock_;
@@ -37,13 +38,13 @@ class StubSpace : public GuestSpace {
       : page_(page), mm_(mm), user_limit_(user_limit) {}
 
   void map(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset, bool populate) override;
+  void map_late(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset) override;
+  bool late(uint64_t addr) const override { return queue_.late(addr); }
   void unmap(uint64_t addr, uint64_t len) override;
   void protect(uint64_t addr, uint64_t len, Prot prot) override;
   Result<> flush(Park& park) override;
-  bool dirty() const override { return !queue_.empty(); }
+  bool dirty() const override { return queue_.urgent() || mm_.busy(); }
   void unmap_all() override;
-  // A context may only run when this is false: changes are queued or on their way.
-  bool must_flush() { return dirty() || mm_.lock().locked(); }
   // The host refused a change: what the guest can reach is not what mm decided, so it must not run
   // any more.
   bool broken() const { return broken_; }
