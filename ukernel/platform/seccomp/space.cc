@@ -174,6 +174,8 @@ void SeccompSpace::take_back(std::unique_ptr<GuestThread> guest) {
   --contexts_;
   if (guest->thread().dead()) return;
   guest->thread().abandon();
+  // The last one: most likely the stub will be recycled, once all of its threads stand still.
+  if (contexts_ == 0) guest->thread().tell_to_park();
   stub_->idle.push_back(std::move(guest));
 }
 

@@ -278,7 +278,7 @@ void Thread::interrupt() {
 
 void Thread::abandon() {
   if (dead()) return;
-  if (state_ == State::kReport) return tell_to_park();
+  if (state_ == State::kReport) return;
   left_call_ = state_ == State::kCall;
   set_held(false);
   interrupt();

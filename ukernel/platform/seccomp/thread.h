@@ -76,7 +76,7 @@ class Thread : public ListNode<> {
   // Sends the kick signal, unless one is on its way. The handler's report follows, unless the guest
   // blocked the signal, for which the stub is killed after a while.
   void interrupt();
-  // Towards a report without waiting for it: its owner leaves.
+  // Towards a report without waiting for it: its owner leaves. One that is held stays so.
   void abandon();
   // It executes none of the guest's code, nor will it before its report: it stands in one, or is on
   // its way from a call. Of a call through the gate only the guest says that it waits.
