@@ -56,6 +56,18 @@ TEST(write, ManyTimesInARow) {
   close(fds[1]);
 }
 
+// A signal to oneself has been handled when the call returns, each time.
+TEST(kill, ReturnsBehindTheHandler) {
+  static volatile sig_atomic_t handled;
+  handled = 0;
+  ScopedHandler h(SIGUSR1, [](int) { handled = handled + 1; });
+  const pid_t self = getpid();
+  for (int i = 0; i < 10 * kMany; i++) {
+    ASSERT_OK(kill(self, SIGUSR1));
+    ASSERT_EQ(handled, i + 1);
+  }
+}
+
 // Handlers run in the middle of it all, and their own calls are as hot.
 TEST(kill, HandlersAmidHotCalls) {
   static std::atomic<int> handled;

@@ -73,11 +73,15 @@ TEST_F(Gate, CallsArriveAndReturn) {
   });
 }
 
+// Also when they are asked for while the reactor goes to sleep and wakes, so that calls come by the
+// slot, by a notification, and in between.
 TEST_F(Gate, RegistersAreThereWhenAsked) {
+  constexpr uint64_t kCalls = 6000;
   world_.run([&](Park& park) {
     Guest g(world_, park, blob::gated);
     auto c = context(g, park);
-    for (uint64_t i = 0; i < 600; ++i) {
+    uint64_t sum = 0;
+    for (uint64_t i = 0; i < kCalls; ++i) {
       check_call(c->run(park), i);
       if (i % 3 == 0) {
         arch::UserRegs r = *c->get_regs(park);
@@ -85,13 +89,18 @@ TEST_F(Gate, RegistersAreThereWhenAsked) {
         ASSERT_EQ(r.orig_rax, i % 256);
         ASSERT_EQ(r.rdi, 11u);
         ASSERT_EQ(r.r10, 44u);
-        r.rax = 5;
+        r.rax = i;
         ASSERT_TRUE(c->set_regs(park, r));
       }
-      if (i % 3 != 0) c->set_syscall_result(5);
+      if (i % 40 == 39) {
+        const Deadline at{world_.reactor().now_ns() + 100'000};
+        while (world_.reactor().now_ns() < at.at_ns) park.suspend(at);
+      }
+      sum += i;
+      if (i % 3 != 0) c->set_syscall_result(i);
     }
     (void)c->run(park);
-    EXPECT_EQ(c->get_regs(park)->r12, 3000u);
+    EXPECT_EQ(c->get_regs(park)->r12, sum);
   });
 }
 

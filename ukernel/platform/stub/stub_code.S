@@ -399,6 +399,8 @@ uk_stub_gate_sleep_ip:
     syscall
     .globl uk_stub_gate_park_ip
 uk_stub_gate_park_ip:
+    cmpl $UK_TURN_BACK, %gs:UK_SLOT_TURN
+    je 9f                               // told while on the way here
 8:  mov %gs:UK_SLOT_RESULT, %rax
     jmp *%gs:UK_SLOT_RET
 9:  mov %gs:UK_SLOT_NR, %rax
