@@ -62,7 +62,7 @@ TEST(kill, ReturnsBehindTheHandler) {
   handled = 0;
   ScopedHandler h(SIGUSR1, [](int) { handled = handled + 1; });
   const pid_t self = getpid();
-  for (int i = 0; i < 10 * kMany; i++) {
+  for (int i = 0; i < 50 * kMany; i++) {
     ASSERT_OK(kill(self, SIGUSR1));
     ASSERT_EQ(handled, i + 1);
   }

@@ -121,8 +121,9 @@ void SeccompContext::absorb_report() {
   if (trap_flag_) regs_.eflags &= ~kTrapFlag;
   if (!in_call_) return;
   // To Linux, and to us, the call is in progress.
-  if (guest_->signo() == SIGSYS) {
-    enter_trapped_call(guest_->siginfo());
+  const siginfo_t info = guest_->siginfo();
+  if (info.si_signo == SIGSYS && info.si_code == kSysSeccomp) {
+    enter_trapped_call(info);
   } else {  // the frame stands at the instruction, to repeat it
     if (trap_flag_) regs_.r11 &= ~kTrapFlag;
     regs_.rip += kSyscallBytes;
