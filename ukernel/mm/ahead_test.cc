@@ -9,29 +9,7 @@ namespace {
 using mm_test::World;
 constexpr Prot kRW = Prot::kRead | Prot::kWrite;
 
-class Ahead : public testing::Test {
- protected:
-  void on(std::function<void(Park&, AddressSpace&)> body, uint64_t bytes = 64 << 20) {
-    w = std::make_unique<World>(bytes);
-    w->run([&](Park& park) {
-      Ref<AddressSpace> as = w->space(park);
-      body(park, *as);
-      AddressSpaceTestPeer::check_mirror(*w, *as);
-    });
-    EXPECT_EQ(w->mem->free_pages(), w->mem->total_pages());
-    EXPECT_EQ(w->mem->anon_pages, 0u);
-  }
-  static Result<uint64_t> map(Park& park, AddressSpace& as, uint64_t addr, uint64_t len, Prot prot,
-                              std::function<void(MmapRequest&)> more = {}) {
-    MmapRequest r;
-    r.addr = addr;
-    r.len = len;
-    r.prot = prot;
-    if (more) more(r);
-    return as.mmap(park, r, {});
-  }
-  std::unique_ptr<World> w;
-};
+using Ahead = mm_test::SpaceTest;
 
 // As the dynamic linker does it.
 TEST_F(Ahead, ALibraryIsMappedInOneBatch) {
