@@ -131,6 +131,7 @@ BLOB scribble
     jmp 1b
 END scribble
 
+// Ends by telling how far it came, for ever.
 BLOB steps
     inc %rbx
     inc %rbx
@@ -138,7 +139,8 @@ BLOB steps
     syscall
     inc %rbx
     inc %rbx
-1:  jmp 1b
+1:  mov %rbx, (%rdi)
+    jmp 1b
 END steps
 
 // Adds one to *rdi atomically, rsi times, then calls.

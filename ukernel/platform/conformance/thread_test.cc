@@ -344,8 +344,11 @@ TEST_P(Threads, StubKilledFromOutside) {
   });
 }
 
+// Nothing, but that notify may lose the answer that a signal meets, and sees the call again
+// (docs/CAVEATS.md).
 TEST_P(Threads, SignalsFromOutsideMeanNothing) {
   world_.run([&](Park& park) {
+    const bool may_repeat = world_.platform().name() == "notify";
     Guest g(world_, park, blob::syscalls);
     auto c = g.context(park);
     const int pid = g.space->host_pid();
@@ -357,6 +360,7 @@ TEST_P(Threads, SignalsFromOutsideMeanNothing) {
       for (int i = 0; i < 3; ++i) {
         Trap t = c->run(park);
         ASSERT_EQ(t.kind, Trap::Kind::kSyscall) << "signal " << sig;
+        if (may_repeat && n > 0 && t.nr == n - 1) --n;
         ASSERT_EQ(t.nr, n++) << "signal " << sig;
         c->set_syscall_result(0);
         (void)sys::kill(pid, SIGCONT);
