@@ -153,6 +153,27 @@ TEST_F(Space, ForkSharesUntilWritten) {
   });
 }
 
+TEST_F(Space, CopiesComeInRunsThatGrow) {
+  on([&](Park& park, AddressSpace& as) {
+    constexpr uint64_t kPages = 512;
+    uint64_t a = CHECK_OK(map(park, as, 0, kPages * kPageSize, kRW));
+    for (uint64_t p = 0; p < kPages; ++p) w->write(park, as, a + p * kPageSize, p % 251);
+    auto child = CHECK_OK(as.fork(park, {}));
+    w->faults = 0;
+    for (uint64_t p = 0; p < kPages; ++p) w->write(park, as, a + p * kPageSize, 252);
+    EXPECT_LE(w->faults, 12) << "the window grows";
+    EXPECT_GE(w->faults, 8) << "but not without end";
+    for (uint64_t p = 0; p < kPages; ++p) {
+      ASSERT_EQ(w->read(park, *child, a + p * kPageSize), static_cast<int>(p % 251));
+    }
+    w->faults = 0;
+    auto second = CHECK_OK(as.fork(park, {}));
+    const uint64_t free = w->mem->free_pages();
+    for (uint64_t p = 400; p > 100; p -= 100) w->write(park, as, a + p * kPageSize, 253);
+    EXPECT_GE(w->mem->free_pages() + 3 * 8, free) << "out of order: eight at a time";
+  });
+}
+
 TEST_F(Space, PagesWrittenAfterForksAreCopiedAtTheNext) {
   on([&](Park& park, AddressSpace& as) {
     uint64_t a = CHECK_OK(map(park, as, 0, 64 * kPageSize, kRW));

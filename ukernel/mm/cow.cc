@@ -12,13 +12,14 @@
 namespace uk {
 
 namespace {
-constexpr uint64_t kCowAround = 8;    // shared pages copied around a write
+constexpr uint32_t kCowAround = 8;    // shared pages copied around a write at first
+constexpr uint32_t kCowMost = 64;     // ... and when writes go on in order
 constexpr uint64_t kHostAround = 16;  // file pages copied around a write
 std::unexpected<FaultError> bus_error() { return std::unexpected(FaultError{SIGBUS, BUS_ADRERR}); }
 }  // namespace
 
 // A page shared with another space since fork. Neighbours in the same state come along: after a
-// fork, who writes one of them mostly writes the others.
+// fork, who writes one of them mostly writes the others, and more of them when it goes on in order.
 AddressSpace::Impl::Step AddressSpace::Impl::break_cow(Park& park, Vma& v, uint64_t page, Pte) {
   fork_profile->note(page);
   auto shared = [&](uint64_t p) {
@@ -27,8 +28,10 @@ AddressSpace::Impl::Step AddressSpace::Impl::break_cow(Park& park, Vma& v, uint6
   };
   uint64_t lo = page, hi = page + 1;
   if (mem.free_pages() > mem.total_pages() / 16) {
-    const uint64_t first = std::max(page / kCowAround * kCowAround, v.start / kPageSize);
-    const uint64_t end = std::min(page / kCowAround * kCowAround + kCowAround, v.end / kPageSize);
+    const uint64_t window =
+        v.random ? kCowAround : std::min(v.widen(page, kCowAround), kCowMost);
+    const uint64_t first = std::max(page / window * window, v.start / kPageSize);
+    const uint64_t end = std::min(page / window * window + window, v.end / kPageSize);
     while (lo > first && shared(lo - 1)) --lo;
     while (hi < end && shared(hi)) ++hi;
   }
@@ -52,6 +55,7 @@ AddressSpace::Impl::Step AddressSpace::Impl::break_cow(Park& park, Vma& v, uint6
     stub_map(lo * kPageSize, (hi - lo) * kPageSize, prot, mem.fd(), mem.host_offset(extent->first),
              true);
   }
+  v.next_fault = hi;
   return true;
 }
 

@@ -14,7 +14,6 @@ namespace uk {
 
 namespace {
 constexpr uint64_t kAround = 16;      // pages of an object mapped around a fault
-constexpr uint32_t kMaxWindow = 256;  // pages of fresh memory one fault brings at most
 constexpr FaultError kMapErr{SIGSEGV, SEGV_MAPERR};
 constexpr FaultError kAccErr{SIGSEGV, SEGV_ACCERR};
 constexpr FaultError kBusErr{SIGBUS, BUS_ADRERR};
@@ -181,14 +180,7 @@ AddressSpace::Impl::Step AddressSpace::Impl::out_of_memory(Park& park) {
 AddressSpace::Impl::Step AddressSpace::Impl::touch_anon(Park& park, Vma& v, uint64_t page) {
   // How much: a window that grows while memory is touched in order, and shrinks when frames are
   // scarce.
-  if (v.random) {
-    v.window = 1;
-  } else if (page == v.next_fault) {
-    v.window = std::min(v.window * 2, kMaxWindow);
-  } else {
-    v.window = Vma::kWindow;
-  }
-  uint64_t window = v.window;
+  uint64_t window = v.random ? 1 : v.widen(page, Vma::kWindow);
   const uint64_t free = mem.free_pages();
   if (free < mem.total_pages() / 16 || free < window * 8) window = 1;
   uint64_t lo = page, hi = page + 1;
@@ -316,7 +308,7 @@ Result<> AddressSpace::Impl::populate(Park& park, uint64_t start, uint64_t end, 
     if (!done) {
       if (v->anonymous() && !pte) {  // as much at once as a fault may
         v->next_fault = addr / kPageSize;
-        v->window = kMaxWindow;
+        v->window = Vma::kMaxWindow;
       }
       FaultResult r = resolve(park, addr, write ? Access::kWrite : Access::kRead, 0, Who::kKernel);
       if (!r) return Err(r.error().signo == SIGBUS ? Errno::kFAULT : Errno::kNOMEM);

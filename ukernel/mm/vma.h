@@ -5,6 +5,7 @@
 // Ranges are page-aligned and validated by the caller.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -31,6 +32,7 @@ class VmaOwner {
 
 struct Vma final : public MappingObserver {
   static constexpr uint32_t kWindow = 16;  // pages a fault in fresh memory brings at first
+  static constexpr uint32_t kMaxWindow = 256;
 
   explicit Vma(VmaOwner& owner) : owner(owner) {}
   ~Vma() { set_object(nullptr); }
@@ -73,7 +75,12 @@ struct Vma final : public MappingObserver {
   // Tells whether a VMA found again after a suspension is the same one. New after each split or
   // change of place.
   uint64_t id = 0;
-  // Sequential touching widens the window.
+  // How many pages a fault at `page` brings at most: twice as many as the one before it as long as
+  // memory is used in order, else `first` (a power of two).
+  uint32_t widen(uint64_t page, uint32_t first) {
+    window = page == next_fault ? std::min(window * 2, kMaxWindow) : first;
+    return window;
+  }
   uint64_t next_fault = 0;
   uint32_t window = kWindow;
 

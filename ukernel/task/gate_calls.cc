@@ -11,15 +11,11 @@
 namespace uk {
 namespace {
 
-// Not those that need all registers anyway, or never return to their site: the gate would only be a
-// detour. Where the number is not the site's own (syscall(3)) they come through it all the same,
+// Not those that need all registers, of which the gate does not bring them, nor those that leave
+// the image: the gate would only be a detour. Where the number is not the site's own (syscall(3)) they come through it all the same,
 // and asking for the registers brings the thread out.
 bool worth_the_gate(uint64_t nr) {
   switch (nr) {
-    case SYS_rt_sigreturn:
-    case SYS_clone:
-    case SYS_fork:
-    case SYS_vfork:
     case SYS_execve:
     case SYS_exit:
     case SYS_sigaltstack:

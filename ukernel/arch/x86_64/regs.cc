@@ -13,7 +13,9 @@ constexpr size_t kHeaderEnd = 576;
 constexpr size_t kFcwOffset = 0;
 constexpr size_t kMxcsrOffset = 24;
 constexpr size_t kMxcsrMaskOffset = 28;
+constexpr size_t kX87Registers = 32, kX87End = 160, kXmmEnd = 416;
 constexpr size_t kXstateBvOffset = 512;
+constexpr uint32_t kInitialMxcsr = 0x1f80;
 constexpr uint64_t kX87 = 1, kSse = 2;
 // AMX (tile configuration and data) needs a permission Linux grants a process on request; guests
 // have none.
@@ -28,6 +30,7 @@ struct Layout {
   uint64_t features = kX87 | kSse;
   size_t bytes = kHeaderEnd;
   uint32_t mxcsr_mask = 0xffbf;
+  bool xsaveopt = false;
 };
 
 uint64_t xgetbv0() {
@@ -54,6 +57,7 @@ Layout probe() {
     l.bytes =
         std::max<size_t>(l.bytes, static_cast<size_t>(a) + b);  // size + offset, SDM vol. 1, 13.4.3
   }
+  l.xsaveopt = __get_cpuid_count(0xd, 1, &a, &b, &c, &d) && (a & 1) != 0;
   return l;
 }
 
@@ -61,6 +65,21 @@ Layout probe() {
 const Layout& layout() {
   static const Layout l = probe();
   return l;
+}
+
+// Copies the components of `bv`, and MXCSR.
+void copy_components(std::byte* to, const std::byte* from, uint64_t bv) {
+  auto copy = [&](size_t offset, size_t bytes) { std::memcpy(to + offset, from + offset, bytes); };
+  copy(kMxcsrOffset, sizeof(uint32_t));
+  if ((bv & kX87) != 0) {
+    copy(0, kMxcsrOffset);
+    copy(kX87Registers, kX87End - kX87Registers);
+  }
+  if ((bv & kSse) != 0) copy(kX87End, kXmmEnd - kX87End);
+  for (size_t i = 2; i < layout().components.size(); ++i) {
+    const Component& c = layout().components[i];
+    if (((bv >> i) & 1) != 0) copy(c.offset, c.bytes);
+  }
 }
 
 }  // namespace
@@ -71,9 +90,8 @@ uint64_t xfeatures() { return layout().features; }
 FpState initial_fp_state() {
   FpState fp(xsave_bytes());
   const uint16_t fcw = 0x37f;
-  const uint32_t mxcsr = 0x1f80;
   std::memcpy(fp.data() + kFcwOffset, &fcw, sizeof fcw);
-  std::memcpy(fp.data() + kMxcsrOffset, &mxcsr, sizeof mxcsr);
+  std::memcpy(fp.data() + kMxcsrOffset, &kInitialMxcsr, sizeof kInitialMxcsr);
   std::memcpy(fp.data() + kMxcsrMaskOffset, &layout().mxcsr_mask, sizeof(uint32_t));
   const uint64_t bv = kX87 | kSse;
   std::memcpy(fp.data() + kXstateBvOffset, &bv, sizeof bv);
@@ -105,11 +123,10 @@ void normalize_fp_state(FpState& fp) {
   uint64_t bv;
   std::memcpy(&bv, fp.data() + kXstateBvOffset, sizeof bv);
   const FpState initial = initial_fp_state();
-  constexpr size_t kX87End = 160, kXmmEnd = 416;
   if ((bv & kX87) == 0) {
     // The legacy area's start, but for MXCSR and its mask, which belong to SSE.
     std::memcpy(fp.data(), initial.data(), kMxcsrOffset);
-    std::memcpy(fp.data() + 32, initial.data() + 32, kX87End - 32);
+    std::memcpy(fp.data() + kX87Registers, initial.data() + kX87Registers, kX87End - kX87Registers);
   }
   if ((bv & kSse) == 0) std::memset(fp.data() + kX87End, 0, kXmmEnd - kX87End);
   for (size_t i = 2; i < layout().components.size(); ++i) {
@@ -117,6 +134,35 @@ void normalize_fp_state(FpState& fp) {
     if (((bv >> i) & 1) == 0) std::memset(fp.data() + c.offset, 0, c.bytes);
   }
 }
+
+FpState read_fp_state(std::span<const std::byte> area) {
+  FpState fp = initial_fp_state();
+  if (area.size() < fp.size()) return fp;
+  uint64_t bv;
+  std::memcpy(&bv, area.data() + kXstateBvOffset, sizeof bv);
+  copy_components(fp.data(), area.data(), bv & xfeatures());
+  bv |= kX87 | kSse;
+  std::memcpy(fp.data() + kXstateBvOffset, &bv, sizeof bv);
+  sanitize_fp_state(fp);
+  return fp;
+}
+
+void write_fp_state(std::span<std::byte> area, const FpState& fp) {
+  if (area.size() < xsave_bytes()) return;
+  std::byte* to = area.data();
+  uint64_t bv = 0;
+  if (fp.size() == xsave_bytes()) {
+    std::memcpy(&bv, fp.data() + kXstateBvOffset, sizeof bv);
+    copy_components(to, fp.data(), bv);
+  } else {
+    std::memcpy(to + kMxcsrOffset, &kInitialMxcsr, sizeof kInitialMxcsr);
+  }
+  std::memcpy(to + kMxcsrMaskOffset, &layout().mxcsr_mask, sizeof(uint32_t));
+  std::memset(to + kXstateBvOffset, 0, kHeaderEnd - kXstateBvOffset);
+  std::memcpy(to + kXstateBvOffset, &bv, sizeof bv);
+}
+
+bool has_xsaveopt() { return layout().xsaveopt; }
 
 uint64_t sanitize_eflags(uint64_t eflags) {
   // CF PF AF ZF SF TF DF OF NT RF AC ID; IF and the always-one bit are forced.

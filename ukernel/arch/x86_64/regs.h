@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace uk::arch {
@@ -38,6 +39,14 @@ void sanitize_fp_state(FpState& fp);
 // Gives components that XSTATE_BV says are in their initial state that state, whatever the area
 // holds there.
 void normalize_fp_state(FpState& fp);
+// The state in `area`, xsave_bytes() as XSAVE or XSAVEOPT left them (or a guest, who may go on
+// writing), made loadable and with its initial components as they are. Reads no more of the area
+// than it holds: memory that another processor wrote is dear.
+FpState read_fp_state(std::span<const std::byte> area);
+// The opposite, for XRSTOR. `fp` is loadable, or empty.
+void write_fp_state(std::span<std::byte> area, const FpState& fp);
+// True if the processor has XSAVEOPT.
+bool has_xsaveopt();
 // Keeps only the flags a guest may set itself (CF PF AF ZF SF TF DF OF RF NT AC ID).
 uint64_t sanitize_eflags(uint64_t eflags);
 

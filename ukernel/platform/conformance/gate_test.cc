@@ -1,4 +1,5 @@
 // Calls through the gate (direct): the same as by the instruction, whatever interrupts them.
+#include <cstring>
 #include <map>
 #include <random>
 
@@ -228,6 +229,79 @@ TEST_F(Gate, StepsEndAtTheInstruction) {
       }
     }
     EXPECT_GT(calls, 5);
+  });
+}
+
+// All registers come with calls that may change them, and are loaded on return. Kicks at every
+// moment of that see either the old ones or the new ones.
+TEST_F(Gate, RegistersComeAndGoWithTheCall) {
+  constexpr uint64_t kNumbers[] = {15, 56, 57, 58, 59, 62, 200, 234};
+  constexpr size_t kXmm15 = 160 + 15 * 16, kXstateBv = 512;
+  std::mt19937_64 random(3);
+  world_.run([&](Park& park) {
+    Guest g(world_, park, blob::gated);
+    auto c = context(g, park);
+    check_call(c->run(park), 0);
+    arch::UserRegs want = *c->get_regs(park);
+    uint64_t xmm = 0, next = 0, gated = 0, kicks = 0;
+    auto change = [&] {
+      arch::FpState fp = *c->get_fp(park);
+      fp[kXstateBv] |= std::byte{3};
+      xmm = random();
+      std::memcpy(&fp[kXmm15], &xmm, sizeof xmm);
+      want = *c->get_regs(park);
+      for (uint64_t* r : {&want.r13, &want.r14, &want.rbp, &want.rsp, &want.r12}) *r = random();
+      want.rsp >>= 17;  // an address
+      ASSERT_TRUE(c->set_fp(park, fp));
+      ASSERT_TRUE(c->set_regs(park, want));
+    };
+    auto choose = [&] {
+      next = kNumbers[random() % std::size(kNumbers)];
+      want.rbx = next - 1;
+      want.rax = 0;
+      ASSERT_TRUE(c->set_regs(park, want));
+    };
+    change();
+    choose();
+    for (int i = 0; i < 20000; ++i) {
+      if (i % 3 == 0) kick_after(*c, random() % 15'000);
+      Trap t = c->run(park);
+      if (i % 97 == 0) {
+        const Deadline at{world_.reactor().now_ns() + 100'000};
+        while (world_.reactor().now_ns() < at.at_ns) park.suspend(at);
+      }
+      const bool kicked = t.kind == Trap::Kind::kKicked;
+      if (kicked) {
+        ++kicks;
+      } else {
+        check_call(t, next);
+        gated += !t.patchable;
+      }
+      arch::UserRegs r = *c->get_regs(park);
+      for (auto member : {&arch::UserRegs::r13, &arch::UserRegs::r14, &arch::UserRegs::rbp,
+                          &arch::UserRegs::rsp, &arch::UserRegs::r12}) {
+        ASSERT_EQ(r.*member, want.*member) << "turn " << i << (kicked ? ", kicked" : "");
+      }
+      ASSERT_EQ(r.rdi, 11u);
+      ASSERT_EQ(r.rsi, 22u);
+      ASSERT_EQ(r.rdx, 33u);
+      ASSERT_EQ(r.r10, 44u);
+      ASSERT_EQ(r.r8, 55u);
+      ASSERT_EQ(r.r9, 66u);
+      if (i % 5 == 4) {  // the extended state is not asked for
+        if (!kicked) choose();
+        continue;
+      }
+      uint64_t now;
+      const arch::FpState fp = *c->get_fp(park);
+      std::memcpy(&now, &fp[kXmm15], sizeof now);
+      ASSERT_EQ(now, xmm) << "turn " << i << (kicked ? ", kicked" : "");
+      if (!kicked || i % 2 == 0) change();
+      if (!kicked) choose();
+    }
+    await_kickers(park);
+    EXPECT_GT(gated, 500u);
+    EXPECT_GT(kicks, 20u);
   });
 }
 

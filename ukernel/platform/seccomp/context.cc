@@ -95,7 +95,8 @@ Result<> SeccompContext::resume(Park& park) {
     TRY(settle(park));
     uint64_t value = 0;
     if (thread().state() == Thread::State::kCall) {
-      if (needs_frame()) {
+      guest_->return_result();
+      if (needs_frame() && !return_by_gate()) {
         TRY(to_report(park));
         continue;
       }
@@ -114,10 +115,22 @@ Result<> SeccompContext::resume(Park& park) {
   return {};
 }
 
+bool SeccompContext::return_by_gate() {
+  if (!thread().came_with_regs() || !regs_valid_ || new_owner_ || trap_flag_ || single_step_ ||
+      thread().interrupt_pending()) {
+    return false;
+  }
+  return guest_->set_return(regs_, fp_dirty_ ? &fp_ : nullptr);
+}
+
 void SeccompContext::absorb_report() {
   if (regs_valid_) return;
   regs_ = guest_->regs();
   regs_valid_ = true;
+  if (guest_->fp_unloaded()) {
+    fp_ = guest_->call_fp();
+    fp_dirty_ = true;
+  }
   if (trap_flag_) regs_.eflags &= ~kTrapFlag;
   if (!in_call_) return;
   // To Linux, and to us, the call is in progress.
@@ -129,10 +142,13 @@ void SeccompContext::absorb_report() {
     regs_.rip += kSyscallBytes;
     enter_call(regs_.rax);
   }
-  if (result_set_) {
-    result_set_ = false;
-    set_syscall_result(result_);
-  }
+  take_result();
+}
+
+void SeccompContext::take_result() {
+  if (!result_set_) return;
+  result_set_ = false;
+  set_syscall_result(result_);
 }
 
 uint64_t SeccompContext::store_frame() {
@@ -142,6 +158,16 @@ uint64_t SeccompContext::store_frame() {
   trap_flag_ = single_step_;
   if (fp_dirty_) guest_->set_fp(fp_);
   return guest_->set_regs(r, new_owner_);
+}
+
+Result<> SeccompContext::to_regs(Park& park) {
+  if (!thread().came_with_regs()) return to_report(park);
+  if (regs_valid_) return {};
+  regs_ = guest_->call_regs();
+  regs_valid_ = true;
+  enter_call(static_cast<uint32_t>(thread().call().nr));
+  take_result();
+  return {};
 }
 
 Result<> SeccompContext::to_report(Park& park) {
@@ -267,12 +293,12 @@ void SeccompContext::set_syscall_result(uint64_t rax) {
 }
 
 Result<arch::UserRegs> SeccompContext::get_regs(Park& park) {
-  TRY(to_report(park));
+  TRY(to_regs(park));
   return regs_;
 }
 
 Result<> SeccompContext::set_regs(Park& park, const arch::UserRegs& regs) {
-  TRY(to_report(park));  // the thread must be in the handler for the frame to be there
+  TRY(to_regs(park));  // there must be a place to put them
   regs_ = stub::safe_regs(regs);
   regs_dirty_ = true;
   result_set_ = false;
@@ -287,12 +313,13 @@ Result<arch::FpState> SeccompContext::get_fp(Park& park) {
     arch::normalize_fp_state(fp);
     return fp;
   }
+  if (thread().came_with_fp()) return guest_->call_fp();
   TRY(to_report(park));
   return guest_->fp();
 }
 
 Result<> SeccompContext::set_fp(Park& park, const arch::FpState& fp) {
-  TRY(to_report(park));
+  TRY(to_regs(park));
   fp_ = fp;
   fp_dirty_ = true;
   return {};

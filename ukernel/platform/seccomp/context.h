@@ -39,6 +39,10 @@ class SeccompContext final : public GuestContext {
   Result<> settle(Park& park);
   // Brings the thread from a call to the handler's report; then regs_ is valid. Error: kSRCH.
   Result<> to_report(Park& park);
+  // The same, but from a call that came with its registers.
+  Result<> to_regs(Park& park);
+  // Has the call return with the state set; false: it cannot.
+  bool return_by_gate();
   // Lets the guest go on with the state set. Error: kSRCH.
   Result<> resume(Park& park);
   bool needs_frame() const;
@@ -51,6 +55,8 @@ class SeccompContext final : public GuestContext {
   Result<bool> decode_report(Trap* t);
   bool decode_sigsys(const siginfo_t& info, Trap* t);
   void decode_uprobe_call(Trap* t);
+  // A result set before the registers were known.
+  void take_result();
   // The registers are to be those of a thread in call `nr`.
   void enter_call(uint64_t nr);
   // The same, of a report of the call's signal.

@@ -8,10 +8,12 @@
 
 #include "base/check.h"
 #include "ukernel/platform/seccomp/seccomp_platform.h"
+#include "ukernel/platform/stub/safe_regs.h"
 
 namespace uk::seccomp {
 namespace {
 
+constexpr uint64_t kTrapFlag = 0x100;
 constexpr uint64_t kReturnAddressBytes = 8;  // of the frame, below the ucontext
 constexpr size_t kInfoOffset = 304;          // of the siginfo, from the ucontext
 constexpr size_t kFpSwReserved = 464, kFpSwReservedEnd = 512;
@@ -67,21 +69,75 @@ arch::UserRegs GuestThread::regs() const {
   return r;
 }
 
+bool GuestThread::answered(const Slot::Interrupted& i) const {
+  return ((i.turn & UK_TURN_ANSWERED) != 0 || i.turn == UK_TURN_PARK) && !thread_.gated();
+}
+
 void GuestThread::leave_gate(arch::UserRegs& r) const {
-  if (r.rip == thread_.platform().gate_known()) {
+  const SeccompPlatform::Gate& gate = thread_.platform().gate_places();
+  if (r.rip == gate.known) {
     r.rip = r.rcx;
     return;
   }
-  if (r.rip < thread_.platform().gate_posted()) {
+  const Slot::Interrupted i = slot().interrupted(thread_.by_slot());
+  if (r.rip < gate.posted) {
+    if (r.rip >= gate.saving && r.rip < gate.saved) {
+      r.rax = i.nr;
+      r.rdx = i.args[2];
+    }
     r.rip = r.rcx - UK_SYSCALL_BYTES;
     return;
   }
-  const Slot::Interrupted i = slot_of(thread_.platform(), stack_).interrupted(thread_.by_slot());
-  const bool answered = (i.turn & UK_TURN_ANSWERED) != 0 || i.turn == UK_TURN_PARK;
-  const bool done = answered && !thread_.gated();
+  const bool done = answered(i);
+  if (done && returns_) {
+    const uint64_t fs = r.fs_base, gs = r.gs_base;
+    r = returns_->regs;
+    r.fs_base = fs;
+    r.gs_base = gs;
+    return;
+  }
   r.rip = done ? i.ret : i.ret - UK_SYSCALL_BYTES;
   r.rax = done ? i.result : i.nr;
   r.rcx = i.ret;
+  // Asleep it uses these too.
+  r.rdi = i.args[0];
+  r.rsi = i.args[1];
+  r.rdx = i.args[2];
+  r.r10 = i.args[3];
+}
+
+bool GuestThread::fp_unloaded() const {
+  const uint64_t rip = frame_regs().rip;
+  const SeccompPlatform::Gate& gate = thread_.platform().gate_places();
+  return returns_ && returns_->fp && rip >= gate.posted && rip < gate.loaded &&
+         answered(slot().interrupted(thread_.by_slot()));
+}
+
+arch::UserRegs GuestThread::call_regs() const {
+  arch::UserRegs r = stub::safe_regs(slot().call_regs());
+  if (!thread_.platform().fsgsbase()) r.fs_base = fs_base_;
+  return r;
+}
+
+arch::FpState GuestThread::call_fp() const {
+  return arch::read_fp_state({slot().fp_area(), arch::xsave_bytes()});
+}
+
+bool GuestThread::set_return(const arch::UserRegs& regs, const arch::FpState* fp) {
+  // Bases and segments are loaded by the handler. Steps must not begin in the gate.
+  const arch::UserRegs usual, now = call_regs();
+  if (regs.fs_base != now.fs_base || regs.gs_base != 0 || regs.cs != usual.cs ||
+      regs.ss != usual.ss || (regs.eflags & kTrapFlag) != 0) {
+    return false;
+  }
+  if (fp != nullptr) {
+    arch::FpState safe = *fp;
+    arch::sanitize_fp_state(safe);
+    arch::write_fp_state({slot().fp_area(), arch::xsave_bytes()}, safe);
+  }
+  slot().set_return(regs, fp != nullptr);
+  returns_ = {.regs = regs, .fp = fp != nullptr};
+  return true;
 }
 
 arch::UserRegs GuestThread::frame_regs() const {
@@ -113,11 +169,7 @@ std::byte* GuestThread::fp_area() const {
 arch::FpState GuestThread::fp() const {
   const std::byte* area = fp_area();
   if (area == nullptr) return arch::initial_fp_state();
-  arch::FpState fp(area, area + arch::xsave_bytes());
-  std::memset(fp.data() + kFpSwReserved, 0, kFpSwReservedEnd - kFpSwReserved);
-  arch::sanitize_fp_state(fp);
-  arch::normalize_fp_state(fp);
-  return fp;
+  return arch::read_fp_state({area, arch::xsave_bytes()});
 }
 
 void GuestThread::set_fp(const arch::FpState& fp) {
@@ -156,8 +208,7 @@ uint64_t GuestThread::set_regs(const arch::UserRegs& regs, bool clear) {
 }
 
 void GuestThread::set_ids(const CallerIds& ids) {
-  Slot slot = slot_of(thread_.platform(), stack_);
-  if (!slot) return;
+  if (!slot()) return;
   uint64_t known[UK_KNOWN_WORDS] = {};
   if (ids.known) {
     known[UK_KNOWN_PID] = UK_KNOWN | ids.pid;
@@ -167,7 +218,7 @@ void GuestThread::set_ids(const CallerIds& ids) {
     known[UK_KNOWN_EUID] = UK_KNOWN | ids.euid;
     known[UK_KNOWN_EGID] = UK_KNOWN | ids.egid;
   }
-  slot.set_known(known);
+  slot().set_known(known);
 }
 
 bool GuestThread::scrub() {
@@ -180,6 +231,7 @@ bool GuestThread::scrub() {
   if (l.fp < l.frame + arch::kSigFrameBytes) return false;
   // Written over, not given back to the host: pages that go and come again cost many times that.
   std::ranges::fill(stack_.bytes(), std::byte{0});
+  if (slot()) slot().set_address(stack_address_);
   const std::byte info[arch::kSiginfoBytes] = {};
   arch::SigFrameContent c = {
       .regs = {}, .fp = {}, .siginfo = info, .altstack = signal_stack(stack_address_)};

@@ -5,6 +5,7 @@
 
 #include <signal.h>
 
+#include <optional>
 #include <span>
 
 #include "ukernel/arch/x86_64/sigframe.h"
@@ -21,7 +22,9 @@ class GuestThread {
               uint64_t stack_address)
       : thread_(platform, tgid, tid, Thread::Kind::kGuest, slot_of(platform, stack)),
         stack_(stack),
-        stack_address_(stack_address) {}
+        stack_address_(stack_address) {
+    if (slot()) slot().set_address(stack_address);
+  }
 
   Thread& thread() { return thread_; }
 
@@ -42,6 +45,17 @@ class GuestThread {
   // Returns the answer that puts them in force. `clear`: the thread has a new owner.
   uint64_t set_regs(const arch::UserRegs& regs, bool clear);
   void set_fp(const arch::FpState& fp);  // empty: initial
+
+  // Of a call that came with all registers: these. And what it shall return with; false: it must be
+  // a report for that. `fp`, if not null, the same.
+  arch::UserRegs call_regs() const;
+  arch::FpState call_fp() const;
+  bool set_return(const arch::UserRegs& regs, const arch::FpState* fp);
+  void return_result() { returns_.reset(); }  // with its result alone
+  // In a report that came before the state to return with was loaded: take call_fp() for the
+  // frame's.
+  bool fp_unloaded() const;
+
   void set_ids(const CallerIds& ids);
   // Clears the whole signal stack but for an empty frame where the handler expects its own. False:
   // there is no room for one, as only a forged frame leaves it.
@@ -49,6 +63,7 @@ class GuestThread {
 
  private:
   static Slot slot_of(SeccompPlatform& platform, const stub::Stack& stack);
+  Slot slot() const { return slot_of(thread_.platform(), stack_); }
   // Offsets in a ucontext (struct sigcontext_64 begins at 40).
   static constexpr size_t kErr = 40 + 152, kTrapno = 40 + 160, kCr2 = 40 + 176, kFpState = 40 + 184;
   uint64_t word(size_t offset) const;
@@ -63,6 +78,7 @@ class GuestThread {
   // A signal in the gate: as if it had come at the site's call instruction, or behind it when the
   // result is there.
   void leave_gate(arch::UserRegs& r) const;
+  bool answered(const Slot::Interrupted& i) const;
   // The fp area the frame names, or null when that does not fit the stack.
   std::byte* fp_area() const;
 
@@ -70,6 +86,12 @@ class GuestThread {
   const stub::Stack& stack_;
   uint64_t stack_address_;
   uint64_t fs_base_ = 0, gs_base_ = 0;  // as last set
+  // What the call through the gate that was last answered returns with, but for its result.
+  struct Return {
+    arch::UserRegs regs;
+    bool fp;
+  };
+  std::optional<Return> returns_;
 };
 
 }  // namespace uk::seccomp

@@ -64,7 +64,10 @@ Result<> SeccompPlatform::start_zygote() {
     gate_ = {.begin = zygote_->address(stub::uk_stub_gate_begin),
              .enter = zygote_->address(stub::uk_stub_gate),
              .known = zygote_->address(stub::uk_stub_gate_known),
+             .saving = zygote_->address(stub::uk_stub_gate_saving),
+             .saved = zygote_->address(stub::uk_stub_gate_saved),
              .posted = zygote_->address(stub::uk_stub_gate_posted),
+             .loaded = zygote_->address(stub::uk_stub_gate_loaded),
              .end = zygote_->address(stub::uk_stub_gate_end)};
   }
   TRY(await_zygote());

@@ -133,8 +133,12 @@ class SeccompPlatform final : public Platform, public EventSource {
     return address >= zygote_->area && address < zygote_->area + stub::kAreaBytes;
   }
   bool in_gate(uint64_t address) const { return address >= gate_.begin && address < gate_.end; }
-  uint64_t gate_known() const { return gate_.known; }
-  uint64_t gate_posted() const { return gate_.posted; }
+  // Addresses in the gate (stub/layout.h).
+  struct Gate {
+    uint64_t begin = 0, enter = 0, known = 0, saving = 0, saved = 0, posted = 0, loaded = 0,
+             end = 0;
+  };
+  const Gate& gate_places() const { return gate_; }
   // Guests can change their own bases; else only we do.
   bool fsgsbase() const { return fsgsbase_; }
   void enroll(Thread& t);
@@ -182,9 +186,7 @@ class SeccompPlatform final : public Platform, public EventSource {
   Door door_;
   std::unique_ptr<Listener> listener_;
   uint64_t report_ip_ = 0, park_ip_ = 0, gate_park_ip_ = 0;
-  struct {
-    uint64_t begin = 0, enter = 0, known = 0, posted = 0, end = 0;
-  } gate_;  // empty without slots
+  Gate gate_;  // empty without slots
   bool fsgsbase_ = false;
   std::unordered_map<int, Thread*> threads_;
   // Notifications of threads that are not enrolled yet: a new one may call before its creator has

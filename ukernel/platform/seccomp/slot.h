@@ -16,6 +16,7 @@
 #include <cstdint>
 
 #include "hostio/sys/event.h"
+#include "ukernel/arch/x86_64/regs.h"
 #include "ukernel/platform/stub/layout.h"
 
 namespace uk::seccomp {
@@ -30,29 +31,34 @@ class Slot {
   // uk_stub_gate_posted only.
   struct Interrupted {
     uint32_t turn;
-    uint64_t nr, ret, result;
+    uint64_t nr, args[6], ret, result;
   };
   Interrupted interrupted(bool by_slot) const {
     const volatile stub::SlotWords& w = *words_;
     const uint32_t at = by_slot ? static_cast<uint32_t>(w.was) : turn().load();
-    return {.turn = at, .nr = w.nr, .ret = w.ret, .result = w.result};
+    Interrupted i = {.turn = at, .nr = w.nr, .args = {}, .ret = w.ret, .result = w.result};
+    for (int k = 0; k < 6; ++k) i.args[k] = w.args[k];
+    return i;
   }
 
-  enum class Found { kNothing, kReport, kCall };
+  enum class Found { kNothing, kReport, kCall, kCallAll };  // kCallAll: with all registers
   // If something was there, the stub waits for the answer. A report's arguments are put where those
   // of a report by system call would be; a call looks like the notification of that call.
   Found take(seccomp_data* call) {
     const uint32_t now = turn().load(std::memory_order_relaxed);
-    if (now != UK_TURN_REPORTED && now != UK_TURN_CALL) return Found::kNothing;
+    if (now != UK_TURN_REPORTED && now != UK_TURN_CALL && now != UK_TURN_CALL_ALL) {
+      return Found::kNothing;
+    }
     if (!change(now, UK_TURN_TAKEN)) return Found::kNothing;
-    const volatile stub::SlotWords& w = *words_;
+    volatile stub::SlotWords& w = *words_;
     *call = {};
-    if (now == UK_TURN_CALL) {
+    if (now != UK_TURN_REPORTED) {
+      w.load = 0;
       call->nr = static_cast<int>(w.nr);
       call->arch = AUDIT_ARCH_X86_64;
       call->instruction_pointer = w.ret;
       for (int i = 0; i < 6; ++i) call->args[i] = w.args[i];
-      return Found::kCall;
+      return now == UK_TURN_CALL ? Found::kCall : Found::kCallAll;
     }
     call->nr = UK_NR_REPORT;
     call->args[0] = w.signo;
@@ -75,6 +81,42 @@ class Slot {
     w.result = result;
     return answer(0);
   }
+  // Before the guest runs: where its stub has the slot.
+  void set_address(uint64_t address) { words_->self = address; }
+  // Of a taken call with all registers: those of a thread in that call, as it says. The FS base is
+  // there only if programs can read theirs.
+  arch::UserRegs call_regs() const {
+    const volatile stub::SlotWords& w = *words_;
+    arch::UserRegs r;
+    r.rbx = w.saved[0];
+    r.rbp = w.saved[1];
+    r.rsp = w.saved[2];
+    r.r12 = w.saved[3];
+    r.r13 = w.saved[4];
+    r.r14 = w.saved[5];
+    r.r15 = w.saved[6];
+    r.fs_base = w.saved[7];
+    r.rdi = w.args[0];
+    r.rsi = w.args[1];
+    r.rdx = w.args[2];
+    r.r10 = w.args[3];
+    r.r8 = w.args[4];
+    r.r9 = w.args[5];
+    r.rip = r.rcx = w.ret;
+    r.r11 = r.eflags;
+    return r;
+  }
+  // The call shall return with these registers, as soon as it is answered, and with the state in
+  // fp_area() if `fp`.
+  void set_return(const arch::UserRegs& r, bool fp) {
+    volatile stub::SlotWords& w = *words_;
+    const uint64_t to[UK_TO_WORDS] = {r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rbp, r.rsp, r.r8,
+                                      r.r9,  r.r10, r.r11, r.r12, r.r13, r.r14, r.r15, r.rip,
+                                      r.eflags};
+    for (int i = 0; i < UK_TO_WORDS; ++i) w.to[i] = to[i];
+    w.load = UK_LOAD_REGS | (fp ? UK_LOAD_FP : 0);
+  }
+  std::byte* fp_area() const { return reinterpret_cast<std::byte*>(words_) + UK_SLOT_FP; }
   // The results that the gate returns by itself, in the order of UK_KNOWN_*; may be called while it
   // does. They are the guest's as soon as they are there: nobody reads them back.
   void set_known(const uint64_t (&results)[UK_KNOWN_WORDS]) {

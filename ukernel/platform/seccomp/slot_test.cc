@@ -104,6 +104,36 @@ TEST(Slot, ACallIsTakenAndItsResultGiven) {
   EXPECT_EQ(s.words.turn, UK_TURN_ANSWERED);
 }
 
+TEST(Slot, ACallComesWithRegistersAndReturnsWithOthers) {
+  Stub s;
+  seccomp_data d;
+  for (uint64_t i = 0; i < 8; ++i) s.words.saved[i] = 10 + i;
+  s.words.args[3] = 4;
+  s.words.ret = 0x1234;
+  s.words.load = 1;
+  s.turn().store(UK_TURN_CALL_ALL);
+  ASSERT_EQ(s.slot.take(&d), Slot::Found::kCallAll);
+  EXPECT_EQ(s.words.load, 0u) << "of an earlier call";
+  arch::UserRegs r = s.slot.call_regs();
+  EXPECT_EQ(r.rbx, 10u);
+  EXPECT_EQ(r.rsp, 12u);
+  EXPECT_EQ(r.r15, 16u);
+  EXPECT_EQ(r.fs_base, 17u);
+  EXPECT_EQ(r.r10, 4u);
+  EXPECT_EQ(r.rip, 0x1234u);
+  EXPECT_EQ(r.rcx, 0x1234u) << "as the instruction leaves it";
+  r.rax = 7;
+  r.r15 = 99;
+  s.slot.set_return(r, false);
+  EXPECT_EQ(s.words.load, static_cast<uint64_t>(UK_LOAD_REGS));
+  EXPECT_EQ(s.words.to[UK_TO_RAX / 8], 7u);
+  EXPECT_EQ(s.words.to[UK_TO_R15 / 8], 99u);
+  EXPECT_EQ(s.words.to[UK_TO_RIP / 8], 0x1234u);
+  EXPECT_EQ(s.words.to[UK_TO_FLAGS / 8], r.eflags);
+  s.slot.set_return(r, true);
+  EXPECT_EQ(s.words.load, static_cast<uint64_t>(UK_LOAD_REGS | UK_LOAD_FP));
+}
+
 TEST(Slot, ASignalInTheGateOvertakesTheAnswer) {
   Stub s;
   seccomp_data d;
@@ -132,11 +162,11 @@ TEST(Slot, RacesAreDecided) {
   std::thread kernel([&] {
     seccomp_data d;
     while (!done) {
+      const uint64_t before = slept;  // it may fall asleep by itself as soon as it is taken
       if (s.slot.take(&d) == Slot::Found::kNothing) continue;
       ++taken;
       EXPECT_EQ(d.args[0] + 1, d.args[4]);
       if (taken % 5 == 0) {
-        const uint64_t before = slept;
         EXPECT_EQ(s.slot.sleep(), Slot::Gave::kDone);
         while (slept == before) std::this_thread::yield();
       }

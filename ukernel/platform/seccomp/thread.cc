@@ -76,7 +76,8 @@ bool Thread::find_in_slot() {
   if (found == Slot::Found::kNothing) return false;
   owed_.reset();
   set_held(true);
-  gated_ |= found == Slot::Found::kCall;
+  gated_ |= found != Slot::Found::kReport;
+  call_all_ = found == Slot::Found::kCallAll;
   by_slot_ = found == Slot::Found::kReport;
   set_state(by_slot_ ? State::kReport : State::kCall);
   return true;

@@ -23,6 +23,7 @@
 #pragma once
 
 #include <linux/seccomp.h>
+#include <sys/syscall.h>
 
 #include <cstdint>
 #include <optional>
@@ -95,6 +96,9 @@ class Thread : public ListNode<> {
   bool look();
   // A call through the gate was taken, and no answer to it has reached the thread.
   bool gated() const { return gated_; }
+  // The same, and it came with all registers (slot.h); came_with_fp(): extended state too.
+  bool came_with_regs() const { return state_ == State::kCall && gated_ && call_all_; }
+  bool came_with_fp() const { return came_with_regs() && call_.nr != SYS_rt_sigreturn; }
   // The report came through the slot.
   bool by_slot() const { return by_slot_; }
   // A kick signal was sent and its report has not come.
@@ -132,6 +136,7 @@ class Thread : public ListNode<> {
   Slot slot_;
   bool held_ = false;
   bool gated_ = false;
+  bool call_all_ = false;  // of a call through the gate
   bool by_slot_ = false;
   std::optional<uint32_t> owed_;  // the answer to a thread that is on its way to parking
   Timer watchdog_;

@@ -21,7 +21,8 @@
 #define UK_CMD_CHILD 56
 
 // Constants page; the last is a struct sock_fprog with the guest threads' filter, then the filter.
-#define UK_CONST_FSGSBASE 0  // u64: not zero if programs may use RDFSBASE and friends
+#define UK_CONST_FSGSBASE 0  // u32: not zero if programs may use RDFSBASE and friends
+#define UK_CONST_SAVES 4     // u32: not zero if the gate can save and load all registers
 #define UK_CONST_FILTER 8
 
 // System call numbers that mean a report to the kernel when made from stub code (notify, direct).
@@ -45,14 +46,22 @@
 #define UK_SLOT_ARGS 56  // u64[6]
 #define UK_SLOT_RET 104  // u64: ... where it returns to: behind the call instruction of its site
 #define UK_SLOT_RESULT 112
+#define UK_SLOT_SELF 120   // u64 by the kernel: where the stub has the slot, whose first word is the turn
 #define UK_SLOT_KNOWN 128  // u64[8]: results of calls that the gate returns by itself, 0: of none
-#define UK_SLOT_BYTES 192
+#define UK_SLOT_SAVED 192  // u64[8] of UK_TURN_CALL_ALL: rbx rbp rsp r12 r13 r14 r15, and (with
+                           // UK_CONST_FSGSBASE) fs_base
+#define UK_SLOT_LOAD 256   // u64 by the kernel: not zero: the call returns with what follows
+#define UK_SLOT_TO 264     // u64[18]: by UK_TO_*
+#define UK_SLOT_BYTES 512
+#define UK_SLOT_FP 4096  // of UK_TURN_CALL_ALL (but rt_sigreturn), and to load: as XSAVE has it...
+#define UK_SLOT_FP_BYTES 4096  // ... or, where that is larger, not used
 #define UK_TURN_REPORTED 1  // by the stub: a report is there
 #define UK_TURN_TAKEN 2     // by the kernel: it will be answered
 #define UK_TURN_SLEEP 3  // by either: the stub waits no longer by spinning but asleep on this word
 #define UK_TURN_PARK 4   // by the kernel: go and wait there
 #define UK_TURN_CALL 5   // by the stub: a call through the gate is there
 #define UK_TURN_BACK 6   // by the kernel: make the call by its instruction, for the registers
+#define UK_TURN_CALL_ALL 7  // by the stub: the same as UK_TURN_CALL, with all registers
 #define UK_TURN_ANSWERED 0x80000000
 #define UK_SYSCALL_BYTES 2  // of the call instruction
 
@@ -65,8 +74,32 @@
 #define UK_KNOWN_GID 4
 #define UK_KNOWN_EUID 5
 #define UK_KNOWN_EGID 6
+#define UK_KNOWN_ALL 7  // of calls that may change registers: the gate saves them; no result
 #define UK_KNOWN_WORDS 8
 #define UK_KNOWN 0x100000000
+
+// What a call through the gate returns with, words of UK_SLOT_TO.
+#define UK_TO_RAX 0
+#define UK_TO_RBX 8
+#define UK_TO_RCX 16
+#define UK_TO_RDX 24
+#define UK_TO_RSI 32
+#define UK_TO_RDI 40
+#define UK_TO_RBP 48
+#define UK_TO_RSP 56
+#define UK_TO_R8 64
+#define UK_TO_R9 72
+#define UK_TO_R10 80
+#define UK_TO_R11 88
+#define UK_TO_R12 96
+#define UK_TO_R13 104
+#define UK_TO_R14 112
+#define UK_TO_R15 120
+#define UK_TO_RIP 128
+#define UK_TO_FLAGS 136
+#define UK_TO_WORDS 18
+#define UK_LOAD_REGS 1  // UK_SLOT_LOAD: the registers...
+#define UK_LOAD_FP 2    // ... and the state at UK_SLOT_FP
 
 // The kernel's answer to a report: what is to be done before the return.
 #define UK_ANSWER_CLEAR_SEGMENTS 1

@@ -69,16 +69,24 @@ struct SlotWords {
   uint64_t signo, uc, fs_base, gs_base;
   uint64_t was;
   uint64_t nr, args[6], ret, result;
-  uint64_t reserved;
+  uint64_t self;
   uint64_t known[UK_KNOWN_WORDS];
+  uint64_t saved[8];
+  uint64_t load;
+  uint64_t to[UK_TO_WORDS];
+  uint64_t reserved2[13];
 };
 static_assert(sizeof(SlotWords) == UK_SLOT_BYTES && offsetof(SlotWords, turn) == UK_SLOT_TURN);
+static_assert(offsetof(SlotWords, saved) == UK_SLOT_SAVED &&
+              offsetof(SlotWords, load) == UK_SLOT_LOAD && offsetof(SlotWords, to) == UK_SLOT_TO);
+static_assert(UK_SLOT_FP + UK_SLOT_FP_BYTES <= UK_STUB_STACK / 2);  // the host's frames lie above
 static_assert(offsetof(SlotWords, signo) == UK_SLOT_SIGNO && offsetof(SlotWords, uc) == UK_SLOT_UC);
 static_assert(offsetof(SlotWords, fs_base) == UK_SLOT_FS &&
               offsetof(SlotWords, gs_base) == UK_SLOT_GS);
 static_assert(offsetof(SlotWords, was) == UK_SLOT_WAS && offsetof(SlotWords, nr) == UK_SLOT_NR);
 static_assert(offsetof(SlotWords, args) == UK_SLOT_ARGS && offsetof(SlotWords, ret) == UK_SLOT_RET);
 static_assert(offsetof(SlotWords, result) == UK_SLOT_RESULT &&
+              offsetof(SlotWords, self) == UK_SLOT_SELF &&
               offsetof(SlotWords, known) == UK_SLOT_KNOWN);
 
 extern "C" const char uk_stub_begin[], uk_stub_end[], uk_stub_boot[], uk_stub_new[];
@@ -86,9 +94,11 @@ extern "C" const char uk_stub_mm_ptrace[], uk_stub_thread_ptrace[];
 extern "C" const char uk_stub_mm_notify[], uk_stub_thread_notify[], uk_stub_handler[];
 extern "C" const char uk_stub_handler_direct[];
 // The gate: its first instruction, where patched call sites jump to, the one that returns a known
-// result, from where on the slot tells how far a call is, and its end.
+// result, where it uses rax and rdx to save (the slot has them), from where on the slot tells how
+// far a call is, from where on the extended state that was to be loaded is, and its end.
 extern "C" const char uk_stub_gate_begin[], uk_stub_gate[], uk_stub_gate_known[],
-    uk_stub_gate_posted[], uk_stub_gate_end[];
+    uk_stub_gate_saving[], uk_stub_gate_saved[], uk_stub_gate_posted[], uk_stub_gate_loaded[],
+    uk_stub_gate_end[];
 // Behind the handler's system call instructions.
 extern "C" const char uk_stub_report_ip[], uk_stub_set_fs_ip[], uk_stub_set_gs_ip[],
     uk_stub_sigreturn_ip[], uk_stub_park_ip[], uk_stub_gate_park_ip[], uk_stub_sleep_ip[],

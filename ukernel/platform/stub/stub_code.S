@@ -321,26 +321,13 @@ answered:
 // The gate: how a patched call site (direct) makes its call without entering the host. rax = number,
 // rcx = where to return to, behind the site's call instruction; rcx, r11 and the flags are free to
 // change. The slot is at the GS base, which the kernel sets for this. What the kernel has put among
-// the known results there returns at once. When the kernel sleeps or is busy with others, a call
-// wakes it. A signal may interrupt the gate anywhere: up to uk_stub_gate_posted rax and rcx are as
-// they came (at uk_stub_gate_known rax is the result), behind it the slot has them, and its turn
-// says whether the result is there (guest_thread.cc).
-    .globl uk_stub_gate_begin
-uk_stub_gate_begin:
-    .globl uk_stub_gate
-uk_stub_gate:
-    cmp $KNOWN_CALLS, %rax
-    jae 9f
-    lea known_calls(%rip), %r11
-    movzbl (%r11,%rax), %r11d
-    mov %gs:UK_SLOT_KNOWN(,%r11,8), %r11
-    test %r11, %r11
-    jz 9f
-    mov %r11d, %eax
-    .globl uk_stub_gate_known
-uk_stub_gate_known:
-    jmp *%rcx
-9:
+// the known results there returns at once. Calls that may change registers come with all of them.
+// When the kernel sleeps or is busy with others, a call wakes it. The kernel may have all registers
+// loaded on return. A signal may interrupt the gate anywhere: up to uk_stub_gate_posted all but r11
+// are as they came (at uk_stub_gate_known rax is the result; between uk_stub_gate_saving and
+// uk_stub_gate_saved the slot has rax and rdx), behind it the slot has those that the gate uses,
+// and its turn says whether the result is there (guest_thread.cc).
+.macro PUT_CALL
     mov %rax, %gs:UK_SLOT_NR
     mov %rcx, %gs:UK_SLOT_RET
     mov %rdi, %gs:UK_SLOT_ARGS
@@ -349,8 +336,59 @@ uk_stub_gate_known:
     mov %r10, %gs:UK_SLOT_ARGS + 24
     mov %r8, %gs:UK_SLOT_ARGS + 32
     mov %r9, %gs:UK_SLOT_ARGS + 40
+.endm
+
+    .globl uk_stub_gate_begin
+uk_stub_gate_begin:
+    .globl uk_stub_gate
+uk_stub_gate:
+    cmp $KNOWN_CALLS, %rax
+    jae 9f
+    lea known_calls(%rip), %r11
+    movzbl (%r11,%rax), %r11d
+    cmp $UK_KNOWN_ALL, %r11d
+    je save
+    mov %gs:UK_SLOT_KNOWN(,%r11,8), %r11
+    test %r11, %r11
+    jz 9f
+    mov %r11d, %eax
+    .globl uk_stub_gate_known
+uk_stub_gate_known:
+    jmp *%rcx
+save:
+    cmpb $0, constants + UK_CONST_SAVES(%rip)
+    je 9f
+    PUT_CALL
+    mov %rbx, %gs:UK_SLOT_SAVED
+    mov %rbp, %gs:UK_SLOT_SAVED + 8
+    mov %rsp, %gs:UK_SLOT_SAVED + 16
+    mov %r12, %gs:UK_SLOT_SAVED + 24
+    mov %r13, %gs:UK_SLOT_SAVED + 32
+    mov %r14, %gs:UK_SLOT_SAVED + 40
+    mov %r15, %gs:UK_SLOT_SAVED + 48
+    cmpb $0, constants + UK_CONST_FSGSBASE(%rip)
+    je 1f
+    rdfsbase %r11
+    mov %r11, %gs:UK_SLOT_SAVED + 56
+1:
+    .globl uk_stub_gate_saving
+uk_stub_gate_saving:
+    cmp $__NR_rt_sigreturn, %eax
+    je 2f                               // which drops this state
+    mov $-1, %eax
+    mov %eax, %edx
+    xsaveopt64 %gs:UK_SLOT_FP
+    stmxcsr %gs:UK_SLOT_FP + 24
+    mov %gs:UK_SLOT_NR, %rax
+    mov %gs:UK_SLOT_ARGS + 16, %rdx
+2:
+    .globl uk_stub_gate_saved
+uk_stub_gate_saved:
+    mov $UK_TURN_CALL_ALL, %r11d
+    jmp 10f
+9:  PUT_CALL
     mov $UK_TURN_CALL, %r11d
-    xchg %r11d, %gs:UK_SLOT_TURN
+10: xchg %r11d, %gs:UK_SLOT_TURN
     .globl uk_stub_gate_posted
 uk_stub_gate_posted:
     mov published + UK_PUB_PATIENCE(%rip), %ecx
@@ -360,8 +398,10 @@ uk_stub_gate_posted:
     cmp $UK_TURN_TAKEN, %eax
     je 2f
     cmp $UK_TURN_CALL, %eax
+    je 5f
+    cmp $UK_TURN_CALL_ALL, %eax
     jne 3f                              // told to sleep, or to go back
-    cmpl $0, published + UK_PUB_PATIENCE(%rip)
+5:  cmpl $0, published + UK_PUB_PATIENCE(%rip)
     je 7f                               // nobody looks
 2:  pause
     dec %ecx
@@ -376,9 +416,7 @@ uk_stub_gate_posted:
     je 9f
     cmp $UK_TURN_SLEEP, %eax
     jne 7f
-4:  cmpb $0, constants + UK_CONST_FSGSBASE(%rip)
-    je 6f
-    rdgsbase %rdi                       // the slot, whose first word is the turn
+4:  mov %gs:UK_SLOT_SELF, %rdi
     xor %esi, %esi                      // FUTEX_WAIT, between processes
     mov $UK_TURN_SLEEP, %edx
     xor %r10d, %r10d
@@ -391,18 +429,44 @@ uk_stub_gate_sleep_ip:
     mov %gs:UK_SLOT_ARGS + 16, %rdx
     mov %gs:UK_SLOT_ARGS + 24, %r10
     jmp uk_stub_gate_posted
-6:  mov $UK_TURN_SLEEP, %eax            // no way to name the slot: park
-    mov $UK_TURN_PARK, %r11d
-    lock cmpxchg %r11d, %gs:UK_SLOT_TURN
-    jne 1b
 7:  mov $UK_NR_PARK, %eax
     syscall
     .globl uk_stub_gate_park_ip
 uk_stub_gate_park_ip:
     cmpl $UK_TURN_BACK, %gs:UK_SLOT_TURN
     je 9f                               // told while on the way here
-8:  mov %gs:UK_SLOT_RESULT, %rax
+8:  cmpl $0, %gs:UK_SLOT_LOAD
+    jne load
+    mov %gs:UK_SLOT_RESULT, %rax
     jmp *%gs:UK_SLOT_RET
+load:
+    testl $UK_LOAD_FP, %gs:UK_SLOT_LOAD
+    jz uk_stub_gate_loaded
+    mov $-1, %eax
+    mov %eax, %edx
+    xrstor64 %gs:UK_SLOT_FP
+    .globl uk_stub_gate_loaded
+uk_stub_gate_loaded:
+    mov %gs:UK_SLOT_SELF, %rsp
+    add $UK_SLOT_TO + UK_TO_FLAGS, %rsp
+    popfq
+    mov %gs:UK_SLOT_TO + UK_TO_RAX, %rax
+    mov %gs:UK_SLOT_TO + UK_TO_RBX, %rbx
+    mov %gs:UK_SLOT_TO + UK_TO_RCX, %rcx
+    mov %gs:UK_SLOT_TO + UK_TO_RDX, %rdx
+    mov %gs:UK_SLOT_TO + UK_TO_RSI, %rsi
+    mov %gs:UK_SLOT_TO + UK_TO_RDI, %rdi
+    mov %gs:UK_SLOT_TO + UK_TO_RBP, %rbp
+    mov %gs:UK_SLOT_TO + UK_TO_RSP, %rsp
+    mov %gs:UK_SLOT_TO + UK_TO_R8, %r8
+    mov %gs:UK_SLOT_TO + UK_TO_R9, %r9
+    mov %gs:UK_SLOT_TO + UK_TO_R10, %r10
+    mov %gs:UK_SLOT_TO + UK_TO_R11, %r11
+    mov %gs:UK_SLOT_TO + UK_TO_R12, %r12
+    mov %gs:UK_SLOT_TO + UK_TO_R13, %r13
+    mov %gs:UK_SLOT_TO + UK_TO_R14, %r14
+    mov %gs:UK_SLOT_TO + UK_TO_R15, %r15
+    jmp *%gs:UK_SLOT_TO + UK_TO_RIP
 9:  mov %gs:UK_SLOT_NR, %rax
     mov %gs:UK_SLOT_RET, %rcx
     sub $UK_SYSCALL_BYTES, %rcx
@@ -412,8 +476,14 @@ uk_stub_gate_end:
 
 // By number of a call: which of the known results is its own.
 known_calls:
+    .org known_calls + __NR_rt_sigreturn, UK_KNOWN_NONE
+    .byte UK_KNOWN_ALL
     .org known_calls + __NR_getpid, UK_KNOWN_NONE
     .byte UK_KNOWN_PID
+    .org known_calls + __NR_clone, UK_KNOWN_NONE
+    .byte UK_KNOWN_ALL, UK_KNOWN_ALL, UK_KNOWN_ALL, UK_KNOWN_ALL    // ... fork, vfork, execve
+    .org known_calls + __NR_kill, UK_KNOWN_NONE
+    .byte UK_KNOWN_ALL
     .org known_calls + __NR_getuid, UK_KNOWN_NONE
     .byte UK_KNOWN_UID
     .org known_calls + __NR_getgid, UK_KNOWN_NONE
@@ -423,7 +493,11 @@ known_calls:
     .byte UK_KNOWN_EGID                 // __NR_getegid
     .org known_calls + __NR_gettid, UK_KNOWN_NONE
     .byte UK_KNOWN_TID
-    .set KNOWN_CALLS, __NR_gettid + 1
+    .org known_calls + __NR_tkill, UK_KNOWN_NONE
+    .byte UK_KNOWN_ALL
+    .org known_calls + __NR_tgkill, UK_KNOWN_NONE
+    .byte UK_KNOWN_ALL
+    .set KNOWN_CALLS, __NR_tgkill + 1
 
     .balign 64
 initial_xstate:

@@ -15,6 +15,7 @@
 #include "base/check.h"
 #include "hostio/sys/file.h"
 #include "hostio/sys/process.h"
+#include "ukernel/arch/x86_64/regs.h"
 #include "ukernel/platform/stub/filter.h"
 
 namespace uk::stub {
@@ -152,9 +153,9 @@ Result<sys::Fd> make_code_file(uint64_t area) {
   TRY(sys::ftruncate(fd.get(), kCodeBytes));
   std::span<const char> code(uk_stub_begin, static_cast<size_t>(uk_stub_end - uk_stub_begin));
   TRY(sys::pwrite(fd.get(), std::as_bytes(code), 0));
-  const uint64_t fsgsbase = has_fsgsbase() ? 1 : 0;
-  TRY(sys::pwrite(fd.get(), std::as_bytes(std::span(&fsgsbase, 1)),
-                  kConstantsOffset + UK_CONST_FSGSBASE));
+  const uint32_t can[] = {has_fsgsbase(), gate_saves()};
+  static_assert(UK_CONST_SAVES == UK_CONST_FSGSBASE + sizeof(uint32_t));
+  TRY(sys::pwrite(fd.get(), std::as_bytes(std::span(can)), kConstantsOffset + UK_CONST_FSGSBASE));
   std::vector<sock_filter> filter = guest_thread_filter(area);
   const uint64_t at = kConstantsOffset + UK_CONST_FILTER;
   const sock_fprog prog = {
@@ -167,6 +168,8 @@ Result<sys::Fd> make_code_file(uint64_t area) {
 }
 
 }  // namespace
+
+bool gate_saves() { return arch::has_xsaveopt() && arch::xsave_bytes() <= UK_SLOT_FP_BYTES; }
 
 bool has_fsgsbase() { return (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE) != 0; }
 

@@ -25,6 +25,8 @@ Result<uint64_t> probe_address_top();
 
 // True if the host lets programs read and write their FS and GS bases by instruction.
 bool has_fsgsbase();
+// True if the gate can save and load all of a guest's registers here (direct).
+bool gate_saves();
 
 // Command pages, one for each stub, in one memfd: mapped whole in the kernel, one page read-only in
 // each stub.
