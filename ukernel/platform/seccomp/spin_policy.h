@@ -18,10 +18,10 @@ class SpinPolicy {
   static constexpr uint64_t kSpinNs = 50'000;    // the reactor's, at most
   static constexpr uint64_t kTightNs = 40'000;   // while guests run on all CPUs
   static constexpr uint64_t kQuickNs = 100'000;  // from resuming to a report, switches included
-  static constexpr int kFirstRun = 16;           // quick returns in a row before it begins
-  static constexpr int kLongestRun = 256;
-  static constexpr int kCredit = 8;              // spins in vain in a row before it ends, twice
-  static constexpr uint64_t kWorthwhile = 2000;  // spins that paid: then the next beginning is easy
+  static constexpr int kFirstRun = 8;            // quick returns in a row before it begins
+  static constexpr int kLongestRun = 32;
+  static constexpr int kCredit = 8;            // spins in vain in a row before it ends, twice
+  static constexpr uint64_t kWorthwhile = 40;  // spins that paid: then the next beginning is easy
 
   // `cpus`: that the reactor and the stubs may use.
   explicit SpinPolicy(int cpus) : cpus_(cpus) {}
