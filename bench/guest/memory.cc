@@ -38,8 +38,8 @@ void FirstTouch(Meter& meter) {
 void FirstTouchOfMapped(Meter& meter) {
   const size_t size = meter.quick() ? 8 << 20 : 64 << 20;
   for (int i = 0; i < 3; i++) {
-    void* at = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE,
-                    -1, 0);
+    void* at = mmap(nullptr, size, PROT_READ | PROT_WRITE,
+                    MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     Need(at != MAP_FAILED, "mmap");
     meter.Add(WriteEach(static_cast<volatile char*>(at), size));
     munmap(at, size);

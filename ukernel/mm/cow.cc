@@ -28,8 +28,7 @@ AddressSpace::Impl::Step AddressSpace::Impl::break_cow(Park& park, Vma& v, uint6
   };
   uint64_t lo = page, hi = page + 1;
   if (mem.free_pages() > mem.total_pages() / 16) {
-    const uint64_t window =
-        v.random ? kCowAround : std::min(v.widen(page, kCowAround), kCowMost);
+    const uint64_t window = v.random ? kCowAround : std::min(v.widen(page, kCowAround), kCowMost);
     const uint64_t first = std::max(page / window * window, v.start / kPageSize);
     const uint64_t end = std::min(page / window * window + window, v.end / kPageSize);
     while (lo > first && shared(lo - 1)) --lo;

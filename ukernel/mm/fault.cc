@@ -13,7 +13,7 @@
 namespace uk {
 
 namespace {
-constexpr uint64_t kAround = 16;      // pages of an object mapped around a fault
+constexpr uint64_t kAround = 16;  // pages of an object mapped around a fault
 constexpr FaultError kMapErr{SIGSEGV, SEGV_MAPERR};
 constexpr FaultError kAccErr{SIGSEGV, SEGV_ACCERR};
 constexpr FaultError kBusErr{SIGBUS, BUS_ADRERR};

@@ -12,8 +12,8 @@ namespace uk {
 namespace {
 
 // Not those that need all registers, of which the gate does not bring them, nor those that leave
-// the image: the gate would only be a detour. Where the number is not the site's own (syscall(3)) they come through it all the same,
-// and asking for the registers brings the thread out.
+// the image: the gate would only be a detour. Where the number is not the site's own (syscall(3))
+// they come through it all the same, and asking for the registers brings the thread out.
 bool worth_the_gate(uint64_t nr) {
   switch (nr) {
     case SYS_execve:

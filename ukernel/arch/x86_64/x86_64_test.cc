@@ -61,10 +61,10 @@ TEST(Fp, WrittenLoadedSavedAndReadItIsTheSame) {
     if (initial) fp.clear();
     write_fp_state(area, fp);
     std::fill(std::begin(out) + 512, std::begin(out) + 576, std::byte{0});
-    asm volatile(
-        "xsave64 %0\n xrstor64 %2\n xsaveopt64 %1\n stmxcsr 24+%1\n xrstor64 %0\n"
-        : "+m"(ours), "+m"(out)
-        : "m"(area), "a"(static_cast<uint32_t>(all)), "d"(static_cast<uint32_t>(all >> 32)));
+    asm volatile("xsave64 %0\n xrstor64 %2\n xsaveopt64 %1\n stmxcsr 24+%1\n xrstor64 %0\n"
+                 : "+m"(ours), "+m"(out)
+                 : "m"(area), "a"(static_cast<uint32_t>(all)),
+                   "d"(static_cast<uint32_t>(all >> 32)));
     FpState want = initial ? initial_fp_state() : fp, got = read_fp_state(out);
     normalize_fp_state(want);
     for (FpState* f : {&want, &got}) std::fill(f->begin() + 512, f->begin() + 520, std::byte{0});

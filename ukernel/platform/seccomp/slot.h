@@ -110,9 +110,9 @@ class Slot {
   // fp_area() if `fp`.
   void set_return(const arch::UserRegs& r, bool fp) {
     volatile stub::SlotWords& w = *words_;
-    const uint64_t to[UK_TO_WORDS] = {r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rbp, r.rsp, r.r8,
-                                      r.r9,  r.r10, r.r11, r.r12, r.r13, r.r14, r.r15, r.rip,
-                                      r.eflags};
+    const uint64_t to[UK_TO_WORDS] = {r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi,
+                                      r.rbp, r.rsp, r.r8,  r.r9,  r.r10, r.r11,
+                                      r.r12, r.r13, r.r14, r.r15, r.rip, r.eflags};
     for (int i = 0; i < UK_TO_WORDS; ++i) w.to[i] = to[i];
     w.load = UK_LOAD_REGS | (fp ? UK_LOAD_FP : 0);
   }

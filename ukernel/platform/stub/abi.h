@@ -46,17 +46,19 @@
 #define UK_SLOT_ARGS 56  // u64[6]
 #define UK_SLOT_RET 104  // u64: ... where it returns to: behind the call instruction of its site
 #define UK_SLOT_RESULT 112
-#define UK_SLOT_SELF 120   // u64 by the kernel: where the stub has the slot, whose first word is the turn
+#define UK_SLOT_SELF \
+  120  // u64 by the kernel: where the stub has the slot, whose first word is the turn
 #define UK_SLOT_KNOWN 128  // u64[8]: results of calls that the gate returns by itself, 0: of none
-#define UK_SLOT_SAVED 192  // u64[8] of UK_TURN_CALL_ALL: rbx rbp rsp r12 r13 r14 r15, and (with
-                           // UK_CONST_FSGSBASE) fs_base
-#define UK_SLOT_LOAD 256   // u64 by the kernel: not zero: the call returns with what follows
-#define UK_SLOT_TO 264     // u64[18]: by UK_TO_*
+#define UK_SLOT_SAVED \
+  192                     // u64[8] of UK_TURN_CALL_ALL: rbx rbp rsp r12 r13 r14 r15, and (with
+                          // UK_CONST_FSGSBASE) fs_base
+#define UK_SLOT_LOAD 256  // u64 by the kernel: not zero: the call returns with what follows
+#define UK_SLOT_TO 264    // u64[18]: by UK_TO_*
 #define UK_SLOT_BYTES 512
 #define UK_SLOT_FP 4096  // of UK_TURN_CALL_ALL (but rt_sigreturn), and to load: as XSAVE has it...
 #define UK_SLOT_FP_BYTES 4096  // ... or, where that is larger, not used
-#define UK_TURN_REPORTED 1  // by the stub: a report is there
-#define UK_TURN_TAKEN 2     // by the kernel: it will be answered
+#define UK_TURN_REPORTED 1     // by the stub: a report is there
+#define UK_TURN_TAKEN 2        // by the kernel: it will be answered
 #define UK_TURN_SLEEP 3  // by either: the stub waits no longer by spinning but asleep on this word
 #define UK_TURN_PARK 4   // by the kernel: go and wait there
 #define UK_TURN_CALL 5   // by the stub: a call through the gate is there
