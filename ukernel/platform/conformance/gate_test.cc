@@ -257,6 +257,7 @@ TEST_F(Gate, RegistersComeAndGoWithTheCall) {
     };
     auto choose = [&] {
       next = kNumbers[random() % std::size(kNumbers)];
+      want = *c->get_regs(park);
       want.rbx = next - 1;
       want.rax = 0;
       ASSERT_TRUE(c->set_regs(park, want));
