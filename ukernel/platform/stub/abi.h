@@ -46,12 +46,10 @@
 #define UK_SLOT_ARGS 56  // u64[6]
 #define UK_SLOT_RET 104  // u64: ... where it returns to: behind the call instruction of its site
 #define UK_SLOT_RESULT 112
-#define UK_SLOT_SELF \
-  120  // u64 by the kernel: where the stub has the slot, whose first word is the turn
+#define UK_SLOT_SELF 120   // u64 by the kernel: the address of the slot in its stub
 #define UK_SLOT_KNOWN 128  // u64[8]: results of calls that the gate returns by itself, 0: of none
-#define UK_SLOT_SAVED \
-  192                     // u64[8] of UK_TURN_CALL_ALL: rbx rbp rsp r12 r13 r14 r15, and (with
-                          // UK_CONST_FSGSBASE) fs_base
+// UK_TURN_CALL_ALL: u64[8], rbx rbp rsp r12 r13 r14 r15, and with UK_CONST_FSGSBASE fs_base.
+#define UK_SLOT_SAVED 192
 #define UK_SLOT_LOAD 256  // u64 by the kernel: not zero: the call returns with what follows
 #define UK_SLOT_TO 264    // u64[18]: by UK_TO_*
 #define UK_SLOT_BYTES 512
