@@ -20,6 +20,9 @@ constexpr uint64_t kX87 = 1, kSse = 2;
 // AMX (tile configuration and data) needs a permission Linux grants a process on request; guests
 // have none.
 constexpr uint64_t kAmx = 3ull << 17;
+// Protection keys: guests are given none. A state that denies access to all memory is not for a
+// context that the kernel may hand to somebody else.
+constexpr uint64_t kPkru = 1ull << 9;
 
 struct Component {
   size_t offset = 0, bytes = 0;
@@ -29,6 +32,7 @@ struct Layout {
   std::array<Component, 63> components = {};
   uint64_t features = kX87 | kSse;
   size_t bytes = kHeaderEnd;
+  size_t host_bytes = kHeaderEnd;
   uint32_t mxcsr_mask = 0xffbf;
   bool xsaveopt = false;
 };
@@ -49,7 +53,7 @@ Layout probe() {
 
   uint32_t a, b, c, d;
   if (!__get_cpuid(1, &a, &b, &c, &d) || (c & bit_OSXSAVE) == 0) return l;
-  l.features = xgetbv0() & ~kAmx;
+  l.features = xgetbv0() & ~(kAmx | kPkru);
   for (unsigned i = 2; i < 63; ++i) {
     if (((l.features >> i) & 1) == 0) continue;
     if (!__get_cpuid_count(0xd, i, &a, &b, &c, &d)) break;
@@ -57,6 +61,7 @@ Layout probe() {
     l.bytes =
         std::max<size_t>(l.bytes, static_cast<size_t>(a) + b);  // size + offset, SDM vol. 1, 13.4.3
   }
+  l.host_bytes = __get_cpuid_count(0xd, 0, &a, &b, &c, &d) ? b : l.bytes;
   l.xsaveopt = __get_cpuid_count(0xd, 1, &a, &b, &c, &d) && (a & 1) != 0;
   return l;
 }
@@ -85,6 +90,7 @@ void copy_components(std::byte* to, const std::byte* from, uint64_t bv) {
 }  // namespace
 
 size_t xsave_bytes() { return layout().bytes; }
+size_t host_xsave_bytes() { return layout().host_bytes; }
 uint64_t xfeatures() { return layout().features; }
 
 FpState initial_fp_state() {

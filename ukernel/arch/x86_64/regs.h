@@ -27,10 +27,12 @@ static_assert(sizeof(UserRegs) == 27 * 8);
 // initial state.
 using FpState = std::vector<std::byte>;
 
-// Size of the XSAVE area for the features the host enabled (CPUID.0DH).
-size_t xsave_bytes();
-// XCR0: the features the host enabled.
+// The features of XCR0 that guests have: those the host enabled, but for AMX and protection keys.
 uint64_t xfeatures();
+// Size of the XSAVE area for these (CPUID.0DH).
+size_t xsave_bytes();
+// The same for all that the host enabled: what its own kernel saves and wants to be given.
+size_t host_xsave_bytes();
 // A valid initial FpState (FCW 0x37f, MXCSR 0x1f80).
 FpState initial_fp_state();
 // Makes a guest-written area loadable by XRSTOR: reserved bits, unknown features and MXCSR bits are

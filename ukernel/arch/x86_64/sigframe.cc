@@ -61,7 +61,7 @@ FpSwBytes sw_bytes(std::span<const std::byte> legacy) {
 
 bool extended(const FpSwBytes& sw) {
   return sw.magic1 == kXstateMagic1 && sw.xstate_size >= kXstateMinBytes &&
-         sw.xstate_size <= xsave_bytes() && sw.xstate_size <= sw.extended_size;
+         sw.xstate_size <= host_xsave_bytes() && sw.xstate_size <= sw.extended_size;
 }
 
 }  // namespace
@@ -209,7 +209,7 @@ Result<FpState> parse_sigframe_fp(std::span<const std::byte> bytes) {
     if (magic2 == kXstateMagic2) {
       std::memcpy(&bv, bytes.data() + kXstateHeaderOffset, sizeof bv);
       bv &= sw.xfeatures;
-      take = sw.xstate_size;
+      take = std::min<size_t>(sw.xstate_size, fp.size());
     }
   }
   std::memcpy(fp.data(), bytes.data(), take);

@@ -32,8 +32,7 @@ TEST(Fp, SanitizeMakesGarbageLoadable) {
     for (auto& b : fp) b = static_cast<std::byte>(rand_r(&seed) >> 7);
     sanitize_fp_state(fp);
     std::memcpy(area, fp.data(), fp.size());
-    // PKRU would lock this process out of its own memory.
-    const uint64_t all = xfeatures() & ~(1ull << 9);
+    const uint64_t all = xfeatures();
     asm volatile("xsave64 %0\n xrstor64 %1\n xrstor64 %0\n"
                  : "+m"(saved)
                  : "m"(area), "a"(static_cast<uint32_t>(all)),
@@ -47,7 +46,7 @@ TEST(Fp, SanitizeMakesGarbageLoadable) {
 TEST(Fp, WrittenLoadedSavedAndReadItIsTheSame) {
   if (!has_xsaveopt()) GTEST_SKIP() << "no XSAVEOPT here";
   alignas(64) static std::byte ours[16384], area[16384], out[16384];
-  const uint64_t all = xfeatures() & ~(1ull << 9);  // without PKRU, as above
+  const uint64_t all = xfeatures();
   unsigned seed = 2;
   for (int round = 0; round < 400; ++round) {
     FpState fp(xsave_bytes());
@@ -194,7 +193,7 @@ void on_signal(int, siginfo_t*, void* ctx) {
   g_uc_flags = uc->uc_flags;
   auto* fp = reinterpret_cast<const std::byte*>(p.fp_addr);
   g_fp_bytes = sigframe_fp_bytes(std::span<const std::byte, kFpLegacyBytes>(fp, kFpLegacyBytes));
-  g_expected_bytes = xsave_bytes() + 4;
+  g_expected_bytes = host_xsave_bytes() + 4;
   g_parsed = parse_sigframe_fp({fp, g_fp_bytes}).has_value() &&
              p.regs.rip == static_cast<uint64_t>(uc->uc_mcontext.gregs[REG_RIP]);
 }

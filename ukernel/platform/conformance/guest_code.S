@@ -123,6 +123,17 @@ BLOB fpu
     jmp 1b
 END fpu
 
+// Denies itself all access to memory by protection keys (WRPKRU), then stores to rdi, then calls.
+BLOB lock_out
+    mov $-1, %eax
+    xor %ecx, %ecx
+    xor %edx, %edx
+    wrpkru
+    incq (%rdi)
+    syscall
+    jmp guest_lock_out
+END lock_out
+
 // Stores to *rdi for ever: esi, or with edx a new number each time.
 BLOB scribble
 1:  mov %esi, (%rdi)

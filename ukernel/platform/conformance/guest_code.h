@@ -17,6 +17,7 @@ UK_GUEST_BLOB(touch);
 UK_GUEST_BLOB(store_loop);
 UK_GUEST_BLOB(faults);
 UK_GUEST_BLOB(fpu);
+UK_GUEST_BLOB(lock_out);
 UK_GUEST_BLOB(scribble);
 UK_GUEST_BLOB(steps);
 UK_GUEST_BLOB(increment);

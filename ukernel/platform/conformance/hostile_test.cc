@@ -1,5 +1,6 @@
 // A hostile guest: every way into the host is tried; what must happen is a trap, and nothing on the
 // host.
+#include <cpuid.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -360,6 +361,32 @@ TEST_P(Hostile, ScribbledStacksHurtOnlyTheirGuest) {
       (void)q.wait(
           park, [&] { return back; }, WaitMode::kUninterruptible);
       ASSERT_EQ(b->run(park).kind, Trap::Kind::kSyscall) << o;
+    }
+  });
+}
+
+// Guests have no protection keys, but where the host has them WRPKRU cannot be taken from them. It
+// must hurt nobody else: not who comes next in the stub, not the thread itself after a new image.
+TEST_P(Hostile, LockingItselfOutHurtsOnlyItself) {
+  constexpr uint64_t kOspke = 1 << 4, kBehindWrpkru = 12;
+  unsigned a, b, c = 0, d;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (c & kOspke) == 0) GTEST_SKIP() << "no keys here";
+  world_.run([&](Park& park) {
+    for (int round = 0; round < 3; ++round) {  // later ones may get the same stub
+      Guest g(world_, park, blob::lock_out);
+      auto open = g.context(park, kData, kCode + kBehindWrpkru);
+      ASSERT_EQ(open->run(park).kind, Trap::Kind::kSyscall);
+      auto locked = g.context(park, kData);
+      const Trap t = locked->run(park);  // not for mm: the guest's own doing
+      ASSERT_EQ(t.kind, Trap::Kind::kException);
+      EXPECT_EQ(t.signo, SIGSEGV);
+      EXPECT_EQ(t.code, SEGV_PKUERR);
+      EXPECT_EQ(t.addr, kData);
+      open->set_syscall_result(0);
+      ASSERT_EQ(open->run(park).kind, Trap::Kind::kException);  // it has come round to WRPKRU
+      ASSERT_TRUE(locked->set_regs(park, g.start_regs(kData, kCode + kBehindWrpkru)));
+      ASSERT_TRUE(locked->set_fp(park, {}));
+      ASSERT_EQ(locked->run(park).kind, Trap::Kind::kSyscall);
     }
   });
 }

@@ -116,6 +116,7 @@ void PtraceSpace::take_back(std::unique_ptr<Tracee> thread) {
 Result<> PtraceSpace::store_fp(Tracee& thread, const arch::FpState& fp) {
   arch::FpState safe = fp.empty() ? arch::initial_fp_state() : fp;
   arch::sanitize_fp_state(safe);
+  safe.resize(std::max(safe.size(), arch::host_xsave_bytes()));  // the host takes all or nothing
   struct iovec iov = {safe.data(), safe.size()};
   return thread.call(PTRACE_SETREGSET, NT_X86_XSTATE, &iov);
 }

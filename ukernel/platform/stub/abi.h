@@ -23,7 +23,8 @@
 // Constants page; the last is a struct sock_fprog with the guest threads' filter, then the filter.
 #define UK_CONST_FSGSBASE 0  // u32: not zero if programs may use RDFSBASE and friends
 #define UK_CONST_SAVES 4     // u32: not zero if the gate can save and load all registers
-#define UK_CONST_FILTER 8
+#define UK_CONST_FEATURES 8  // u64: of these it saves and loads the extended state
+#define UK_CONST_FILTER 16
 
 // System call numbers that mean a report to the kernel when made from stub code (notify, direct).
 // No host has such calls.

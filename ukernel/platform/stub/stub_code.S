@@ -375,8 +375,8 @@ save:
 uk_stub_gate_saving:
     cmp $__NR_rt_sigreturn, %eax
     je 2f                               // which drops this state
-    mov $-1, %eax
-    mov %eax, %edx
+    mov constants + UK_CONST_FEATURES(%rip), %eax
+    mov constants + UK_CONST_FEATURES + 4(%rip), %edx
     xsaveopt64 %gs:UK_SLOT_FP
     stmxcsr %gs:UK_SLOT_FP + 24
     mov %gs:UK_SLOT_NR, %rax
@@ -442,8 +442,8 @@ uk_stub_gate_park_ip:
 load:
     testl $UK_LOAD_FP, %gs:UK_SLOT_LOAD
     jz uk_stub_gate_loaded
-    mov $-1, %eax
-    mov %eax, %edx
+    mov constants + UK_CONST_FEATURES(%rip), %eax
+    mov constants + UK_CONST_FEATURES + 4(%rip), %edx
     xrstor64 %gs:UK_SLOT_FP
     .globl uk_stub_gate_loaded
 uk_stub_gate_loaded:

@@ -156,6 +156,9 @@ Result<sys::Fd> make_code_file(uint64_t area) {
   const uint32_t can[] = {has_fsgsbase(), gate_saves()};
   static_assert(UK_CONST_SAVES == UK_CONST_FSGSBASE + sizeof(uint32_t));
   TRY(sys::pwrite(fd.get(), std::as_bytes(std::span(can)), kConstantsOffset + UK_CONST_FSGSBASE));
+  const uint64_t features[] = {arch::xfeatures()};
+  TRY(sys::pwrite(fd.get(), std::as_bytes(std::span(features)),
+                  kConstantsOffset + UK_CONST_FEATURES));
   std::vector<sock_filter> filter = guest_thread_filter(area);
   const uint64_t at = kConstantsOffset + UK_CONST_FILTER;
   const sock_fprog prog = {
