@@ -31,6 +31,9 @@ class AddressSpaceTestPeer {
       last = v.get();
       total += v->pages();
       for (uint64_t a = v->start; a < v->end; a += kPageSize) {
+        // Without a host file only pages with an entry have anything to show.
+        if (!v->host) a = im.pt.next(a / kPageSize, v->end / kPageSize) * kPageSize;
+        if (a == v->end) break;
         const Pte pte = im.pt.get(a / kPageSize);
         if (pte) {
           ++ptes;
