@@ -67,11 +67,9 @@ std::array<double, 3> Kernel::load_average() {
   return load.value();
 }
 
-uint64_t Kernel::before_user_mode() {
-  uint64_t now = clock.monotonic_ns();
+void Kernel::before_user_mode(uint64_t now) {
   if (load.due(now)) (void)load_average();
   if (vdso) vdso->publish(now);
-  return now;
 }
 
 uint64_t Kernel::guest_monotonic_ns() {

@@ -90,8 +90,8 @@ class Kernel {
   LoadAverage load;
   // Runnable threads on average over 1, 5 and 15 minutes (proc_loadavg(5)).
   std::array<double, 3> load_average();
-  // Called before a guest thread goes to user mode; returns the monotonic time.
-  uint64_t before_user_mode();
+  // Called before a guest thread goes to user mode, with the monotonic time.
+  void before_user_mode(uint64_t now);
   // The clocks as guests see them, by call or by the vDSO: nanoseconds off `clock` at most.
   uint64_t guest_monotonic_ns();
   uint64_t guest_realtime_ns();

@@ -116,15 +116,19 @@ void Fiber::wake() {
 }
 
 void Park::suspend(Deadline deadline) {
-  Fiber& f = fiber_;
-  DCHECK(reactor_.current() == &f);
-  if (std::exchange(f.wake_pending_, false)) return;
-  if (!deadline.never()) f.sleep_timer_.arm(deadline);
-  f.state_ = Fiber::State::kSuspended;
+  if (fiber_.wake_pending_) return suspend_uncounted();
+  if (!deadline.never()) fiber_.sleep_timer_.arm(deadline);
   uint64_t since = reactor_.now_ns();
-  f.switch_out();
-  f.suspended_ns_ += reactor_.now_ns() - since;
-  f.sleep_timer_.cancel();
+  suspend_uncounted();
+  fiber_.suspended_ns_ += reactor_.now_ns() - since;
+  fiber_.sleep_timer_.cancel();
+}
+
+void Park::suspend_uncounted() {
+  DCHECK(reactor_.current() == &fiber_);
+  if (std::exchange(fiber_.wake_pending_, false)) return;
+  fiber_.state_ = Fiber::State::kSuspended;
+  fiber_.switch_out();
 }
 
 void Park::yield() {

@@ -48,6 +48,9 @@ class Park {
   // reason: callers loop over a predicate (use WaitQueue::wait). Returns at once if a wake came
   // since the last suspend.
   void suspend(Deadline deadline = kNever);
+  // The same without a deadline, and not counted in Fiber::suspended_ns(): two looks at the clock
+  // less, for waits that come with every system call.
+  void suspend_uncounted();
   // Lets every other ready fiber run once.
   void yield();
   bool interrupted(WaitMode mode) const;
@@ -75,7 +78,8 @@ class Fiber : public RefCounted, public ListNode<>, public ListNode<struct LiveT
   // What the fiber waits for, for dumps and /proc/PID/wchan; a string literal.
   const char* wait_reason() const { return wait_reason_; }
   void set_wait_reason(const char* why) { wait_reason_ = why; }
-  // How long it has not run since it began to: its owner accounts the rest.
+  // How long it has not run since it began to, less suspend_uncounted(): its owner accounts the
+  // rest.
   uint64_t suspended_ns() const { return suspended_ns_; }
 
  private:

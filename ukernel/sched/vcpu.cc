@@ -89,7 +89,7 @@ void VcpuSet::charge(SchedEntity& e, uint64_t ns) {
   cpus_[static_cast<size_t>(e.cpu)].busy_ns += ns;
 }
 
-void VcpuSet::leave(SchedEntity& e) {
+uint64_t VcpuSet::leave(SchedEntity& e) {
   CHECK(e.on_cpu);
   uint64_t now = clock_.monotonic_ns();
   charge(e, now - e.entered_ns_);
@@ -98,6 +98,7 @@ void VcpuSet::leave(SchedEntity& e) {
   --on_cpu_;
   // Others get the vCPU when this fiber has suspended, in the next turn; or it comes back first.
   if (!waiting_.empty() && !dispatch_.armed()) dispatch_.arm(Deadline{0});
+  return now;
 }
 
 SchedEntity::Key VcpuSet::key_of(const SchedEntity& e, uint64_t now) const {

@@ -52,6 +52,8 @@ class SchedEntity {
   uint64_t involuntary_switches = 0;  // preempted
   int cpu = 0;                        // vCPU it is on, or was last on
   bool on_cpu = false;
+  // When it last got a vCPU.
+  uint64_t entered_ns() const { return entered_ns_; }
 
  private:
   friend class VcpuSet;
@@ -89,8 +91,8 @@ class VcpuSet {
       return {};
     return compete(park, e);
   }
-  // Gives it back and accounts the time. The task may enter again or suspend.
-  void leave(SchedEntity& e);
+  // Gives it back and accounts the time. The task may enter again or suspend. Returns the time.
+  uint64_t leave(SchedEntity& e);
   // True if another entity waits that should run before `e`, which is on a vCPU, or if it may not
   // stay there (then the run loop leaves and enters again).
   bool should_yield(const SchedEntity& e) const;

@@ -223,10 +223,11 @@ void handle_trap(Task& task, const Trap& trap) {
   }
 }
 
-// User mode, from the moment a virtual CPU is there.
-Trap run_guest(Task& task) {
+// User mode, from the moment a virtual CPU is there. `left_ns`: when that was given back.
+Trap run_guest(Task& task, uint64_t* left_ns) {
   Kernel& k = task.kernel;
-  task.user_enter_ns = k.before_user_mode();
+  task.user_enter_ns = task.sched.entered_ns();
+  k.before_user_mode(task.user_enter_ns);
   if (task.group->timers->any_cpu()) task.group->timers->check_cpu();
   ++task.user_entries;
   tell_ids(task);
@@ -236,7 +237,7 @@ Trap run_guest(Task& task) {
   task.rseq_disturbed = task.rseq_disturbed || trap.kind != Trap::Kind::kSyscall;
   if (k.left_user_watchers != 0) k.left_user.wake_all();
   uint64_t before = task.sched.run_ns;
-  k.vcpus.leave(task.sched);
+  *left_ns = k.vcpus.leave(task.sched);
   // The shortest stay ever seen is what coming and going costs: that is the kernel's time.
   uint64_t spent = task.sched.run_ns - before;
   k.switch_ns = std::min(k.switch_ns, spent);
@@ -257,22 +258,24 @@ void run_loop(Task& task, Park& park) {
       deliver_signals(task);
       continue;
     }
-    // Time in the kernel is what passed since the trap, less what the fiber waited.
-    uint64_t now = task.kernel.clock.monotonic_ns();
+    bool entered = task.kernel.vcpus.enter(park, task.sched).has_value();
+    // Time in the kernel is what passed since the trap, less what the fiber waited. The clock is
+    // read once on the way in and once on the way out.
+    uint64_t now = entered ? task.sched.entered_ns() : task.kernel.clock.monotonic_ns();
     uint64_t waited = park.fiber().suspended_ns();
     uint64_t spent = now - trapped_ns, idle = waited - waited_ns;
     task.usage.stime_ns += spent > idle ? spent - idle : 0;
-    bool entered = task.kernel.vcpus.enter(park, task.sched).has_value();
+    trapped_ns = now;
+    waited_ns = waited;
     if (entered && task.rseq_addr != 0) update_rseq(task);
     if (entered && (task.must_exit() || signal_work(task))) {
       task.kernel.vcpus.leave(task.sched);
       entered = false;
     }
-    Trap trap;
-    if (entered) trap = run_guest(task);
-    trapped_ns = task.kernel.clock.monotonic_ns();
+    if (!entered) continue;
+    const Trap trap = run_guest(task, &trapped_ns);
     waited_ns = park.fiber().suspended_ns();
-    if (entered) handle_trap(task, trap);
+    handle_trap(task, trap);
   }
   exit_task(task);
 }

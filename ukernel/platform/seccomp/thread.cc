@@ -263,7 +263,7 @@ bool Thread::wait(Park& park) {
   CHECK(waiter_ == nullptr);
   waiter_ = &park.fiber();
   park.fiber().set_wait_reason("guest");
-  while (running()) park.suspend();
+  while (running()) park.suspend_uncounted();
   park.fiber().set_wait_reason(nullptr);
   waiter_ = nullptr;
   return !dead();
