@@ -63,6 +63,7 @@ bool Door::look() {
 
 bool Door::collect() {
   if (!policy_.on()) return false;
+  for (Thread& t : held_) t.tell_it_was_taken();
   const bool any = look();
   if (any && spinning_) {
     spinning_ = false;

@@ -135,7 +135,8 @@ bool GuestThread::set_return(const arch::UserRegs& regs, const arch::FpState* fp
     arch::sanitize_fp_state(safe);
     arch::write_fp_state({slot().fp_area(), arch::xsave_bytes()}, safe);
   }
-  slot().set_return(regs, fp != nullptr);
+  slot().set_return(regs);
+  thread_.set_load(UK_LOAD_REGS | (fp != nullptr ? UK_LOAD_FP : 0));
   returns_ = {.regs = regs, .fp = fp != nullptr};
   return true;
 }

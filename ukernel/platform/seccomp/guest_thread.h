@@ -51,7 +51,10 @@ class GuestThread {
   arch::UserRegs call_regs() const;
   arch::FpState call_fp() const;
   bool set_return(const arch::UserRegs& regs, const arch::FpState* fp);
-  void return_result() { returns_.reset(); }  // with its result alone
+  void return_result() {  // with its result alone
+    returns_.reset();
+    thread_.set_load(0);
+  }
   // In a report that came before the state to return with was loaded: take call_fp() for the
   // frame's.
   bool fp_unloaded() const;

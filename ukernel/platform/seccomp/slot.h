@@ -1,8 +1,10 @@
 // The kernel's end of a guest thread's slot (direct): a report of the signal handler, or a call
 // through the gate, and its answer, by memory that the kernel and the stub share, while both spin.
 // The protocol is the turn word's (stub/abi.h); each side changes it by compare-and-swap, so that
-// what is posted is either taken or taken back. A stub whose answer takes long sleeps on that word,
-// as a futex. A handler that interrupts the gate posts its report over the call.
+// a report is either taken or taken back, and an answer is seen or overtaken. A call needs no mark
+// that it was taken: nobody takes it back, and most are answered at once. A stub whose answer takes
+// long sleeps on that word, as a futex. A handler that interrupts the gate posts its report over
+// the call.
 //
 // Ownership: a view on the base of the thread's signal stack, which outlives it. Nothing suspends.
 // Untrusted: all of it; the guest can write any word at any moment. What take() copies is what the
@@ -44,22 +46,21 @@ class Slot {
   enum class Found { kNothing, kReport, kCall, kCallAll };  // kCallAll: with all registers
   // If something was there, the stub waits for the answer. A report's arguments are put where those
   // of a report by system call would be; a call looks like the notification of that call.
-  Found take(seccomp_data* call) {
-    const uint32_t now = turn().load(std::memory_order_relaxed);
-    if (now != UK_TURN_REPORTED && now != UK_TURN_CALL && now != UK_TURN_CALL_ALL) {
-      return Found::kNothing;
-    }
-    if (!change(now, UK_TURN_TAKEN)) return Found::kNothing;
+  // A call that was taken still looks like a new one: `reports_only` from then on, until the thread
+  // has been answered.
+  Found take(seccomp_data* call, bool reports_only = false) {
+    const uint32_t now = turn().load(std::memory_order_acquire);
     volatile stub::SlotWords& w = *words_;
-    *call = {};
-    if (now != UK_TURN_REPORTED) {
-      w.load = 0;
+    if (now == UK_TURN_CALL || now == UK_TURN_CALL_ALL) {
+      if (reports_only) return Found::kNothing;
       call->nr = static_cast<int>(w.nr);
       call->arch = AUDIT_ARCH_X86_64;
-      call->instruction_pointer = w.ret;
       for (int i = 0; i < 6; ++i) call->args[i] = w.args[i];
+      call->instruction_pointer = w.result;
       return now == UK_TURN_CALL ? Found::kCall : Found::kCallAll;
     }
+    if (now != UK_TURN_REPORTED || !change(now, UK_TURN_TAKEN)) return Found::kNothing;
+    *call = {};
     call->nr = UK_NR_REPORT;
     call->args[0] = w.signo;
     call->args[2] = w.uc;
@@ -76,10 +77,11 @@ class Slot {
     kForged,     // the word holds what no stub writes
   };
   Gave answer(uint32_t value) { return give(UK_TURN_ANSWERED | value); }
-  Gave answer_call(uint64_t result) {
+  // `load`: UK_LOAD_*, what else it returns with.
+  Gave answer_call(uint64_t result, uint32_t load) {
     volatile stub::SlotWords& w = *words_;
     w.result = result;
-    return answer(0);
+    return answer(load);
   }
   // Before the guest runs: where its stub has the slot.
   void set_address(uint64_t address) { words_->self = address; }
@@ -106,15 +108,13 @@ class Slot {
     r.r11 = r.eflags;
     return r;
   }
-  // The call shall return with these registers, as soon as it is answered, and with the state in
-  // fp_area() if `fp`.
-  void set_return(const arch::UserRegs& r, bool fp) {
+  // What a call that is answered with UK_LOAD_REGS returns with.
+  void set_return(const arch::UserRegs& r) {
     volatile stub::SlotWords& w = *words_;
     const uint64_t to[UK_TO_WORDS] = {r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi,
                                       r.rbp, r.rsp, r.r8,  r.r9,  r.r10, r.r11,
                                       r.r12, r.r13, r.r14, r.r15, r.rip, r.eflags};
     for (int i = 0; i < UK_TO_WORDS; ++i) w.to[i] = to[i];
-    w.load = UK_LOAD_REGS | (fp ? UK_LOAD_FP : 0);
   }
   std::byte* fp_area() const { return reinterpret_cast<std::byte*>(words_) + UK_SLOT_FP; }
   // The results that the gate returns by itself, in the order of UK_KNOWN_*; may be called while it
@@ -129,10 +129,16 @@ class Slot {
   Gave park() { return give(UK_TURN_PARK); }
   // A call shall be made by its instruction: a signal with all registers.
   Gave send_back() { return give(UK_TURN_BACK); }
+  // A call was taken, and is not answered at once: the stub shall not take that for nobody looking.
+  // No matter if it has changed meanwhile.
+  void mark_taken() {
+    const uint32_t now = turn().load(std::memory_order_relaxed);
+    if (now == UK_TURN_CALL || now == UK_TURN_CALL_ALL) (void)change(now, UK_TURN_TAKEN);
+  }
   // The answer will take a while.
   Gave sleep() {
-    const bool done = change(UK_TURN_TAKEN, UK_TURN_SLEEP) || turn().load() == UK_TURN_SLEEP;
-    return done ? Gave::kDone : otherwise();
+    return turn().load(std::memory_order_relaxed) == UK_TURN_SLEEP ? Gave::kDone
+                                                                   : give(UK_TURN_SLEEP);
   }
 
  private:
@@ -140,17 +146,24 @@ class Slot {
   bool change(uint32_t from, uint32_t to) {
     return turn().compare_exchange_strong(from, to, std::memory_order_seq_cst);
   }
-  Gave give(uint32_t word) {
-    if (change(UK_TURN_TAKEN, word)) return Gave::kDone;
-    if (!change(UK_TURN_SLEEP, word)) return otherwise();
-    (void)sys::futex_wake(&words_->turn, 1, true);  // it may not have fallen asleep yet
-    return Gave::kDone;
+  static bool waits(uint32_t turn) {
+    return turn == UK_TURN_TAKEN || turn == UK_TURN_CALL || turn == UK_TURN_CALL_ALL ||
+           turn == UK_TURN_SLEEP;
   }
-  Gave otherwise() const {
-    const uint32_t now = turn().load(std::memory_order_relaxed);
+  // To the stub that waits for an answer.
+  Gave give(uint32_t word) {
+    uint32_t now = turn().load(std::memory_order_relaxed);
+    for (int tries = 0; waits(now) && tries < kTries; ++tries) {
+      if (!turn().compare_exchange_strong(now, word, std::memory_order_seq_cst)) continue;
+      // It may not have fallen asleep yet.
+      if (now == UK_TURN_SLEEP) (void)sys::futex_wake(&words_->turn, 1, true);
+      return Gave::kDone;
+    }
     if (now == UK_TURN_REPORTED) return Gave::kOvertaken;
     return now == UK_TURN_PARK ? Gave::kParked : Gave::kForged;
   }
+
+  static constexpr int kTries = 8;  // a stub changes the word once or twice while it waits
 
   stub::SlotWords* words_ = nullptr;
 };

@@ -77,7 +77,7 @@ TEST(Slot, ASleeperIsAnsweredOrSentToPark) {
 TEST(Slot, GarbageIsForged) {
   Stub s;
   seccomp_data d;
-  for (uint32_t garbage : {0u, 5u, 7u, 0x80000000u, 0xffffffffu}) {
+  for (uint32_t garbage : {0u, 6u, 8u, 0x80000000u, 0xffffffffu}) {
     s.report(1, 0);
     ASSERT_EQ(s.slot.take(&d), Slot::Found::kReport);
     s.turn().store(garbage);
@@ -91,17 +91,35 @@ TEST(Slot, ACallIsTakenAndItsResultGiven) {
   Stub s;
   seccomp_data d;
   s.words.nr = 39;
-  s.words.ret = 0x1234;
+  s.words.result = s.words.ret = 0x1234;
   for (uint64_t i = 0; i < 6; ++i) s.words.args[i] = i + 1;
   s.turn().store(UK_TURN_CALL);
   ASSERT_EQ(s.slot.take(&d), Slot::Found::kCall);
   EXPECT_EQ(d.nr, 39);
   EXPECT_EQ(d.instruction_pointer, 0x1234u);
   for (uint64_t i = 0; i < 6; ++i) EXPECT_EQ(d.args[i], i + 1);
-  EXPECT_EQ(s.slot.take(&d), Slot::Found::kNothing);
-  EXPECT_EQ(s.slot.answer_call(77), Slot::Gave::kDone);
+  EXPECT_EQ(s.slot.take(&d, true), Slot::Found::kNothing) << "it was taken";
+  EXPECT_EQ(s.slot.answer_call(77, UK_LOAD_REGS), Slot::Gave::kDone);
   EXPECT_EQ(s.words.result, 77u);
-  EXPECT_EQ(s.words.turn, UK_TURN_ANSWERED);
+  EXPECT_EQ(s.words.ret, 0x1234u);
+  EXPECT_EQ(s.words.turn, UK_TURN_ANSWERED | UK_LOAD_REGS);
+}
+
+TEST(Slot, ACallThatTakesLongIsMarkedAndPutToSleep) {
+  Stub s;
+  seccomp_data d;
+  for (uint32_t call : {UK_TURN_CALL, UK_TURN_CALL_ALL}) {
+    s.turn().store(call);
+    ASSERT_NE(s.slot.take(&d), Slot::Found::kNothing);
+    s.slot.mark_taken();
+    EXPECT_EQ(s.words.turn, static_cast<uint32_t>(UK_TURN_TAKEN));
+    EXPECT_EQ(s.slot.sleep(), Slot::Gave::kDone);
+    s.slot.mark_taken();
+    EXPECT_EQ(s.words.turn, static_cast<uint32_t>(UK_TURN_SLEEP));
+    EXPECT_EQ(s.slot.answer_call(77, 0), Slot::Gave::kDone);
+    s.slot.mark_taken();
+    EXPECT_EQ(s.words.turn, UK_TURN_ANSWERED);
+  }
 }
 
 TEST(Slot, ACallComesWithRegistersAndReturnsWithOthers) {
@@ -110,10 +128,8 @@ TEST(Slot, ACallComesWithRegistersAndReturnsWithOthers) {
   for (uint64_t i = 0; i < 8; ++i) s.words.saved[i] = 10 + i;
   s.words.args[3] = 4;
   s.words.ret = 0x1234;
-  s.words.load = 1;
   s.turn().store(UK_TURN_CALL_ALL);
   ASSERT_EQ(s.slot.take(&d), Slot::Found::kCallAll);
-  EXPECT_EQ(s.words.load, 0u) << "of an earlier call";
   arch::UserRegs r = s.slot.call_regs();
   EXPECT_EQ(r.rbx, 10u);
   EXPECT_EQ(r.rsp, 12u);
@@ -124,14 +140,11 @@ TEST(Slot, ACallComesWithRegistersAndReturnsWithOthers) {
   EXPECT_EQ(r.rcx, 0x1234u) << "as the instruction leaves it";
   r.rax = 7;
   r.r15 = 99;
-  s.slot.set_return(r, false);
-  EXPECT_EQ(s.words.load, static_cast<uint64_t>(UK_LOAD_REGS));
+  s.slot.set_return(r);
   EXPECT_EQ(s.words.to[UK_TO_RAX / 8], 7u);
   EXPECT_EQ(s.words.to[UK_TO_R15 / 8], 99u);
   EXPECT_EQ(s.words.to[UK_TO_RIP / 8], 0x1234u);
   EXPECT_EQ(s.words.to[UK_TO_FLAGS / 8], r.eflags);
-  s.slot.set_return(r, true);
-  EXPECT_EQ(s.words.load, static_cast<uint64_t>(UK_LOAD_REGS | UK_LOAD_FP));
 }
 
 TEST(Slot, ASignalInTheGateOvertakesTheAnswer) {
@@ -141,14 +154,14 @@ TEST(Slot, ASignalInTheGateOvertakesTheAnswer) {
   s.words.ret = 0x1234;
   s.turn().store(UK_TURN_CALL);
   ASSERT_EQ(s.slot.take(&d), Slot::Found::kCall);
-  s.words.was = UK_TURN_TAKEN;
+  s.words.was = UK_TURN_CALL;
   s.report(10, 0x1000);
-  EXPECT_EQ(s.slot.answer_call(77), Slot::Gave::kOvertaken);
+  EXPECT_EQ(s.slot.answer_call(77, 0), Slot::Gave::kOvertaken);
   EXPECT_EQ(s.slot.park(), Slot::Gave::kOvertaken);
-  EXPECT_EQ(s.slot.interrupted(true).turn, UK_TURN_TAKEN);
+  EXPECT_EQ(s.slot.interrupted(true).turn, static_cast<uint32_t>(UK_TURN_CALL));
   EXPECT_EQ(s.slot.interrupted(true).nr, 39u);
   EXPECT_EQ(s.slot.interrupted(true).ret, 0x1234u);
-  ASSERT_EQ(s.slot.take(&d), Slot::Found::kReport);
+  ASSERT_EQ(s.slot.take(&d, true), Slot::Found::kReport);
   EXPECT_EQ(d.args[0], 10u);
 }
 

@@ -72,11 +72,12 @@ void Thread::set_held(bool held) {
 
 // True if the slot had something, which is now the thread's state, held.
 bool Thread::find_in_slot() {
-  const Slot::Found found = slot_.take(&call_);
+  const Slot::Found found = slot_.take(&call_, gated_);
   if (found == Slot::Found::kNothing) return false;
   owed_.reset();
   set_held(true);
   gated_ |= found != Slot::Found::kReport;
+  told_taken_ = false;
   call_all_ = found == Slot::Found::kCallAll;
   by_slot_ = found == Slot::Found::kReport;
   set_state(by_slot_ ? State::kReport : State::kCall);
@@ -235,7 +236,7 @@ Result<> Thread::answer(uint64_t value, bool* lost) {
 
 Result<> Thread::answer_gate(uint64_t result, bool* lost) {
   if (held_) {
-    const Slot::Gave gave = slot_.answer_call(result);
+    const Slot::Gave gave = slot_.answer_call(result, load_);
     if (gave == Slot::Gave::kOvertaken) {
       *lost = true;
       overtaken();
@@ -244,13 +245,13 @@ Result<> Thread::answer_gate(uint64_t result, bool* lost) {
     set_held(false);
     gated_ = false;
     set_state(State::kRunning);
-    if (gave == Slot::Gave::kParked) owed_ = 0;
+    if (gave == Slot::Gave::kParked) owed_ = load_;
     if (gave == Slot::Gave::kForged) platform_.kill_stub(tgid_);  // its death will be reported
     return {};
   }
-  (void)slot_.answer_call(result);  // read when the thread comes out of its park
+  (void)slot_.answer_call(result, load_);  // read when the thread comes out of its park
   set_state(State::kRunning);
-  if (platform_.listener().answer(id_, 0)) {
+  if (platform_.listener().answer(id_, load_)) {
     gated_ = false;
     return {};
   }

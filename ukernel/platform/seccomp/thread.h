@@ -88,6 +88,10 @@ class Thread : public ListNode<> {
   bool held() const { return held_; }
   // Held: it shall wait asleep, as the answer will take a while.
   void tell_to_sleep();
+  // Held: it shall know that it is, as there is no answer yet.
+  void tell_it_was_taken() {
+    if (gated_ && !std::exchange(told_taken_, true)) slot_.mark_taken();
+  }
   // Held: it shall wait in a notification, to prove that it stands still.
   void tell_to_park();
   // Running: on any CPU from now on.
@@ -99,6 +103,8 @@ class Thread : public ListNode<> {
   // The same, and it came with all registers (slot.h); came_with_fp(): extended state too.
   bool came_with_regs() const { return state_ == State::kCall && gated_ && call_all_; }
   bool came_with_fp() const { return came_with_regs() && call_.nr != SYS_rt_sigreturn; }
+  // What it returns with beside its result: UK_LOAD_*.
+  void set_load(uint32_t load) { load_ = load; }
   // The report came through the slot.
   bool by_slot() const { return by_slot_; }
   // A kick signal was sent and its report has not come.
@@ -137,6 +143,8 @@ class Thread : public ListNode<> {
   bool held_ = false;
   bool gated_ = false;
   bool call_all_ = false;  // of a call through the gate
+  bool told_taken_ = false;
+  uint32_t load_ = 0;
   bool by_slot_ = false;
   std::optional<uint32_t> owed_;  // the answer to a thread that is on its way to parking
   Timer watchdog_;

@@ -37,27 +37,28 @@
 
 // The slot at the lowest address of a guest thread's signal stack (direct): a report without a
 // system call. The guest can write it.
-#define UK_SLOT_TURN 0   // u32: one of UK_TURN_*, or UK_TURN_ANSWERED | answer
-#define UK_SLOT_SIGNO 8  // u64: the handler's arguments...
-#define UK_SLOT_UC 16    // u64
-#define UK_SLOT_FS 24    // u64: ... and the bases
-#define UK_SLOT_GS 32    // u64
-#define UK_SLOT_WAS 40   // u64: the turn that the handler's report found: what it interrupted
-#define UK_SLOT_NR 48    // u64: of a call through the gate...
-#define UK_SLOT_ARGS 56  // u64[6]
-#define UK_SLOT_RET 104  // u64: ... where it returns to: behind the call instruction of its site
-#define UK_SLOT_RESULT 112
-#define UK_SLOT_SELF 120   // u64 by the kernel: the address of the slot in its stub
+// A call through the gate and its answer are one cache line, as each that moves between CPUs is a
+// large part of what a call costs.
+#define UK_SLOT_TURN 0     // u32: one of UK_TURN_*, or UK_TURN_ANSWERED | answer
+#define UK_SLOT_NR 4       // u32: of a call through the gate...
+#define UK_SLOT_ARGS 8     // u64[6]
+#define UK_SLOT_RESULT 56  // u64: ... the same as UK_SLOT_RET, and then by the kernel its result
+#define UK_SLOT_RET 64     // u64: where it returns to: behind the call instruction of its site
+#define UK_SLOT_SIGNO 72   // u64: the handler's arguments...
+#define UK_SLOT_UC 80      // u64
+#define UK_SLOT_FS 88      // u64: ... and the bases
+#define UK_SLOT_GS 96      // u64
+#define UK_SLOT_WAS 104    // u64: the turn that the handler's report found: what it interrupted
+#define UK_SLOT_SELF 112   // u64 by the kernel: the address of the slot in its stub
 #define UK_SLOT_KNOWN 128  // u64[8]: results of calls that the gate returns by itself, 0: of none
 // UK_TURN_CALL_ALL: u64[8], rbx rbp rsp r12 r13 r14 r15, and with UK_CONST_FSGSBASE fs_base.
 #define UK_SLOT_SAVED 192
-#define UK_SLOT_LOAD 256  // u64 by the kernel: not zero: the call returns with what follows
-#define UK_SLOT_TO 264    // u64[18]: by UK_TO_*
+#define UK_SLOT_TO 256  // u64[18] by the kernel, by UK_TO_*: what a call with UK_LOAD_* returns with
 #define UK_SLOT_BYTES 512
 #define UK_SLOT_FP 4096  // of UK_TURN_CALL_ALL (but rt_sigreturn), and to load: as XSAVE has it...
 #define UK_SLOT_FP_BYTES 4096  // ... or, where that is larger, not used
 #define UK_TURN_REPORTED 1     // by the stub: a report is there
-#define UK_TURN_TAKEN 2        // by the kernel: it will be answered
+#define UK_TURN_TAKEN 2        // by the kernel: it will be answered (a call: after a while)
 #define UK_TURN_SLEEP 3  // by either: the stub waits no longer by spinning but asleep on this word
 #define UK_TURN_PARK 4   // by the kernel: go and wait there
 #define UK_TURN_CALL 5   // by the stub: a call through the gate is there
@@ -99,7 +100,7 @@
 #define UK_TO_RIP 128
 #define UK_TO_FLAGS 136
 #define UK_TO_WORDS 18
-#define UK_LOAD_REGS 1  // UK_SLOT_LOAD: the registers...
+#define UK_LOAD_REGS 1  // the answer to a call: it returns with the registers there...
 #define UK_LOAD_FP 2    // ... and the state at UK_SLOT_FP
 
 // The kernel's answer to a report: what is to be done before the return.

@@ -64,21 +64,19 @@ static_assert(offsetof(Published, patience) == UK_PUB_PATIENCE);
 
 // The slot of a guest thread.
 struct SlotWords {
-  uint32_t turn;
-  uint32_t pad;
+  uint32_t turn, nr;
+  uint64_t args[6], result;
+  uint64_t ret;
   uint64_t signo, uc, fs_base, gs_base;
   uint64_t was;
-  uint64_t nr, args[6], ret, result;
-  uint64_t self;
+  uint64_t self, reserved1;
   uint64_t known[UK_KNOWN_WORDS];
   uint64_t saved[8];
-  uint64_t load;
   uint64_t to[UK_TO_WORDS];
-  uint64_t reserved2[13];
+  uint64_t reserved2[14];
 };
 static_assert(sizeof(SlotWords) == UK_SLOT_BYTES && offsetof(SlotWords, turn) == UK_SLOT_TURN);
-static_assert(offsetof(SlotWords, saved) == UK_SLOT_SAVED &&
-              offsetof(SlotWords, load) == UK_SLOT_LOAD && offsetof(SlotWords, to) == UK_SLOT_TO);
+static_assert(offsetof(SlotWords, saved) == UK_SLOT_SAVED && offsetof(SlotWords, to) == UK_SLOT_TO);
 static_assert(UK_SLOT_FP + UK_SLOT_FP_BYTES <= UK_STUB_STACK / 2);  // the host's frames lie above
 static_assert(offsetof(SlotWords, signo) == UK_SLOT_SIGNO && offsetof(SlotWords, uc) == UK_SLOT_UC);
 static_assert(offsetof(SlotWords, fs_base) == UK_SLOT_FS &&

@@ -328,7 +328,8 @@ answered:
 // uk_stub_gate_saved the slot has rax and rdx), behind it the slot has those that the gate uses,
 // and its turn says whether the result is there (guest_thread.cc).
 .macro PUT_CALL
-    mov %rax, %gs:UK_SLOT_NR
+    mov %eax, %gs:UK_SLOT_NR
+    mov %rcx, %gs:UK_SLOT_RESULT
     mov %rcx, %gs:UK_SLOT_RET
     mov %rdi, %gs:UK_SLOT_ARGS
     mov %rsi, %gs:UK_SLOT_ARGS + 8
@@ -379,7 +380,7 @@ uk_stub_gate_saving:
     mov constants + UK_CONST_FEATURES + 4(%rip), %edx
     xsaveopt64 %gs:UK_SLOT_FP
     stmxcsr %gs:UK_SLOT_FP + 24
-    mov %gs:UK_SLOT_NR, %rax
+    mov %gs:UK_SLOT_NR, %eax
     mov %gs:UK_SLOT_ARGS + 16, %rdx
 2:
     .globl uk_stub_gate_saved
@@ -433,14 +434,17 @@ uk_stub_gate_sleep_ip:
     syscall
     .globl uk_stub_gate_park_ip
 uk_stub_gate_park_ip:
-    cmpl $UK_TURN_BACK, %gs:UK_SLOT_TURN
-    je 9f                               // told while on the way here
-8:  cmpl $0, %gs:UK_SLOT_LOAD
-    jne load
+    mov %gs:UK_SLOT_TURN, %ecx
+    cmp $UK_TURN_BACK, %ecx
+    je 9f                               // told while on the way here, ...
+    test %ecx, %ecx
+    cmovs %ecx, %eax                    // ... or answered
+8:  test $UK_LOAD_REGS, %eax
+    jnz load
     mov %gs:UK_SLOT_RESULT, %rax
     jmp *%gs:UK_SLOT_RET
 load:
-    testl $UK_LOAD_FP, %gs:UK_SLOT_LOAD
+    test $UK_LOAD_FP, %eax
     jz uk_stub_gate_loaded
     mov constants + UK_CONST_FEATURES(%rip), %eax
     mov constants + UK_CONST_FEATURES + 4(%rip), %edx
@@ -467,7 +471,7 @@ uk_stub_gate_loaded:
     mov %gs:UK_SLOT_TO + UK_TO_R14, %r14
     mov %gs:UK_SLOT_TO + UK_TO_R15, %r15
     jmp *%gs:UK_SLOT_TO + UK_TO_RIP
-9:  mov %gs:UK_SLOT_NR, %rax
+9:  mov %gs:UK_SLOT_NR, %eax
     mov %gs:UK_SLOT_RET, %rcx
     sub $UK_SYSCALL_BYTES, %rcx
     jmp *%rcx
