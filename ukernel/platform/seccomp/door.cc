@@ -97,6 +97,7 @@ bool Door::fall_asleep() {
   std::atomic_ref(published_->patience).store(0, std::memory_order_seq_cst);
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (!look()) return true;
+  for (Thread& t : held_) t.tell_it_was_taken();
   publish();
   return false;
 }

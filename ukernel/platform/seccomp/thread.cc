@@ -158,8 +158,13 @@ void Thread::on_gate_park(const seccomp_notif& n) {
       (void)platform_.listener().answer(n.id, 0);
       return;
     }
+    if (by_slot_) {
+      // A signal has taken it out of this call while we received it; else nobody can report.
+      if (platform_.listener().valid(n.id)) return platform_.kill_stub(tgid_);
+      platform_.door().hold(*this);
+      return on_report();
+    }
     set_held(false);
-    if (by_slot_) return platform_.kill_stub(tgid_);
     platform_.door().reported();
   }
   if (waiter_ != nullptr) waiter_->wake();
