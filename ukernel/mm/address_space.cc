@@ -39,7 +39,7 @@ void AddressSpace::clear(Park& park) {
   im.brk = im.brk_start = 0;
   im.lock_future = false;
   im.habit = {};
-  im.fork_profile = make_ref<Impl::ForkProfile>();
+  im.fork_profile = make_ref<ForkProfile>();
   image = {};
   call_sites = {};
   im.any_sealed = false;

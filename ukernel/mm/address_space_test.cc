@@ -190,7 +190,7 @@ TEST_F(Space, PagesWrittenAfterForksAreCopiedAtTheNext) {
       AddressSpaceTestPeer::check_mirror(*w, as);
       return w->faults;
     };
-    EXPECT_EQ(life(10), 2);
+    EXPECT_EQ(life(10), 3) << "the child's first use of the mapping, and two writes";
     EXPECT_EQ(life(20), 0);
     Ref<AddressSpace> thread(&as);  // others may run: sharing only
     EXPECT_EQ(life(30), 2);

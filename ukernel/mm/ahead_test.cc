@@ -105,6 +105,59 @@ TEST_F(Ahead, SmallMappingsComeAtOnceWhileTheyAreTouchedAtOnce) {
   });
 }
 
+// A child gets what earlier children used; the rest when it uses or changes it.
+TEST_F(Ahead, AChildIsShownWhatChildrenUse) {
+  on([&](Park& park, AddressSpace& as) {
+    auto f = w->host_file(std::string(8 * kPageSize, 'l'));
+    std::vector<uint64_t> at;
+    for (int i = 0; i < 6; ++i) {
+      const uint64_t gap = kPageSize;  // no two are one mapping
+      at.push_back(0x40000000 + static_cast<uint64_t>(i) * (8 * kPageSize + gap));
+      CHECK_OK(map(park, as, at.back(), 8 * kPageSize, kRW, [&](auto& r) {
+        r.fixed = true;
+        if (i % 2 == 0) r.object = f;
+      }));
+      EXPECT_TRUE(w->write(park, as, at.back() + kPageSize, i));
+    }
+    auto child_uses = [&](auto&& use) {
+      auto child = CHECK_OK(as.fork(park, {}));
+      mm_test::FakeMirror& mirror = World::mirror(*child);
+      mirror.apply_all();
+      const size_t shown = mirror.live.size();
+      w->faults = 0;
+      use(*child);
+      AddressSpaceTestPeer::check_mirror(*w, *child);
+      return shown;
+    };
+    auto read_two = [&](AddressSpace& child) {
+      EXPECT_EQ(w->read(park, child, at[0] + 7 * kPageSize), 'l');
+      EXPECT_EQ(w->read(park, child, at[0] + kPageSize), 0);
+      EXPECT_EQ(w->read(park, child, at[1] + kPageSize), 1);
+    };
+    EXPECT_EQ(child_uses(read_two), 0u);
+    EXPECT_EQ(w->faults, 2);
+    EXPECT_GE(child_uses(read_two), 9u) << "the file's eight pages, and the other's";
+    EXPECT_EQ(w->faults, 0);
+    child_uses([&](AddressSpace& child) {
+      CHECK_OK(child.mprotect(park, at[2], 4 * kPageSize, Prot::kRead));
+      CHECK_OK(child.munmap(park, at[3], 4 * kPageSize));
+      CHECK_OK(child.munmap(park, at[4], 8 * kPageSize));
+      CHECK_OK(child.mremap(park, at[5], 8 * kPageSize, 4 * kPageSize, 0, 0, {}));
+      AddressSpaceTestPeer::check_mirror(*w, child);
+      EXPECT_FALSE(w->write(park, child, at[2], 1));
+      EXPECT_EQ(w->read(park, child, at[2] + kPageSize), 2);
+      EXPECT_EQ(w->read(park, child, at[3] + kPageSize), -1);
+      EXPECT_EQ(w->read(park, child, at[4] + kPageSize), -1);
+      EXPECT_EQ(w->read(park, child, at[5] + kPageSize), 5);
+      // A child of the child, which has not used all of its own.
+      auto grandchild = CHECK_OK(child.fork(park, {}));
+      EXPECT_EQ(w->read(park, *grandchild, at[0] + kPageSize), 0);
+      EXPECT_EQ(w->read(park, *grandchild, at[5] + kPageSize), 5);
+      AddressSpaceTestPeer::check_mirror(*w, *grandchild);
+    });
+  });
+}
+
 // The shell's way: a child that goes before its parent writes.
 TEST_F(Ahead, PagesWrittenAfterAForkAreNotProtectedAtTheNext) {
   on([&](Park& park, AddressSpace& as) {

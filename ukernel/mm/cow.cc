@@ -21,7 +21,7 @@ std::unexpected<FaultError> bus_error() { return std::unexpected(FaultError{SIGB
 // A page shared with another space since fork. Neighbours in the same state come along: after a
 // fork, who writes one of them mostly writes the others, and more of them when it goes on in order.
 AddressSpace::Impl::Step AddressSpace::Impl::break_cow(Park& park, Vma& v, uint64_t page, Pte) {
-  fork_profile->note(page);
+  fork_profile->written.note(page);
   auto shared = [&](uint64_t p) {
     const Pte n = pt.get(p);
     return n && n.anon() && mem.ref_count(n.pfn()) > 1;

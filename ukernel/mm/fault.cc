@@ -40,6 +40,7 @@ AddressSpace::Impl::FaultResult AddressSpace::Impl::resolve(Park& park, uint64_t
     Vma* v = vmas.find(addr);
     if (v == nullptr) v = grow_stack(addr);
     if (v == nullptr) return fail(kMapErr);
+    if (who == Who::kGuest && reveal(addr, addr + 1)) return {};  // that may have been all
     const Pte pte = pt.get(page);
     const bool private_now = pte.anon() && mem.ref_count(pte.pfn()) == 1;
     const bool shows = pte ? pte.readable() : v->host && v->prot != Prot::kNone;
@@ -90,7 +91,7 @@ AddressSpace::Impl::FaultResult AddressSpace::Impl::resolve(Park& park, uint64_t
       } else {
         // The sharer since a fork has gone before the write came. Copying next time is cheaper than
         // to protect the page and take that back.
-        if (write && pte.anon()) fork_profile->note(page);
+        if (write && pte.anon()) fork_profile->written.note(page);
         const Prot prot = stub_prot(*v, pte);
         stub_protect(lo * kPageSize, (hi - lo) * kPageSize, prot);
         for (uint64_t p = lo; p < hi; ++p) pt.set(p, pt.get(p).with_stub(prot));

@@ -46,17 +46,26 @@ Result<Ref<AddressSpace>> AddressSpace::fork(Park& park, const MmLimits& limits)
   return child;
 }
 
-bool AddressSpace::Impl::ForkProfile::has(uint64_t page) const {
-  return std::binary_search(pages.begin(), pages.end(), page);
+bool AddressSpace::Impl::reveal(uint64_t start, uint64_t end) {
+  const auto first = std::ranges::partition_point(hidden, [&](Range r) { return r.end <= start; });
+  auto last = first;
+  for (; last != hidden.end() && last->start < end; ++last) {
+    fork_profile->used.note(last->start);
+    for (Vma* v = vmas.at_or_above(last->start); v != nullptr && v->start < last->end;
+         v = vmas.next(*v)) {
+      const uint64_t from = std::max(v->start, last->start), to = std::min(v->end, last->end);
+      if (v->host) map_host(*v, from, to);
+      map_frames(*v, from, to, /*populate=*/(to - from) / kPageSize <= kForkPopulate);
+    }
+  }
+  if (first == last) return false;
+  hidden.erase(first, last);
+  return true;
 }
 
-void AddressSpace::Impl::ForkProfile::note(uint64_t page) {
-  auto at = std::lower_bound(pages.begin(), pages.end(), page);
-  if (at != pages.end() && *at == page) return;
-  pages.insert(at, page);
-  uint64_t& slot = order[next++ % kMax];
-  const uint64_t oldest = std::exchange(slot, page);
-  if (pages.size() > kMax) pages.erase(std::lower_bound(pages.begin(), pages.end(), oldest));
+void AddressSpace::Impl::forget_hidden(uint64_t start, uint64_t end) {
+  std::erase_if(hidden, [&](Range r) { return r.start >= start && r.end <= end; });
+  reveal(start, end);  // those that go in part
 }
 
 // Gives the child a copy of its own of a page that would soon be written; the parent keeps its page
@@ -92,7 +101,7 @@ void AddressSpace::Impl::fork_pages(Vma& v, Impl& child, Vma& copy, bool alone) 
   // Present pages that are writable in the stub become read-only; runs go on over mapped pages that
   // are so already.
   pt.each(v.start / kPageSize, v.end / kPageSize, [&](uint64_t page, Pte pte) {
-    if (alone && pte.anon() && fork_profile->has(page) &&
+    if (alone && pte.anon() && fork_profile->written.has(page) &&
         copy_for_child(v, child, copy, page, pte)) {
       return true;
     }
@@ -114,6 +123,10 @@ void AddressSpace::Impl::fork_pages(Vma& v, Impl& child, Vma& copy, bool alone) 
     return true;
   });
   emit();
+  if (!fork_profile->used.has(copy.start) && child.hidden.size() < kMostHidden) {
+    child.hidden.push_back({copy.start, copy.end});
+    return;
+  }
   if (copy.host) child.map_host(copy, copy.start, copy.end);
   // A badly fragmented space is left to faults.
   if (child.regions > kMaxRegions / 2) return;

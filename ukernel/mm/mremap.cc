@@ -75,6 +75,7 @@ Result<uint64_t> AddressSpace::mremap(Park& park, uint64_t old_addr, uint64_t ol
   }
   TRY(im.unsealed(old_addr, old_addr + old_len));
   if (fixed) TRY(im.unsealed(new_addr, new_addr + new_len));
+  im.reveal(old_addr, old_addr + std::max(old_len, uint64_t{1}));
   Vma* v = im.vmas.find(old_addr);
   if (v == nullptr) return Err(Errno::kFAULT);
   if (old_len == 0 && (!v->shared || !may_move)) return Err(Errno::kINVAL);

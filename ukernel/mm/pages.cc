@@ -79,6 +79,7 @@ void AddressSpace::Impl::bound_regions() {
   if (runs < kMaxRegions - kMaxRegions / 8) return;
   guest.unmap_all();
   stale_.fill({});
+  hidden.clear();  // frames come by faults, files now
   regions = 0;
   for (auto& [start, v] : vmas.map()) {
     pt.each(v->start / kPageSize, v->end / kPageSize, [&](uint64_t page, Pte pte) {
@@ -201,6 +202,7 @@ void AddressSpace::Impl::discard(Vma& v, uint64_t start, uint64_t end, Which whi
     return true;
   });
   if (runs.empty()) return;
+  reveal(start, end);
   zap(v, start, end, which);
   if (v.object) keep_until_flush(v.object);
   if (!v.host && which == Which::kAll) {

@@ -39,6 +39,7 @@ Vma& AddressSpace::Impl::add(std::unique_ptr<Vma> v) {
 }
 
 bool AddressSpace::Impl::remove_range(uint64_t start, uint64_t end, bool unmap) {
+  forget_hidden(start, end);
   vmas.split(start);
   vmas.split(end);
   bool any_mapped = false;

@@ -4,9 +4,9 @@
 //
 // The rule of the mirror: a page has in the stub exactly the mapping its entry says (frame and stub
 // protection), or, without an entry in a VMA with `host`, the host file with the VMA's protection
-// less write; nothing else is mapped. Frames leave through defer(): they are given back when the
-// stub's change is in force. Functions with Park& may suspend; then VMAs and entries found before
-// may be gone.
+// less write; nothing else is mapped. In `hidden` ranges files are not mapped. Frames leave through
+// defer(): they are given back when the stub's change is in force. Functions with Park& may
+// suspend; then VMAs and entries found before may be gone.
 #pragma once
 
 #include <algorithm>
@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "ukernel/mm/address_space.h"
+#include "ukernel/mm/fork_profile.h"
 #include "ukernel/mm/page_table.h"
 #include "ukernel/mm/touch_habit.h"
 #include "ukernel/mm/vma.h"
@@ -154,18 +155,19 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
 
   // ---- fork (fork.cc)
   static constexpr uint64_t kForkPopulate = 512;
-  // Pages that a process and its children write soon after a fork (the stack's top, thread data):
-  // those that broke copy-on-write after earlier forks. They are copied at the next fork, which
-  // costs far less than two faults. Shared along the line of forks; a new image starts afresh.
-  struct ForkProfile final : public RefCounted {
-    static constexpr size_t kMax = 32;
-    std::vector<uint64_t> pages;  // sorted
-    std::array<uint64_t, kMax> order{};
-    size_t next = 0;
-    bool has(uint64_t page) const;
-    void note(uint64_t page);  // forgets the oldest when full
-  };
+  static constexpr size_t kMostHidden = 256;
   Ref<ForkProfile> fork_profile = make_ref<ForkProfile>();
+  // Of a fork's child: ranges, in order, that the stub does not show although the tables say so. A
+  // mapping costs the host as much as several system calls, and most children exec or exit before
+  // they have used a third of what they have. A use by the guest or a change shows the range.
+  struct Range {
+    uint64_t start, end;
+  };
+  std::vector<Range> hidden;
+  // Shows the ranges that overlap [start, end). False: there were none.
+  bool reveal(uint64_t start, uint64_t end);
+  // [start, end) is about to be unmapped.
+  void forget_hidden(uint64_t start, uint64_t end);
   bool copy_for_child(const Vma& v, Impl& child, const Vma& copy, uint64_t page, Pte pte);
   void fork_pages(Vma& v, Impl& child, Vma& copy, bool alone);
 
@@ -202,6 +204,7 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
 
 template <class F>
 Result<> AddressSpace::Impl::each_piece(uint64_t start, uint64_t end, F&& f, bool pass_holes) {
+  reveal(start, end);
   vmas.split(start);
   vmas.split(end);
   Result<> result;

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 
 #include "ukernel/mm/space.h"
@@ -18,6 +19,9 @@ class AddressSpaceTestPeer {
     AddressSpace::Impl& im = *as.impl_;
     mm_test::FakeMirror& mirror = mm_test::World::mirror(as);
     mirror.apply_all();
+    auto is_hidden = [&](uint64_t a) {
+      return std::ranges::any_of(im.hidden, [&](auto r) { return a >= r.start && a < r.end; });
+    };
     std::map<uint64_t, mm_test::Mapped> want;
     uint64_t ptes = 0, total = 0, anon = 0;
     const Vma* last = nullptr;
@@ -48,7 +52,7 @@ class AddressSpaceTestPeer {
             ASSERT_NE(v->prot, Prot::kNone);
             want[a] = {w.mem->fd(), w.mem->host_offset(pte.pfn()), pte.stub()};
           }
-        } else if (v->host && v->prot != Prot::kNone) {
+        } else if (v->host && v->prot != Prot::kNone && !is_hidden(a)) {
           auto r = v->object->host_range(v->index(a));
           want[a] = {r->fd, r->offset, (v->prot | Prot::kRead) & ~Prot::kWrite};
         }
