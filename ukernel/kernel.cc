@@ -46,15 +46,24 @@ Kernel::Kernel(Reactor& reactor, Clock& clock, Log& log, std::unique_ptr<PhysMem
                                    return t != nullptr ? t->tgid() : 0;
                                  })),
       boot_ns(clock.monotonic_ns()),
-      random_(std::make_unique<Random>(options.seed)) {
+      random_(std::make_unique<Random>(options.seed)),
+      trim_(reactor.timers(), [this] {
+        if (mem->trim()) trim_.arm({this->clock.monotonic_ns() + PhysMemory::kTrimNs});
+      }) {
   uts->nodename = options.hostname;
   uint64_t tasks = mem->total_pages() * kPageSize / kBytesPerTask;
   pids.max_tasks = static_cast<int>(std::clamp<uint64_t>(tasks, kMinTasks, kMaxTasks));
   mem->oom_kill = [this] { return oom_kill("out of memory"); };
+  mem->on_surplus = [this] {
+    if (!trim_.armed()) trim_.arm({this->clock.monotonic_ns() + PhysMemory::kTrimNs});
+  };
   vdso = Vdso::create(*mem, clock, options.cpus);
 }
 
-Kernel::~Kernel() { mem->oom_kill = nullptr; }
+Kernel::~Kernel() {
+  mem->oom_kill = nullptr;
+  mem->on_surplus = nullptr;
+}
 
 void Kernel::random(std::span<std::byte> out) { random_->fill(out); }
 

@@ -122,6 +122,7 @@ class Kernel {
   Ref<Task> make_init(const InitRequest& request);
   Result<> exec_init(Task& task, const InitRequest& request);
   std::unique_ptr<Random> random_;
+  Timer trim_;  // gives surplus memory back to the host
 };
 
 }  // namespace uk

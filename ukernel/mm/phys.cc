@@ -22,16 +22,17 @@ namespace {
 constexpr uint8_t kUsed = 1;     // was given out since the host last zeroed it
 constexpr uint8_t kPresent = 2;  // in the kernel's host page table: touching it costs no fault
 
-// Free frames that hold host memory beyond this many are given back to the host, down to half of
-// it.
+// Free frames that may hold host memory for good.
 constexpr uint64_t kKeepFrames = (64 << 20) / kPageSize;
+constexpr uint64_t kTrimStep = (16 << 20) / kPageSize;
 // One fault of the kernel on its own mapping costs as much as making this many frames present.
 constexpr Pfn kPrepare = 16;
 constexpr uint64_t kPunchStep = 2048;
 }  // namespace
 
 struct PhysMemory::Impl {
-  explicit Impl(uint32_t frames) : map(frames), frames(frames) {}
+  explicit Impl(uint32_t frames)
+      : map(frames), frames(frames), most_kept(std::max<uint64_t>(kKeepFrames, frames / 4)) {}
 
   sys::Fd fd;
   sys::Mapping memory;      // the whole of fd
@@ -39,8 +40,10 @@ struct PhysMemory::Impl {
   sys::Mapping flag_space;  // uint8_t per frame, touched lazily
   FrameMap map;
   uint32_t frames;
-  uint64_t free_used = 0;  // free frames with kUsed
-  uint64_t punch_at = kKeepFrames;
+  const uint64_t most_kept;  // beyond this many they are given back at once, down to half of it
+  uint64_t free_used = 0;    // free frames with kUsed
+  uint64_t least_since_trim = 0;  // ... and the least there were: more than that nobody needed
+  uint64_t punch_at = most_kept;
   List<Reclaimer, Reclaimer> reclaimers;
 
   uint32_t* refs() { return reinterpret_cast<uint32_t*>(ref_space.data()); }
@@ -49,7 +52,7 @@ struct PhysMemory::Impl {
 
   void prepare(Pfn first, uint32_t n);
   void zero(Pfn first, uint32_t n);
-  void give_back();
+  void give_back(uint64_t down_to);
   bool punch(uint32_t first_word, uint32_t end_word);
   uint64_t reclaim(uint64_t n);
 };
@@ -141,6 +144,7 @@ Result<PhysMemory::Extent> PhysMemory::alloc_extent(uint32_t n, bool zero) {
   }
   uint8_t* f = im.flags();
   for (Pfn p = first; p < first + got; ++p) im.free_used -= f[p] & kUsed;
+  im.least_since_trim = std::min(im.least_since_trim, im.free_used);
   if (zero) im.zero(first, got);
   for (Pfn p = first; p < first + got; ++p) {
     im.refs()[p] = 1;
@@ -165,8 +169,26 @@ void PhysMemory::unref(Pfn pfn) {
   CHECK(r != 0);
   if (--r != 0) return;
   im.map.give(pfn);
-  if (++im.free_used > im.punch_at) im.give_back();
+  ++im.free_used;
+  if (im.free_used == kKeepFrames + 1 && on_surplus) on_surplus();
+  if (im.free_used <= im.punch_at) return;
+  im.give_back(im.most_kept / 2);
+  // Fragments may keep us above the mark: do not search again for every single frame.
+  im.punch_at = std::max(im.most_kept, im.free_used + kPunchStep);
 }
+
+bool PhysMemory::trim() {
+  Impl& im = *impl_;
+  const uint64_t before = im.free_used;
+  if (before <= kKeepFrames) return false;
+  const uint64_t unneeded = std::min({im.least_since_trim, before - kKeepFrames, kTrimStep});
+  if (unneeded != 0) im.give_back(before - unneeded);
+  const bool stuck = unneeded != 0 && im.free_used == before;  // fragments
+  im.least_since_trim = im.free_used;
+  return !stuck && im.free_used > kKeepFrames;
+}
+
+uint64_t PhysMemory::kept_pages() const { return impl_->free_used; }
 
 uint32_t PhysMemory::ref_count(Pfn pfn) const { return impl_->refs()[pfn]; }
 
@@ -184,18 +206,18 @@ bool PhysMemory::Impl::punch(uint32_t first_word, uint32_t end_word) {
 }
 
 // Highest frames first, as the lowest are allocated first.
-void PhysMemory::Impl::give_back() {
+void PhysMemory::Impl::give_back(uint64_t down_to) {
   auto has_used = [&](uint32_t word) {
     const uint8_t* f = flags() + word * FrameMap::kWordFrames;
     return std::any_of(f, f + FrameMap::kWordFrames, [](uint8_t v) { return (v & kUsed) != 0; });
   };
-  for (uint32_t end = map.words(); end > 0 && free_used > kKeepFrames / 2;) {
+  for (uint32_t end = map.words(); end > 0 && free_used > down_to;) {
     if (!map.word_free(end - 1) || !has_used(end - 1)) {
       --end;
       continue;
     }
     uint32_t first = end - 1;
-    const uint64_t surplus = free_used - kKeepFrames / 2;
+    const uint64_t surplus = free_used - down_to;
     while (first > 0 && (end - first) * FrameMap::kWordFrames < surplus &&
            map.word_free(first - 1) && has_used(first - 1)) {
       --first;
@@ -203,8 +225,6 @@ void PhysMemory::Impl::give_back() {
     if (!punch(first, end)) break;
     end = first;
   }
-  // Fragments may keep us above the mark: do not search again for every single frame.
-  punch_at = std::max(kKeepFrames, free_used + kPunchStep);
 }
 
 uint64_t PhysMemory::total_pages() const { return impl_->frames; }

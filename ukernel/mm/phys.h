@@ -66,6 +66,14 @@ class PhysMemory {
   // dying task. Called (by faults and user copies) when alloc failed after reclaim. Must not
   // suspend.
   std::function<bool()> oom_kill;
+  // Free frames keep their host memory, as the next user then need not wait for the host; more than
+  // a fixed amount only while it is really used again. `on_surplus`, set by the kernel, is called
+  // when there is more; then trim(), once in kTrimNs, gives back what nobody needed since the time
+  // before, in bounded steps. False: no surplus is left.
+  static constexpr uint64_t kTrimNs = 250'000'000;
+  std::function<void()> on_surplus;
+  bool trim();
+  uint64_t kept_pages() const;  // free, with host memory
   // Frames [first, first+n) will be touched by the kernel soon: makes them present in its mapping
   // in one step where that is cheaper than faults.
   void prepare(Pfn first, uint32_t n);

@@ -131,6 +131,36 @@ TEST(PhysMemory, LargeFreesGoBackToTheHostAndComeBackZero) {
   }
 }
 
+TEST(PhysMemory, WhatNobodyNeedsIsTrimmedInSteps) {
+  auto m = CHECK_OK(PhysMemory::create(512 << 20));
+  constexpr uint64_t kMiB = (1 << 20) / kPageSize;
+  int surplus = 0;
+  m->on_surplus = [&] { ++surplus; };
+  auto use = [&](uint64_t pages) {
+    std::vector<PageRef> held;
+    while (held.size() < pages) held.push_back(PageRef::adopt(*m, CHECK_OK(m->alloc())));
+  };
+  use(60 * kMiB);
+  EXPECT_EQ(surplus, 0);
+  EXPECT_FALSE(m->trim());
+  EXPECT_EQ(m->kept_pages(), 60 * kMiB) << "little is kept for good";
+  use(120 * kMiB);
+  EXPECT_EQ(surplus, 1);
+  EXPECT_TRUE(m->trim());
+  EXPECT_EQ(m->kept_pages(), 120 * kMiB) << "needed a moment ago";
+  use(110 * kMiB);
+  EXPECT_TRUE(m->trim());
+  EXPECT_EQ(m->kept_pages(), 110 * kMiB) << "ten were not";
+  EXPECT_TRUE(m->trim());
+  EXPECT_EQ(m->kept_pages(), 94 * kMiB) << "none was, but a step is sixteen";
+  int steps = 1;
+  while (m->trim()) ++steps;
+  EXPECT_EQ(steps, 2);
+  EXPECT_EQ(m->kept_pages(), 64 * kMiB);
+  use(200 * kMiB);
+  EXPECT_LE(m->kept_pages(), 128 * kMiB) << "more is never kept";
+}
+
 TEST(PhysMemory, RefusesNonsense) {
   EXPECT_EQ(PhysMemory::create(0).error(), Errno::kINVAL);
   EXPECT_EQ(PhysMemory::create(100).error(), Errno::kINVAL);
