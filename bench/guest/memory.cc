@@ -22,16 +22,23 @@ double WriteEach(volatile char* at, size_t size) {
   return static_cast<double>(Now() - start) / (size / kPage);
 }
 
+double TouchAll(size_t size) {
+  volatile char* at = Map(size);
+  int64_t start = Now();
+  for (size_t j = 0; j < size; j += kPage) at[j] = 1;
+  const int64_t took = Now() - start;
+  munmap(const_cast<char*>(at), size);
+  return static_cast<double>(took) / (size / kPage);
+}
+
+// As in a program's life: what others have freed is used again.
 void FirstTouch(Meter& meter) {
   const size_t size = meter.quick() ? 8 << 20 : 64 << 20;
-  for (int i = 0; i < 3; i++) {
-    volatile char* at = Map(size);
-    int64_t start = Now();
-    for (size_t j = 0; j < size; j += kPage) at[j] = 1;
-    meter.Add(static_cast<double>(Now() - start) / (size / kPage));
-    munmap(const_cast<char*>(at), size);
-  }
+  for (int i = 0; i < 11; i++) meter.Add(TouchAll(size));
 }
+
+// A kernel that has just started asks the one below it for every page.
+void FirstTouchEver(Meter& meter) { meter.Add(TouchAll(meter.quick() ? 8 << 20 : 64 << 20)); }
 
 // Memory that the kernel below has mapped already. Natively this is what a machine below that one
 // adds to a page, and so a limit for every kernel in between.
@@ -82,6 +89,8 @@ void MapTouchUnmap(Meter& meter) {
 std::vector<Row> MemoryRows() {
   return {
       {"touch", "us", "first touch of a page, of 64 MiB anonymous", FirstTouch},
+      {"touch-ever", "us", "the same, of memory that the kernel has never given to anybody",
+       FirstTouchEver},
       {"touch-mapped", "us", "first touch of a page that is mapped already, of 64 MiB shared",
        FirstTouchOfMapped},
       {"cow", "us", "copy-on-write of a page, of 16 MiB after fork", CopyOnWrite},

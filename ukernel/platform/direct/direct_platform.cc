@@ -11,7 +11,7 @@ void register_direct(PlatformRegistry& registry) {
   static constexpr std::string_view kName = "direct";
   PlatformFactory f;
   f.name = kName;
-  f.preference = 5;
+  f.preference = 30;
   f.probe = &seccomp::probe;
   f.create = [](Reactor& reactor, Log& log) {
     // On one CPU nobody spins, and a notification is the shortest way for a call.

@@ -195,7 +195,7 @@ bool SeccompPlatform::collect() {
 }
 
 void SeccompPlatform::on_death(int pid) {
-  killed_.erase(pid);
+  const bool by_us = killed_.erase(pid) != 0;
   std::vector<Thread*> dead;
   for (auto& [tid, t] : threads_)
     if (t->tgid() == pid) dead.push_back(t);
@@ -204,7 +204,7 @@ void SeccompPlatform::on_death(int pid) {
     t->on_death();
   }
   std::erase_if(early_, [pid](const auto& e) { return e.first == pid; });
-  if (zygote_ != nullptr && pid == zygote_->pid)
+  if (zygote_ != nullptr && pid == zygote_->pid && !by_us)
     log_.err(std::string(options_.name) + ": the zygote died; no new address spaces can be made");
 }
 
