@@ -58,7 +58,7 @@ void CopyOnWrite(Meter& meter) {
   const size_t size = meter.quick() ? 4 << 20 : 16 << 20;
   volatile char* at = Map(size);
   WriteEach(at, size);
-  for (int i = 0; i < 3; i++) {
+  for (int i = 0; i < 11; i++) {
     int gate[2];
     Need(pipe(gate) == 0, "pipe");
     pid_t child = fork();

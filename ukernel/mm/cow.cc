@@ -13,7 +13,7 @@ namespace uk {
 
 namespace {
 constexpr uint32_t kCowAround = 8;    // shared pages copied around a write at first
-constexpr uint32_t kCowMost = 64;     // ... and when writes go on in order
+constexpr uint32_t kCowMost = 256;    // ... and when writes go on in order
 constexpr uint64_t kHostAround = 16;  // file pages copied around a write
 std::unexpected<FaultError> bus_error() { return std::unexpected(FaultError{SIGBUS, BUS_ADRERR}); }
 }  // namespace
