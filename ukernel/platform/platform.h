@@ -73,6 +73,8 @@ class GuestContext {
   // Flushes the space's queued changes, resumes the guest with the state set before, and suspends
   // until it traps. Always returns after a kick().
   virtual Trap run(Park& park) = 0;
+  // Called in run() when the guest has been let go: what is done then costs it nothing.
+  std::function<void()> on_resumed;
   // Brings the guest back soon: a run() in progress (or else the next one) returns kKicked, unless
   // another trap is first. Does not suspend; callable any time.
   virtual void kick() = 0;
@@ -100,6 +102,11 @@ class GuestContext {
   virtual void set_ids(const CallerIds& ids) { (void)ids; }
   // The host thread id, for diagnostics only; 0 if there is none.
   virtual int host_tid() const = 0;
+
+ protected:
+  void resumed() const {
+    if (on_resumed) on_resumed();
+  }
 };
 
 // The host side of one guest address space. Changes are queued and reach the stub in one batch: at

@@ -55,7 +55,7 @@ bool VcpuSet::allowed(const SchedEntity& e, int cpu) const {
 }
 
 // Takes a free vCPU, the last one if possible. Only when nobody waits.
-bool VcpuSet::take_free(SchedEntity& e) {
+bool VcpuSet::take_free(SchedEntity& e, uint64_t now_ns) {
   int cpu = e.cpu;
   if (cpus_[static_cast<size_t>(cpu)].current != nullptr || !allowed(e, cpu)) {
     for (cpu = 0; cpu < count(); ++cpu) {
@@ -63,7 +63,7 @@ bool VcpuSet::take_free(SchedEntity& e) {
     }
     if (cpu == count()) return false;
   }
-  put_on(e, cpu, clock_.monotonic_ns());
+  put_on(e, cpu, now_ns != 0 ? now_ns : clock_.monotonic_ns());
   return true;
 }
 

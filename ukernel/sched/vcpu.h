@@ -85,12 +85,15 @@ class VcpuSet {
   ~VcpuSet();
 
   // Takes a vCPU for `e`, waiting for its turn. Not interruptible by signals except fatal ones
-  // (kRestartSys): the caller then looks at its signals again.
-  Result<> enter(Park& park, SchedEntity& e) {
-    if (waiting_.empty() && take_free(e)) [[likely]]
+  // (kRestartSys): the caller then looks at its signals again. `now_ns`: the time, not long ago; 0:
+  // the clock is read.
+  Result<> enter(Park& park, SchedEntity& e, uint64_t now_ns = 0) {
+    if (waiting_.empty() && take_free(e, now_ns)) [[likely]]
       return {};
     return compete(park, e);
   }
+  // Since when its time on the vCPU counts, if that is later than enter().
+  void begins(SchedEntity& e, uint64_t now_ns) { e.entered_ns_ = now_ns; }
   // Gives it back and accounts the time. The task may enter again or suspend. Returns the time.
   uint64_t leave(SchedEntity& e);
   // True if another entity waits that should run before `e`, which is on a vCPU, or if it may not
@@ -115,7 +118,7 @@ class VcpuSet {
     uint64_t busy_ns = 0;
   };
   bool allowed(const SchedEntity& e, int cpu) const;
-  bool take_free(SchedEntity& e);
+  bool take_free(SchedEntity& e, uint64_t now_ns);
   Result<> compete(Park& park, SchedEntity& e);
   void put_on(SchedEntity& e, int cpu, uint64_t now);
   void enqueue(SchedEntity& e, Fiber& fiber);

@@ -223,8 +223,21 @@ void handle_trap(Task& task, const Trap& trap) {
   }
 }
 
-// User mode, from the moment a virtual CPU is there. `left_ns`: when that was given back.
-Trap run_guest(Task& task, uint64_t* left_ns) {
+// What passed since the trap, less what the fiber waited, was the kernel's time; the guest's
+// begins. The clock is read once on the way in, and on the way out when the guest is already
+// running.
+void begin_user_time(Task& task) {
+  if (std::exchange(task.resumed, true)) return;
+  const uint64_t now = task.kernel.clock.monotonic_ns();
+  const uint64_t spent = now - task.trapped_ns;
+  const uint64_t idle = task.park().fiber().suspended_ns() - task.waited_ns;
+  task.usage.stime_ns += spent > idle ? spent - idle : 0;
+  task.kernel.vcpus.begins(task.sched, now);
+  task.user_enter_ns = now;
+}
+
+// User mode, from the moment a virtual CPU is there.
+Trap run_guest(Task& task) {
   Kernel& k = task.kernel;
   task.user_enter_ns = task.sched.entered_ns();
   k.before_user_mode(task.user_enter_ns);
@@ -232,12 +245,16 @@ Trap run_guest(Task& task, uint64_t* left_ns) {
   ++task.user_entries;
   tell_ids(task);
   task.in_user = true;
+  task.resumed = false;
+  if (!task.context->on_resumed) task.context->on_resumed = [&task] { begin_user_time(task); };
   Trap trap = task.context->run(task.park());
+  begin_user_time(task);  // if it never went there
   task.in_user = false;
   task.rseq_disturbed = task.rseq_disturbed || trap.kind != Trap::Kind::kSyscall;
   if (k.left_user_watchers != 0) k.left_user.wake_all();
   uint64_t before = task.sched.run_ns;
-  *left_ns = k.vcpus.leave(task.sched);
+  task.trapped_ns = k.vcpus.leave(task.sched);
+  task.waited_ns = task.park().fiber().suspended_ns();
   // The shortest stay ever seen is what coming and going costs: that is the kernel's time.
   uint64_t spent = task.sched.run_ns - before;
   k.switch_ns = std::min(k.switch_ns, spent);
@@ -251,30 +268,22 @@ Trap run_guest(Task& task, uint64_t* left_ns) {
 }  // namespace
 
 void run_loop(Task& task, Park& park) {
-  uint64_t trapped_ns = task.kernel.clock.monotonic_ns();
-  uint64_t waited_ns = park.fiber().suspended_ns();
+  task.trapped_ns = task.kernel.clock.monotonic_ns();
+  task.waited_ns = park.fiber().suspended_ns();
   while (!task.must_exit()) {
     if (signal_work(task) || task.saved_blocked) {
       deliver_signals(task);
       continue;
     }
-    bool entered = task.kernel.vcpus.enter(park, task.sched).has_value();
-    // Time in the kernel is what passed since the trap, less what the fiber waited. The clock is
-    // read once on the way in and once on the way out.
-    uint64_t now = entered ? task.sched.entered_ns() : task.kernel.clock.monotonic_ns();
-    uint64_t waited = park.fiber().suspended_ns();
-    uint64_t spent = now - trapped_ns, idle = waited - waited_ns;
-    task.usage.stime_ns += spent > idle ? spent - idle : 0;
-    trapped_ns = now;
-    waited_ns = waited;
-    if (entered && task.rseq_addr != 0) update_rseq(task);
-    if (entered && (task.must_exit() || signal_work(task))) {
+    const bool at_once = park.fiber().suspended_ns() == task.waited_ns;
+    if (!task.kernel.vcpus.enter(park, task.sched, at_once ? task.trapped_ns : 0)) continue;
+    if (task.rseq_addr != 0) update_rseq(task);
+    if (task.must_exit() || signal_work(task)) {
+      task.kernel.vcpus.begins(task.sched, task.kernel.clock.monotonic_ns());
       task.kernel.vcpus.leave(task.sched);
-      entered = false;
+      continue;
     }
-    if (!entered) continue;
-    const Trap trap = run_guest(task, &trapped_ns);
-    waited_ns = park.fiber().suspended_ns();
+    const Trap trap = run_guest(task);
     handle_trap(task, trap);
   }
   exit_task(task);

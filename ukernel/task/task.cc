@@ -129,7 +129,7 @@ void Task::notify() {
 
 uint64_t Task::cpu_ns(bool user_only) const {
   uint64_t ns = sched.run_ns + (user_only ? 0 : usage.stime_ns);
-  if (in_user) ns += kernel.clock.monotonic_ns() - user_enter_ns;
+  if (in_user && resumed) ns += kernel.clock.monotonic_ns() - user_enter_ns;
   return ns;
 }
 

@@ -216,7 +216,10 @@ class Task final : public RefCounted, public Interruptor {
   SchedEntity sched;
   bool in_user = false;        // inside context->run()
   uint64_t user_enter_ns = 0;  // when it went there
-  uint64_t user_entries = 0;   // how often
+  // The time in the kernel runs from here, less what its fiber waits beyond so much.
+  uint64_t trapped_ns = 0, waited_ns = 0;
+  bool resumed = false;       // it has really gone to user mode
+  uint64_t user_entries = 0;  // how often
   // Makes the task look at its signals and at what it was asked to do, wherever it is.
   void notify();
   // It has to run exit: the group ends, or another thread's execve removes this one.

@@ -87,6 +87,7 @@ Trap FakeContext::run(Park& park) {
   if (!kicked_ && in_syscall_ && single_step_) return stepped(TRAP_BRKPT);
   in_syscall_ = false;
   regs_.orig_rax = ~0ull;
+  resumed();
   for (int steps = 0;;) {
     if (space_.gone_) return simple(Trap::Kind::kGone);
     if (kicked_) return simple(Trap::Kind::kKicked);

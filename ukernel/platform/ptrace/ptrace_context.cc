@@ -46,6 +46,7 @@ Trap PtraceContext::run(Park& park) {
   regs_valid_ = false;
   for (;;) {
     if (!thread_->resume(single_step_ ? PTRACE_SYSEMU_SINGLESTEP : PTRACE_SYSEMU)) return gone();
+    resumed();
     if (!thread_->wait(park)) return gone();
     Trap t;
     auto meant = decode(&t);

@@ -59,6 +59,7 @@ Trap SeccompContext::run(Park& park) {
   for (;;) {
     if (!resume(park)) return gone();
     if (kicked_) thread().interrupt();  // the kick came while resume() waited
+    resumed();
     if (!thread().wait(park)) return gone();
     Trap t;
     auto meant = decode(park, &t);
