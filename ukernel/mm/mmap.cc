@@ -7,6 +7,10 @@
 #include "ukernel/mm/space.h"
 
 namespace uk {
+namespace {
+constexpr uint64_t kSmall =
+    16;  // pages of a mapping that comes at once if the program is used to touch such
+}  // namespace
 
 // Where a new mapping goes. fixed places are checked, hints are taken if free.
 Result<uint64_t> AddressSpace::Impl::place(const MmapRequest& r, uint64_t len) {
@@ -127,7 +131,7 @@ Result<uint64_t> AddressSpace::mmap(Park& park, const MmapRequest& request,
   // The bss of a shared library comes over a mapping of its file.
   const bool fresh = !r.object && !r.shared && write && !r.noreserve && !r.grows_down;
   const bool bss = fresh && replaced && r.fixed;
-  const bool small = fresh && !r.fixed && len <= Impl::kEager * kPageSize;
+  const bool small = fresh && !r.fixed && len <= kSmall * kPageSize;
   if (!small) im.habit.changed();
   if (r.soon || bss || (small && im.habit.mapped(addr, addr + len))) {
     im.touch_ahead(park, addr, addr + len);

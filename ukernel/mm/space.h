@@ -137,7 +137,7 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
   // MAP_POPULATE).
   Result<> populate(Park& park, uint64_t start, uint64_t end, Access access);
   // The first kEager pages of [start, end), as if they were touched now, unless frames are scarce.
-  static constexpr uint64_t kEager = 16;
+  static constexpr uint64_t kEager = 64;
   void touch_ahead(Park& park, uint64_t start, uint64_t end);
 
   // The kernel's view of one page, faulted in: where its bytes are, or the object to read them
