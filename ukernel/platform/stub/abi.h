@@ -53,8 +53,8 @@
 #define UK_SLOT_KNOWN 128  // u64[8]: results of calls that the gate returns by itself, 0: of none
 // UK_TURN_CALL_ALL: u64[8], rbx rbp rsp r12 r13 r14 r15, and with UK_CONST_FSGSBASE fs_base.
 #define UK_SLOT_SAVED 192
-#define UK_SLOT_TO \
-  256  // u64[18] by the kernel, by UK_TO_*: what a call with UK_LOAD_* returns with
+// u64[18] by the kernel, at UK_TO_*: what a call that is answered with UK_LOAD_* returns with.
+#define UK_SLOT_TO 256
 #define UK_SLOT_BYTES 512
 #define UK_SLOT_FP 4096  // of UK_TURN_CALL_ALL (but rt_sigreturn), and to load: as XSAVE has it...
 #define UK_SLOT_FP_BYTES 4096  // ... or, where that is larger, not used
