@@ -7,6 +7,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <atomic>
+
 #include "bench/guest/rows.h"
 
 namespace uk::bench {
@@ -105,6 +107,66 @@ void NullByTwo(Meter& meter) {
   });
 }
 
+struct Line {
+  alignas(64) std::atomic<int64_t> turn;
+  int64_t count;
+  cpu_set_t cores;
+};
+
+// Two threads that spin give a word back and forth. With one core they have to take turns.
+void AwaitTurn(const Line& line, int64_t turn) {
+  const bool alone = CPU_COUNT(&line.cores) > 1;
+  while (line.turn.load(std::memory_order_acquire) != turn) {
+    if (alone) {
+      __builtin_ia32_pause();
+    } else {
+      sched_yield();
+    }
+  }
+}
+
+// The calling thread runs on the first or on the last of the process's cores.
+void RunAtEnd(const cpu_set_t& all, bool last) {
+  int chosen = -1;
+  for (int cpu = 0; cpu < CPU_SETSIZE && (chosen < 0 || last); cpu++) {
+    if (CPU_ISSET(cpu, &all)) chosen = cpu;
+  }
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(chosen, &one);
+  Need(sched_setaffinity(0, sizeof one, &one) == 0, "sched_setaffinity");
+}
+
+void* OtherEnd(void* argument) {
+  auto* line = static_cast<Line*>(argument);
+  RunAtEnd(line->cores, true);
+  for (int64_t i = 0; i < line->count; i++) {
+    AwaitTurn(*line, 2 * i + 1);
+    line->turn.store(2 * i + 2, std::memory_order_release);
+  }
+  return nullptr;
+}
+
+void LineRoundTrip(Meter& meter) {
+  cpu_set_t cores;
+  Need(sched_getaffinity(0, sizeof cores, &cores) == 0, "sched_getaffinity");
+  RunAtEnd(cores, false);
+  meter.Batches([&](int64_t count) {
+    Line line = {.turn = 0, .count = count, .cores = cores};
+    pthread_t other;
+    errno = pthread_create(&other, nullptr, OtherEnd, &line);
+    Need(errno == 0, "pthread_create");
+    int64_t start = Now();
+    for (int64_t i = 0; i < count; i++) {
+      line.turn.store(2 * i + 1, std::memory_order_release);
+      AwaitTurn(line, 2 * i + 2);
+    }
+    const int64_t took = Now() - start;
+    pthread_join(other, nullptr);
+    return took;
+  });
+}
+
 // A million dependent steps over a table that fits the nearest cache.
 void Compute(Meter& meter) {
   static uint64_t table[1024];
@@ -124,6 +186,10 @@ void Compute(Meter& meter) {
 
 std::vector<Row> CallRows() {
   return {
+      {"line", "us",
+       "round trip of a cache line between two spinning threads: the least that a call costs whose "
+       "kernel is on another core",
+       LineRoundTrip},
       {"null", "us", "null call: getppid", Null},
       {"getpid", "us", "getpid", Getpid},
       {"gettid", "us", "gettid", Gettid},
