@@ -58,6 +58,39 @@ TEST_P(Threads, KickBringsBackASpinningGuest) {
   });
 }
 
+// However much a CPU of its own was worth to the reactor before.
+TEST_P(Threads, GuestsThatComputeDoNotShareACpu) {
+  if (sys::usable_cpus() < 2) GTEST_SKIP() << "there is only one";
+  world_.run([&](Park& park) {
+    Guest calls(world_, park, blob::syscalls), one(world_, park, blob::spin),
+        two(world_, park, blob::spin);
+    auto caller = calls.context(park), first = one.context(park), second = two.context(park);
+    for (int i = 0; i < 500; ++i) {
+      ASSERT_EQ(caller->run(park).kind, Trap::Kind::kSyscall);
+      caller->set_syscall_result(0);
+    }
+    bool apart = false;
+    parallel(park, 3, [&](Park& p, int i) {
+      if (i < 2) {
+        EXPECT_EQ((i == 0 ? first : second)->run(p).kind, Trap::Kind::kKicked);
+        return;
+      }
+      const uint64_t end = world_.reactor().now_ns() + 10'000'000'000;
+      while (!apart && world_.reactor().now_ns() < end) {
+        const Deadline at{world_.reactor().now_ns() + 1'000'000};
+        while (world_.reactor().now_ns() < at.at_ns) p.suspend(at);
+        cpu_set_t both = CHECK_OK(sys::sched_getaffinity(first->host_tid()));
+        const cpu_set_t other = CHECK_OK(sys::sched_getaffinity(second->host_tid()));
+        CPU_OR(&both, &both, &other);
+        apart = CPU_COUNT(&both) >= 2;
+      }
+      first->kick();
+      second->kick();
+    });
+    EXPECT_TRUE(apart);
+  });
+}
+
 TEST_P(Threads, KicksBeforeAndTogetherWithOtherTraps) {
   world_.run([&](Park& park) {
     Guest g(world_, park, blob::syscalls);

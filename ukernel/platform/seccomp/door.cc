@@ -10,6 +10,7 @@ namespace {
 
 constexpr uint64_t kStubSpinNs = 50'000;
 constexpr uint32_t kProbeTurns = 2000;
+constexpr uint64_t kComputesNs = 1'000'000;  // who makes no call for so long computes
 
 // How many turns of the stub's loop take kStubSpinNs; what takes time there is the pause.
 uint32_t measure_patience(Clock& clock) {
@@ -24,8 +25,15 @@ uint32_t measure_patience(Clock& clock) {
 
 }  // namespace
 
-Door::Door(Clock& clock, int cpus, const int& running, const int& batches)
-    : clock_(clock), policy_(cpus), running_guests_(running), batches_(batches) {}
+Door::Door(Clock& clock, TimerQueue& timers, int cpus, const int& running, const int& batches)
+    : clock_(clock),
+      policy_(cpus),
+      running_guests_(running),
+      batches_(batches),
+      cpus_(cpus),
+      loose_(timers, [this] {
+        if (looks_that_found_ == found_when_armed_) let_loose();
+      }) {}
 
 Door::~Door() = default;
 
@@ -51,6 +59,10 @@ void Door::reported() {
   if (policy_.on()) publish();
 }
 
+void Door::let_loose() {
+  for (Thread& t : running_) t.let_loose();
+}
+
 bool Door::look() {
   bool any = false;
   for (auto it = running_.begin(); it != running_.end();) {
@@ -58,6 +70,7 @@ bool Door::look() {
     ++it;  // a thread that reported leaves the list
     any |= t.look();
   }
+  looks_that_found_ += any;
   return any;
 }
 
@@ -81,6 +94,10 @@ uint64_t Door::spin_ns() {
   }
   const uint64_t ns = policy_.spin_ns(running_guests_);
   spinning_ = ns != 0;
+  if (policy_.on() && running_guests_ >= cpus_ && !loose_.armed()) {
+    found_when_armed_ = looks_that_found_;
+    loose_.arm({clock_.monotonic_ns() + kComputesNs});
+  }
   return ns;
 }
 
@@ -90,9 +107,7 @@ bool Door::fall_asleep() {
   if (std::exchange(spinning_, false)) {
     policy_.spun(false);
     // The reactor needs its CPU no longer for itself.
-    if (!policy_.on()) {
-      for (Thread& t : running_) t.let_loose();
-    }
+    if (!policy_.on()) let_loose();
   }
   std::atomic_ref(published_->patience).store(0, std::memory_order_seq_cst);
   std::atomic_thread_fence(std::memory_order_seq_cst);

@@ -10,6 +10,7 @@
 #include "ukernel/platform/seccomp/spin_policy.h"
 #include "ukernel/platform/stub/layout.h"
 #include "ukernel/sched/reactor.h"
+#include "ukernel/sched/timer.h"
 
 namespace uk::seccomp {
 
@@ -18,7 +19,7 @@ class Thread;
 class Door final : public EventSource {
  public:
   // `running`: guest threads that run; `batches`: mm threads that do. Kept by the platform.
-  Door(Clock& clock, int cpus, const int& running, const int& batches);
+  Door(Clock& clock, TimerQueue& timers, int cpus, const int& running, const int& batches);
   ~Door() override;
   // From when on stubs can be told. Without slots this is never called.
   void open(stub::Published& published);
@@ -40,6 +41,7 @@ class Door final : public EventSource {
  private:
   bool look();
   void publish();
+  void let_loose();
 
   Clock& clock_;
   SpinPolicy policy_;
@@ -48,6 +50,10 @@ class Door final : public EventSource {
   stub::Published* published_ = nullptr;
   uint32_t patience_ = 0;  // in the stub's turns
   bool spinning_ = false;
+  // Guests that compute shall not go on to share a CPU because a reactor that sleeps wants its own.
+  const int cpus_;
+  Timer loose_;
+  uint64_t looks_that_found_ = 0, found_when_armed_ = 0;
   List<Thread> running_, held_;
 };
 

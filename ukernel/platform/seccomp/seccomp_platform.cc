@@ -26,7 +26,8 @@ SeccompPlatform::SeccompPlatform(const Options& options, Reactor& reactor, Log& 
       reactor_(reactor),
       log_(log),
       placement_(reactor.clock()),
-      door_(reactor.clock(), sys::usable_cpus(), running_guests_, running_batches_) {}
+      door_(reactor.clock(), reactor.timers(), sys::usable_cpus(), running_guests_,
+            running_batches_) {}
 
 Result<std::unique_ptr<Platform>> SeccompPlatform::create(const Options& options, Reactor& reactor,
                                                           Log& log) {
