@@ -160,15 +160,20 @@ void SeccompPlatform::enroll(Thread& t) {
 }
 
 void SeccompPlatform::dismiss(Thread& t) {
+  if (last_notified_ == &t) last_notified_ = nullptr;
   auto it = threads_.find(t.tid());
   if (it != threads_.end() && it->second == &t) threads_.erase(it);
 }
 
 void SeccompPlatform::on_notification(const seccomp_notif& n) {
-  auto it = threads_.find(static_cast<int>(n.pid));
-  if (it == threads_.end()) {
-    early_[static_cast<int>(n.pid)] = n;
-    return;
+  const int tid = static_cast<int>(n.pid);
+  if (last_notified_ == nullptr || last_notified_->tid() != tid) {
+    auto it = threads_.find(tid);
+    if (it == threads_.end()) {
+      early_[tid] = n;
+      return;
+    }
+    last_notified_ = it->second;
   }
   const uint64_t ip = n.data.instruction_pointer;
   const bool parks = options_.slots && n.data.nr == UK_NR_PARK;
@@ -176,7 +181,7 @@ void SeccompPlatform::on_notification(const seccomp_notif& n) {
   if (ip == report_ip_ && n.data.nr == UK_NR_REPORT) what = Thread::Notice::kReport;
   if (ip == park_ip_ && parks) what = Thread::Notice::kPark;
   if (ip == gate_park_ip_ && parks) what = Thread::Notice::kGatePark;
-  it->second->on_notification(n, what);
+  last_notified_->on_notification(n, what);
 }
 
 bool SeccompPlatform::collect() {
@@ -202,6 +207,7 @@ void SeccompPlatform::on_death(int pid) {
     if (t->tgid() == pid) dead.push_back(t);
   for (Thread* t : dead) {
     threads_.erase(t->tid());  // the host may give the number to another
+    if (last_notified_ == t) last_notified_ = nullptr;
     t->on_death();
   }
   std::erase_if(early_, [pid](const auto& e) { return e.first == pid; });

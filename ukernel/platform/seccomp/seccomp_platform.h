@@ -189,6 +189,7 @@ class SeccompPlatform final : public Platform, public EventSource {
   Gate gate_;  // empty without slots
   bool fsgsbase_ = false;
   std::unordered_map<int, Thread*> threads_;
+  Thread* last_notified_ = nullptr;  // one of these; mostly it is the next one too
   // Notifications of threads that are not enrolled yet: a new one may call before its creator has
   // told its number.
   std::unordered_map<int, seccomp_notif> early_;
