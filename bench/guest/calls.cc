@@ -111,13 +111,13 @@ struct Line {
   alignas(64) std::atomic<int64_t> turn;
   int64_t count;
   cpu_set_t cores;
+  bool one_each = CPU_COUNT(&cores) > 1;
 };
 
 // Two threads that spin give a word back and forth. With one core they have to take turns.
 void AwaitTurn(const Line& line, int64_t turn) {
-  const bool alone = CPU_COUNT(&line.cores) > 1;
   while (line.turn.load(std::memory_order_acquire) != turn) {
-    if (alone) {
+    if (line.one_each) {
       __builtin_ia32_pause();
     } else {
       sched_yield();

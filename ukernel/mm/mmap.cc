@@ -8,8 +8,8 @@
 
 namespace uk {
 namespace {
-constexpr uint64_t kSmall =
-    16;  // pages of a mapping that comes at once if the program is used to touch such
+// Pages of a mapping that comes at once if the program is used to touch such (TouchHabit).
+constexpr uint64_t kSmall = 16;
 }  // namespace
 
 // Where a new mapping goes. fixed places are checked, hints are taken if free.

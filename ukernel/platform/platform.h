@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -73,7 +74,8 @@ class GuestContext {
   // Flushes the space's queued changes, resumes the guest with the state set before, and suspends
   // until it traps. Always returns after a kick().
   virtual Trap run(Park& park) = 0;
-  // Called in run() when the guest has been let go: what is done then costs it nothing.
+  // Called in run() when the guest has been let go, perhaps more than once: what is done then costs
+  // it nothing. Must not suspend.
   std::function<void()> on_resumed;
   // Brings the guest back soon: a run() in progress (or else the next one) returns kKicked, unless
   // another trap is first. Does not suspend; callable any time.

@@ -27,6 +27,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <utility>
 
 #include "base/list.h"
 #include "base/result.h"
