@@ -63,6 +63,7 @@ Kernel::Kernel(Reactor& reactor, Clock& clock, Log& log, std::unique_ptr<PhysMem
 Kernel::~Kernel() {
   mem->oom_kill = nullptr;
   mem->on_surplus = nullptr;
+  mem->code_shelf = nullptr;
 }
 
 void Kernel::random(std::span<std::byte> out) { random_->fill(out); }

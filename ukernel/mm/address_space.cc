@@ -42,6 +42,7 @@ void AddressSpace::clear(Park& park) {
   im.fork_profile = make_ref<ForkProfile>();
   image = {};
   call_sites = {};
+  code_owner.reset();
   im.any_sealed = false;
   (void)im.settle_large(park);
 }

@@ -140,6 +140,15 @@ class AddressSpace : public MappingSpace {
   // A fresh executable page, the highest possible that begins in [first, last], for
   // force_copy_out(); the guest may not change its mapping. kNOMEM.
   Result<uint64_t> map_code(Park& park, uint64_t first, uint64_t last, std::string name);
+  // ---- code that comes patched with its mapping (mm/patched_code.h)
+  // Whose books it takes copies from and adds sites to, which must be processes that may change
+  // each other's code; nullopt: nobody's.
+  std::optional<uint32_t> code_owner;
+  // A costly call came; `ip` is behind its instruction. True: learn_file_call() is worthwhile.
+  bool note_file_call(uint64_t ip);
+  void learn_file_call(Park& park, const arch::UserRegs& at_call);
+  // All such code is as its file has it, from now on.
+  void leave_patched_code(Park& park);
   // Identity of a shared futex (inode or anonymous object, offset), or this space and address for a
   // private mapping.
   struct FutexKey {

@@ -4,13 +4,12 @@
 #include <optional>
 
 #include "ukernel/mm/address_space.h"
-#include "ukernel/mm/call_forms.h"
+#include "ukernel/mm/patched_code.h"
 
 namespace uk {
 
 namespace {
 
-constexpr uint64_t kCallBytes = 2;
 constexpr uint8_t kCall[kCallBytes] = {0x0f, 0x05};
 constexpr uint8_t kJmp = 0xe9, kBreak = 0xcc;
 constexpr uint64_t kReach = 0x7fff0000;  // of a 32-bit displacement, less a page
@@ -28,7 +27,8 @@ bool is_evident(Park& park, AddressSpace& mm, const MovableCode& m, const arch::
   return m.fits(regs, memory);
 }
 
-// Length of the movable instruction at the end of `before`, or 0.
+}  // namespace
+
 size_t movable_length(Park& park, AddressSpace& mm, std::span<const uint8_t> before,
                       const arch::UserRegs& regs) {
   for (size_t n = kMovableMax; n >= kMovableMin; --n) {
@@ -39,13 +39,32 @@ size_t movable_length(Park& park, AddressSpace& mm, std::span<const uint8_t> bef
   return 0;
 }
 
-}  // namespace
-
-std::array<uint8_t, CallSites::kJumpBytes> CallSites::Site::jump() const {
-  std::array<uint8_t, kJumpBytes> b = {kJmp};
-  const uint32_t d = displacement(addr + kJumpBytes, thunk);
+std::array<uint8_t, 5> jump_to(uint64_t at, uint64_t to) {
+  std::array<uint8_t, 5> b = {kJmp};
+  const uint32_t d = displacement(at + b.size(), to);
   std::memcpy(&b[1], &d, sizeof d);
   return b;
+}
+
+CallThunk make_thunk(std::span<const uint8_t> moved, uint64_t at, uint64_t return_to,
+                     uint64_t gate_word) {
+  CallThunk thunk;
+  thunk.fill(kBreak);
+  std::memcpy(thunk.data(), moved.data(), moved.size());
+  size_t end = moved.size();
+  auto put = [&](std::initializer_list<uint8_t> opcode, uint64_t target) {
+    for (uint8_t b : opcode) thunk[end++] = b;
+    const uint32_t d = displacement(at + end + sizeof d, target);
+    std::memcpy(&thunk[end], &d, sizeof d);
+    end += sizeof d;
+  };
+  put({0x48, 0x8d, 0x0d}, return_to);
+  put({0xff, 0x25}, gate_word);
+  return thunk;
+}
+
+std::array<uint8_t, CallSites::kJumpBytes> CallSites::Site::jump() const {
+  return jump_to(addr, thunk);
 }
 
 // A place for a thunk that begins in [first, last].
@@ -102,7 +121,8 @@ Result<> CallSites::patch(Park& park, AddressSpace& mm, const arch::UserRegs& at
                           uint64_t gate) {
   // The byte before the instruction, the longest one, the call, and what a short jump has of the
   // bytes behind.
-  constexpr size_t kBefore = 1 + kMovableMax, kBehind = kJumpBytes - kMovableMin - kCallBytes;
+  constexpr size_t kBefore = kBytesBeforeCall;
+  constexpr size_t kBehind = kJumpBytes - kMovableMin - kCallBytes;
   std::array<uint8_t, kBefore + kCallBytes + kBehind> code;
   const uint64_t call = at_call.rip - kCallBytes;
   if (sites_.size() >= kMaxSites || call < kPageSize) return Err(Errno::kNOSPC);
@@ -120,19 +140,7 @@ Result<> CallSites::patch(Park& park, AddressSpace& mm, const arch::UserRegs& at
   std::memcpy(s.old.data(), from.data(), n);
   s.thunk = TRY(thunk_for(park, mm, s.addr, n, from.subspan(n), gate));
 
-  // The instruction; lea ip(%rip), %rcx; jmp *gate(%rip)
-  std::array<uint8_t, kThunkBytes> thunk;
-  thunk.fill(kBreak);
-  std::memcpy(thunk.data(), from.data(), length);
-  size_t end = length;
-  auto put = [&](std::initializer_list<uint8_t> opcode, uint64_t target) {
-    for (uint8_t b : opcode) thunk[end++] = b;
-    const uint32_t d = displacement(s.thunk + end + sizeof d, target);
-    std::memcpy(&thunk[end], &d, sizeof d);
-    end += sizeof d;
-  };
-  put({0x48, 0x8d, 0x0d}, at_call.rip);
-  put({0xff, 0x25}, page_floor(s.thunk));
+  const CallThunk thunk = make_thunk(from.first(length), s.thunk, at_call.rip, page_floor(s.thunk));
   if (TRY(mm.force_copy_out(park, s.thunk, std::as_bytes(std::span(thunk)))) < thunk.size()) {
     return Err(Errno::kFAULT);
   }
@@ -160,10 +168,28 @@ void CallSites::turn_off(Park& park, AddressSpace& mm) {
   off_ = true;
   const std::vector<Site> sites = sites_;  // those in a thunk are to be found later
   for (const Site& s : sites) restore(park, mm, s);
+  mm.leave_patched_code(park);
   (void)mm.flush(park);
 }
 
+void CallSites::add_shared(uint64_t base, Ref<PatchedCode> code) {
+  remove_shared(base);
+  shared_.push_back({base, std::move(code)});
+}
+
+void CallSites::remove_shared(uint64_t base) {
+  std::erase_if(shared_, [&](const Shared& s) { return s.base == base; });
+}
+
 uint64_t CallSites::visible_ip(uint64_t ip) const {
+  for (const Shared& s : shared_) {
+    const uint64_t offset = ip - PatchedCode::thunks_at(s.base);
+    if (offset >= PatchedCode::kThunkPages * kPageSize) continue;
+    const auto site = s.code->site_of(offset);
+    if (!site) return ip;
+    const FileSite& at = s.code->sites()[*site];
+    return s.base + (is_thunk(ip) ? at.at : at.call);
+  }
   for (const Page& p : pages_) {
     if (ip - p.addr >= kPageSize) continue;
     const uint64_t thunk = ip & ~(kThunkBytes - 1);

@@ -41,6 +41,8 @@ class MappingObserver : public ListNode<MappingObserver> {
   ~MappingObserver() = default;
 };
 
+class PatchedCode;
+
 class MemoryObject : public RefCounted {
  public:
   // The frame that holds page `index`, filled. Errors: kFAULT beyond the end of the object (becomes
@@ -63,6 +65,11 @@ class MemoryObject : public RefCounted {
   // Reads bytes for the kernel's own use (user pointers into host-mapped pages). Short at the end
   // of the object.
   virtual Result<size_t> read(Park& park, uint64_t offset, std::span<std::byte> out) = 0;
+
+  // A number that is another one when the contents may have changed; nullopt: they may at any time.
+  virtual std::optional<uint64_t> stamp() { return std::nullopt; }
+  // If it is one (mm/patched_code.h).
+  virtual PatchedCode* patched_code() { return nullptr; }
 
   // Size in bytes; pages wholly beyond it fault with SIGBUS.
   virtual uint64_t size() = 0;
@@ -105,6 +112,8 @@ class MemoryObject : public RefCounted {
   void write_protect(uint64_t first, uint64_t count);
   // Makes queued changes real in every address space that maps the object.
   void flush_mappings(Park& park);
+  // Of CodeBooks: what is known of its call sites (mm/patched_code.h).
+  Ref<RefCounted> code_books;
   // How many VMAs map it shared with the right to write (F_SEAL_WRITE needs none); kept by mm.
   uint32_t shared_writable_mappings = 0;
 

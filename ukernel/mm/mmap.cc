@@ -89,9 +89,11 @@ Result<uint64_t> AddressSpace::mmap(Park& park, const MmapRequest& request,
     if (write) return Err(Errno::kPERM);
     may_write = false;
   }
+  Ref<PatchedCode> code = im.patched_code(park, r);
   im.bound_regions();
   const uint64_t addr = TRY(im.place(r, len));
   TRY(im.check_limits(r, addr, len, limits));
+  if (code && !im.room_for_thunks(addr, r.offset)) code = nullptr;
 
   auto v = std::make_unique<Vma>(im);
   v->start = addr;
@@ -106,7 +108,7 @@ Result<uint64_t> AddressSpace::mmap(Park& park, const MmapRequest& request,
   v->name = r.name;
   if (r.object && (r.shared || !r.object->zeros())) {
     v->offset = r.offset;
-    v->set_object(r.object);
+    v->set_object(code ? Ref<MemoryObject>(code) : r.object);
     // Writes through a shared mapping must reach the object, which a host file mapped without write
     // cannot give.
     v->host = (!r.shared || !may_write) && r.object->host_range(r.offset / kPageSize).has_value();
@@ -122,6 +124,7 @@ Result<uint64_t> AddressSpace::mmap(Park& park, const MmapRequest& request,
   const bool replaced = im.remove_range(addr, addr + len, /*unmap=*/!host);
   Vma& added = im.add(std::move(v));
   if (host) im.map_host(added, addr, addr + len, /*late=*/r.later && !replaced);
+  if (code) im.map_thunks(std::move(code), addr - r.offset, r.later);
   im.stale_.fill({});
   // A small writable part of a file (.data, .got) is written as soon as it is mapped.
   if (host && write && len <= Impl::kEagerCopy * kPageSize) {

@@ -75,6 +75,10 @@ Result<uint64_t> AddressSpace::mremap(Park& park, uint64_t old_addr, uint64_t ol
   }
   TRY(im.unsealed(old_addr, old_addr + old_len));
   if (fixed) TRY(im.unsealed(new_addr, new_addr + new_len));
+  if (const Vma* v = im.vmas.find(old_addr);
+      v != nullptr && v->object && v->object->patched_code() != nullptr) {
+    leave_patched_code(park);  // its jumps would lead elsewhere
+  }
   im.reveal(old_addr, old_addr + std::max(old_len, uint64_t{1}));
   Vma* v = im.vmas.find(old_addr);
   if (v == nullptr) return Err(Errno::kFAULT);

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/list.h"
+#include "base/ref.h"
 #include "base/result.h"
 
 namespace uk {
@@ -81,6 +82,9 @@ class PhysMemory {
   uint64_t cached_pages = 0;
   uint64_t anon_pages = 0;
   uint64_t shmem_pages = 0;
+  uint64_t code_pages = 0;  // of copies of code (mm/patched_code.h), which are not frames
+  // Of CodeShelf. It holds files: given up by the kernel before its filesystems go.
+  Ref<RefCounted> code_shelf;
 
  private:
   PhysMemory() = default;

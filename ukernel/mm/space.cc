@@ -43,6 +43,7 @@ bool AddressSpace::Impl::remove_range(uint64_t start, uint64_t end, bool unmap) 
   vmas.split(start);
   vmas.split(end);
   bool any_mapped = false;
+  std::vector<std::pair<Ref<MemoryObject>, uint64_t>> code;
   for (Vma* v; (v = vmas.at_or_above(start)) != nullptr && v->start < end;) {
     any_mapped = any_mapped || v->host ||
                  pt.next(v->start / kPageSize, v->end / kPageSize) != v->end / kPageSize;
@@ -50,7 +51,11 @@ bool AddressSpace::Impl::remove_range(uint64_t start, uint64_t end, bool unmap) 
     account(*v, -1);
     std::unique_ptr<Vma> gone = vmas.remove(*v);
     if (gone->object) keep_until_flush(gone->object);
+    if (gone->object && gone->object->patched_code() != nullptr) [[unlikely]] {
+      code.emplace_back(gone->object, gone->start - gone->offset);
+    }
   }
+  for (const auto& [object, base] : code) drop_thunks(*object->patched_code(), base);
   if (unmap && any_mapped) unmap_stub(start, end);
   return any_mapped;
 }

@@ -18,6 +18,7 @@
 #include "ukernel/mm/address_space.h"
 #include "ukernel/mm/fork_profile.h"
 #include "ukernel/mm/page_table.h"
+#include "ukernel/mm/patched_code.h"
 #include "ukernel/mm/touch_habit.h"
 #include "ukernel/mm/vma.h"
 
@@ -152,6 +153,15 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
   Result<size_t> transfer(Park& park, uint64_t addr, size_t n, bool write, Who who, F&& f);
 
   void move_vma(Vma& v, uint64_t to, uint64_t new_len, bool keep);
+
+  // ---- code that comes patched (patched_maps.cc)
+  // What r shall map instead of its file; null: the file. Suspends.
+  Ref<PatchedCode> patched_code(Park& park, const MmapRequest& r);
+  // The thunks' place is free when a file is mapped at addr from offset on.
+  bool room_for_thunks(uint64_t addr, uint64_t offset) const;
+  void map_thunks(Ref<PatchedCode> code, uint64_t base, bool late);
+  // A mapping of the code has gone: with the last one the thunks go.
+  void drop_thunks(PatchedCode& code, uint64_t base);
 
   // ---- fork (fork.cc)
   static constexpr uint64_t kForkPopulate = 512;

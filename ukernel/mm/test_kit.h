@@ -112,6 +112,8 @@ class FakeMirrorPlatform final : public Platform {
   Result<std::unique_ptr<GuestSpace>> new_space(Park&) override {
     return std::make_unique<FakeMirror>();
   }
+  uint64_t gate() const override { return gate_address; }
+  uint64_t gate_address = 0;
 };
 
 // A file of the host that is mapped without copies.
@@ -136,7 +138,9 @@ class FakeHostFile final : public MemoryObject {
   bool writable() const override { return false; }
   std::string& content() { return content_; }
   int fd() const { return fd_; }
+  std::optional<uint64_t> stamp() override { return version; }
   bool suspends = false;
+  uint64_t version = 1;
 
  private:
   int fd_;

@@ -13,6 +13,7 @@
 #include "ukernel/arch/x86_64/sigframe.h"
 #include "ukernel/kernel.h"
 #include "ukernel/task/exec.h"
+#include "ukernel/task/ptrace.h"
 #include "ukernel/vdso/vdso.h"
 
 namespace uk {
@@ -246,6 +247,7 @@ Result<NewImage> build_image(Task& task, const Program& p, const ImageIds& ids) 
   Kernel& k = task.kernel;
   Park& park = task.park();
   Ref<AddressSpace> mm = TRY(AddressSpace::create(park, *k.mem, *k.platform));
+  if (k.options.patch_calls && !is_traced(task)) mm->code_owner = ids.euid;
   MmLimits limits = task.mm_limits();
   Layout layout(task, mm->user_limit());
   uint64_t top = page_floor(layout.stack_top());

@@ -30,15 +30,27 @@ bool worth_the_gate(uint64_t nr) {
   }
 }
 
+// What others will execute may come only from those who could change their code anyhow.
+bool may_teach(const Task& task) {
+  const Cred& c = task.cred();
+  const std::optional<uint32_t> owner = task.mm().code_owner;
+  return owner && task.seccomp_mode == 0 && c.uid == owner && c.euid == owner && c.suid == owner &&
+         (owner != 0u || c.has(Cap::kSysPtrace));
+}
+
 }  // namespace
 
 void note_costly_call(Task& task, const Trap& trap) {
-  if (!worth_the_gate(trap.nr) || !task.mm().call_sites.note(trap.ip)) return;
-  if (!task.kernel.options.patch_calls || is_traced(task)) return;
+  if (!worth_the_gate(trap.nr) || !task.kernel.options.patch_calls || is_traced(task)) return;
+  const bool hot = task.mm().call_sites.note(trap.ip);
+  const bool learn = may_teach(task) && task.mm().note_file_call(trap.ip);
+  if (!hot && !learn) return;
   Result<arch::UserRegs> regs = task.context->get_regs(task.park());
   if (!regs) return;
   regs->rax = regs->orig_rax;
   Ref<AddressSpace> mm(&task.mm());
+  if (learn) mm->learn_file_call(task.park(), *regs);
+  if (!hot) return;
   // What cannot be patched goes on as it is.
   (void)mm->call_sites.patch(task.park(), *mm, *regs, task.kernel.platform->gate());
 }

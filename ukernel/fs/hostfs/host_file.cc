@@ -7,6 +7,7 @@
 #include <array>
 #include <cstring>
 
+#include "absl/hash/hash.h"
 #include "ukernel/fs/hostfs/host_inode.h"
 #include "ukernel/sched/host_io.h"
 #include "ukernel/sched/reactor.h"
@@ -45,6 +46,12 @@ class HostObject final : public MemoryObject {
     size_t n = in_page < page_bytes_ ? std::min<size_t>(out.size(), page_bytes_ - in_page) : 0;
     std::memcpy(out.data(), page_->data() + in_page, n);
     return n;
+  }
+  // DEVIATION: a change within the same tick of the host's clock goes unseen.
+  std::optional<uint64_t> stamp() override {
+    if (!stable()) (void)inode_->refresh(true);
+    const FileAttr& a = inode_->cached_attr();
+    return absl::HashOf(a.size, a.mtime.sec, a.mtime.nsec, a.ctime.sec, a.ctime.nsec);
   }
   uint64_t size() override { return inode_->cached_attr().size; }
   bool writable() const override { return false; }

@@ -46,6 +46,7 @@ class ArchiveBytes final : public MemoryObject {
     std::memcpy(out.data(), bytes_.data() + offset, n);
     return n;
   }
+  std::optional<uint64_t> stamp() override { return 0; }
   uint64_t size() override { return bytes_.size(); }
   bool writable() const override { return false; }
 
