@@ -246,6 +246,7 @@ size_t argument_limit(uint64_t stack_rlimit) {
 Result<NewImage> build_image(Task& task, const Program& p, const ImageIds& ids) {
   Kernel& k = task.kernel;
   Park& park = task.park();
+  if (task.context != nullptr) task.context->leave_cpu();
   Ref<AddressSpace> mm = TRY(AddressSpace::create(park, *k.mem, *k.platform));
   if (k.options.patch_calls && !is_traced(task)) mm->code_owner = ids.euid;
   MmLimits limits = task.mm_limits();

@@ -31,6 +31,7 @@ class SeccompContext final : public GuestContext {
   Result<> set_fp(Park& park, const arch::FpState& fp) override;
   void set_single_step(bool on) override { single_step_ = on; }
   void set_ids(const CallerIds& ids) override;
+  void leave_cpu() override { thread().tell_to_park(); }
   int host_tid() const override;
 
  private:

@@ -8,7 +8,7 @@
 namespace uk::seccomp {
 namespace {
 
-constexpr uint64_t kStubSpinNs = 50'000;
+constexpr uint64_t kStubSpinNs = 200'000;
 constexpr uint32_t kProbeTurns = 2000;
 constexpr uint64_t kComputesNs = 1'000'000;  // who makes no call for so long computes
 

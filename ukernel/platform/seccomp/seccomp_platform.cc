@@ -18,6 +18,7 @@ namespace uk::seccomp {
 namespace {
 
 constexpr int64_t kBootCheckNs = 20'000'000;
+constexpr uint64_t kCleanAfterNs = 100'000'000;
 
 }  // namespace
 
@@ -27,7 +28,8 @@ SeccompPlatform::SeccompPlatform(const Options& options, Reactor& reactor, Log& 
       log_(log),
       placement_(reactor.clock()),
       door_(reactor.clock(), reactor.timers(), sys::usable_cpus(), running_guests_,
-            running_batches_) {}
+            running_batches_),
+      clean_pool_(reactor.timers(), [this] { clean_pool(); }) {}
 
 Result<std::unique_ptr<Platform>> SeccompPlatform::create(const Options& options, Reactor& reactor,
                                                           Log& log) {
@@ -97,6 +99,7 @@ Result<> SeccompPlatform::await_zygote() {
 }
 
 SeccompPlatform::~SeccompPlatform() {
+  clean_pool_.cancel();
   pool_.clear();
   if (zygote_ != nullptr) kill_stub(zygote_->pid);
   zygote_mm_.reset();
@@ -116,24 +119,32 @@ Result<std::unique_ptr<SeccompStub>> SeccompPlatform::new_stub(Park& park) {
   return stub;
 }
 
-// One that is clean already if there is one, the last used first; else the one that was begun with
-// first.
+// One that is clean already if there is one, the last used first. Else a new one is made as long as
+// there are few: more than one in turn, and there will be a clean one. Then the one that was begun
+// with first.
 std::unique_ptr<SeccompStub> SeccompPlatform::take_pooled(Park& park) {
   for (;;) {
     auto usable = [](const auto& stub) { return stub->alive() && stub->ready(); };
-    auto clean = [&](const auto& stub) { return stub->mm.finished() && usable(stub); };
+    auto clean = [&](const auto& stub) { return stub->clean() && usable(stub); };
     auto last = std::find_if(pool_.rbegin(), pool_.rend(), clean);
+    if (last == pool_.rend() && pool_.size() < stub::kStubsInTurn) return nullptr;
     auto at = last != pool_.rend() ? std::prev(last.base()) : std::ranges::find_if(pool_, usable);
     if (at == pool_.end()) return nullptr;
     std::unique_ptr<SeccompStub> stub = std::move(*at);
     pool_.erase(at);
-    if (stub->mm.finish(park) && stub->scrub()) return stub;
+    stub->begin_cleaning();
+    if (stub->mm.finish(park) && stub->scrub()) {
+      stub->cleaning = false;
+      return stub;
+    }
   }
 }
 
 Result<std::unique_ptr<GuestSpace>> SeccompPlatform::new_space(Park& park) {
   std::erase_if(pool_, [](const auto& stub) { return !stub->alive(); });
   std::unique_ptr<SeccompStub> stub = take_pooled(park);
+  const auto dirty = std::ranges::find_if(pool_, [](const auto& s) { return !s->cleaning; });
+  if (dirty != pool_.end()) (*dirty)->begin_cleaning();
   if (stub == nullptr) stub = TRY(new_stub(park));
   return std::unique_ptr<GuestSpace>(std::make_unique<SeccompSpace>(*this, std::move(stub)));
 }
@@ -144,8 +155,12 @@ void SeccompPlatform::retire(std::unique_ptr<SeccompStub> stub) {
       pool_.size() < stub::kMaxRecycledStubs && stub->idle.size() == stub->stacks.size() &&
       stub->idle.size() <= stub::kMaxRecycledThreads && stub->alive() && stub->quiet();
   if (!keep) return;
-  stub->begin_cleaning();
   pool_.push_back(std::move(stub));
+  if (!clean_pool_.armed()) clean_pool_.arm({reactor_.now_ns() + kCleanAfterNs});
+}
+
+void SeccompPlatform::clean_pool() {
+  for (const auto& stub : pool_) stub->begin_cleaning();
 }
 
 void SeccompPlatform::enroll(Thread& t) {

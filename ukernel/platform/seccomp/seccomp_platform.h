@@ -44,8 +44,8 @@ class SeccompMmThread final : public stub::MmThread {
   Result<stub::BatchResult> run_batch(Park& park) override;
   // Begins to execute one command that nobody waits for; finish() must come before the next batch.
   void begin(const stub::Command& c);
-  // True if it is done, or nothing was begun. An error: kSRCH, or the command's.
   bool finished() const { return !begun_ || !thread_.running(); }
+  // An error: kSRCH, or the command's.
   Result<> finish(Park& park);
   // Awaits the first "batch done" of a new stub.
   Result<> start(Park& park);
@@ -65,8 +65,9 @@ struct SeccompStub {
   SeccompStub(SeccompPlatform& platform, stub::Slot slot, int pid);
   ~SeccompStub();
   bool alive() { return mm.finished() ? mm.thread().waits() : !mm.thread().dead(); }
-  // Unmaps what its last guest had, meanwhile.
+  // Unmaps what its last guest had, meanwhile. Once.
   void begin_cleaning();
+  bool clean() const { return cleaning && mm.finished(); }
   // No thread executes guest code, nor will.
   bool quiet();
   // Waits a moment (blocking the host thread) for threads that are about to park.
@@ -81,6 +82,7 @@ struct SeccompStub {
   stub::Slot slot;
   int pid;
   SeccompMmThread mm;
+  bool cleaning = false;                             // has begun
   std::vector<std::unique_ptr<stub::Stack>> stacks;  // by place in the stub; outlive the threads
   std::vector<std::unique_ptr<GuestThread>> idle;    // threads without a context
 };
@@ -123,7 +125,8 @@ class SeccompPlatform final : public Platform, public EventSource {
   bool pending() const override { return true; }
   void wake_signals(sigset_t& set) const override { sigaddset(&set, SIGCHLD); }
 
-  // A stub whose space is gone: kept for another, or killed.
+  // A stub whose space is gone: kept for another, or killed. Those kept are cleaned when the next
+  // is asked for, as then a guest waits for us and leaves its CPU idle, or a little later.
   void retire(std::unique_ptr<SeccompStub> stub);
   Reactor& reactor() { return reactor_; }
   Listener& listener() { return *listener_; }
@@ -156,8 +159,9 @@ class SeccompPlatform final : public Platform, public EventSource {
   // Before a thread is resumed.
   void place(int tid, stub::Placement::Seat& seat, Thread::Kind kind) {
     const bool guest = kind == Thread::Kind::kGuest;
-    const int others = guest ? running_guests_ : kind == Thread::Kind::kCleaner;
-    placement_.before_resume(tid, seat, others, guest && door_.spins());
+    // The reactor has work: a cleaner takes another CPU.
+    const bool apart = kind == Thread::Kind::kCleaner || (guest && door_.spins());
+    placement_.before_resume(tid, seat, guest ? running_guests_ : 0, apart);
     if (guest) door_.resumed();
   }
   void kill_stub(int pid);
@@ -172,6 +176,7 @@ class SeccompPlatform final : public Platform, public EventSource {
   std::unique_ptr<SeccompStub> take_pooled(Park& park);
   void on_notification(const seccomp_notif& n);
   void on_death(int pid);
+  void clean_pool();
 
   const Options options_;
   Reactor& reactor_;
@@ -197,6 +202,7 @@ class SeccompPlatform final : public Platform, public EventSource {
   std::unique_ptr<SeccompMmThread> zygote_mm_;
   bool zygote_ready_ = false;
   std::vector<std::unique_ptr<SeccompStub>> pool_;
+  Timer clean_pool_;
 };
 
 }  // namespace uk::seccomp

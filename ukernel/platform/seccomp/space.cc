@@ -80,6 +80,7 @@ bool SeccompStub::quiet() {
 }
 
 void SeccompStub::begin_cleaning() {
+  if (std::exchange(cleaning, true)) return;
   mm.begin({.nr = SYS_munmap, .args = {0, platform.user_limit()}});
 }
 

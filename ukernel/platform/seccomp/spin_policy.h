@@ -15,7 +15,7 @@ namespace uk::seccomp {
 
 class SpinPolicy {
  public:
-  static constexpr uint64_t kSpinNs = 50'000;    // the reactor's, at most
+  static constexpr uint64_t kSpinNs = 200'000;   // the reactor's, at most
   static constexpr uint64_t kTightNs = 40'000;   // while guests run on all CPUs
   static constexpr uint64_t kQuickNs = 100'000;  // from resuming to a report, switches included
   static constexpr int kFirstRun = 8;            // quick returns in a row before it begins
