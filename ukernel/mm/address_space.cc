@@ -48,7 +48,7 @@ void AddressSpace::clear(Park& park) {
 }
 
 Result<> AddressSpace::flush(Park& park) {
-  Result<> r = guest_->dirty() ? guest_->flush(park) : Result<>();
+  Result<> r = guest_->dirty() || guest_->unconfirmed() ? guest_->flush(park) : Result<>();
   impl_->settle();
   return r;
 }

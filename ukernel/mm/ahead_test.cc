@@ -177,5 +177,35 @@ TEST_F(Ahead, PagesWrittenAfterAForkAreNotProtectedAtTheNext) {
   });
 }
 
+// That a guest has unmapped pages is its word, until the stub has made that change too.
+TEST_F(Ahead, FramesUnmappedByTheGuestStayUntilThatIsConfirmed) {
+  on([&](Park& park, AddressSpace& as) {
+    const uint64_t a = CHECK_OK(map(park, as, 0, 32 * kPageSize, kRW));
+    for (uint64_t i = 0; i < 32; ++i) EXPECT_TRUE(w->write(park, as, a + i * kPageSize, 1));
+    CHECK_OK(as.flush(park));
+    const uint64_t free = w->mem->free_pages();
+    CHECK_OK(as.munmap(park, a, 16 * kPageSize));
+    World::mirror(as).apply();
+    EXPECT_FALSE(as.guest().dirty());
+    EXPECT_TRUE(as.guest().unconfirmed());
+    EXPECT_EQ(w->read(park, as, a), -1);
+    CHECK_OK(as.munmap(park, a + 20 * kPageSize, kPageSize));
+    World::mirror(as).apply();
+    EXPECT_EQ(w->mem->free_pages(), free);
+    CHECK_OK(as.flush(park));
+    EXPECT_EQ(w->mem->free_pages(), free + 17);
+    // Others see what is shared, and many frames are not kept from them.
+    auto shared = [](MmapRequest& r) { r.shared = true; };
+    const uint64_t b = CHECK_OK(map(park, as, 0, kPageSize, kRW, shared));
+    EXPECT_TRUE(w->write(park, as, b, 1));
+    CHECK_OK(as.munmap(park, b, kPageSize));
+    EXPECT_FALSE(as.guest().unconfirmed());
+    const uint64_t c = CHECK_OK(map(park, as, 0, 100 * kPageSize, kRW));
+    for (uint64_t i = 0; i < 100; ++i) EXPECT_TRUE(w->write(park, as, c + i * kPageSize, 1));
+    CHECK_OK(as.munmap(park, c, 100 * kPageSize));
+    EXPECT_FALSE(as.guest().unconfirmed());
+  });
+}
+
 }  // namespace
 }  // namespace uk

@@ -174,6 +174,11 @@ Vma* AddressSpace::Impl::grow_stack(uint64_t addr) {
 }
 
 AddressSpace::Impl::Step AddressSpace::Impl::out_of_memory(Park& park) {
+  if (!deferred_.empty()) {
+    (void)guest.flush(park);
+    settle();
+    if (mem.free_pages() != 0) return false;
+  }
   if (!wait_for_memory(park, mem)) return fail(kTryAgain);
   return false;
 }

@@ -95,7 +95,8 @@ void AddressSpace::Impl::fork_pages(Vma& v, Impl& child, Vma& copy, bool alone) 
   uint64_t run = 0, run_len = 0;
   auto emit = [&] {
     if (run_len != 0) {
-      stub_protect(run * kPageSize, run_len * kPageSize, (v.prot | Prot::kRead) & ~Prot::kWrite);
+      stub_protect(run * kPageSize, run_len * kPageSize, (v.prot | Prot::kRead) & ~Prot::kWrite,
+                   alone && !v.shared ? By::kGuest : By::kKernel);
     }
     run_len = 0;
   };

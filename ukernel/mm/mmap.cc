@@ -163,7 +163,8 @@ Result<> AddressSpace::munmap(Park& park, uint64_t addr, uint64_t len) {
   }
   TRY(im.unsealed(addr, addr + len));
   im.habit.changed();
-  im.remove_range(addr, addr + len);
+  im.settle();
+  im.remove_range(addr, addr + len, /*unmap=*/true, Impl::By::kGuest);
   return im.settle_large(park);
 }
 
@@ -257,7 +258,7 @@ uint64_t AddressSpace::brk(Park& park, uint64_t addr, const MmLimits& limits) {
   if (limits.data != UINT64_MAX && addr - im.brk_start > limits.data) return im.brk;
   const uint64_t old_end = page_ceil(im.brk), new_end = page_ceil(addr);
   if (new_end < old_end) {
-    im.remove_range(new_end, old_end);
+    im.remove_range(new_end, old_end, /*unmap=*/true, Impl::By::kGuest);
     (void)im.settle_large(park);
   } else if (new_end > old_end) {
     // Keep a page free behind the heap, and the gap below a stack.

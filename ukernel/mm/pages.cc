@@ -52,8 +52,8 @@ void AddressSpace::Impl::zap(Vma& v, uint64_t start, uint64_t end, Which which) 
   });
 }
 
-void AddressSpace::Impl::unmap_stub(uint64_t start, uint64_t end) {
-  stub_unmap(start, end - start);
+void AddressSpace::Impl::unmap_stub(uint64_t start, uint64_t end, By by) {
+  stub_unmap(start, end - start, by);
   stale_.fill({});
 }
 
@@ -140,6 +140,7 @@ void AddressSpace::Impl::map_frames(Vma& v, uint64_t start, uint64_t end, bool p
 }
 
 void AddressSpace::Impl::reprotect(Vma& v, uint64_t start, uint64_t end, Prot old) {
+  const By by = v.shared ? By::kKernel : By::kGuest;
   if (v.host) {
     // Borders of pages with and without frames: host parts one by one.
     const Prot prot = read_prot(v);
@@ -149,7 +150,7 @@ void AddressSpace::Impl::reprotect(Vma& v, uint64_t start, uint64_t end, Prot ol
     } else {
       for (uint64_t page = start / kPageSize; page < end / kPageSize;) {
         const uint64_t stop = pt.next(page, end / kPageSize);
-        if (stop > page) stub_protect(page * kPageSize, (stop - page) * kPageSize, prot);
+        if (stop > page) stub_protect(page * kPageSize, (stop - page) * kPageSize, prot, by);
         page = stop + 1;
       }
     }
@@ -159,7 +160,7 @@ void AddressSpace::Impl::reprotect(Vma& v, uint64_t start, uint64_t end, Prot ol
   Prot run_prot = Prot::kNone;
   std::vector<std::pair<uint64_t, uint64_t>> unmapped;
   auto emit = [&] {
-    if (run_len != 0) stub_protect(run * kPageSize, run_len * kPageSize, run_prot);
+    if (run_len != 0) stub_protect(run * kPageSize, run_len * kPageSize, run_prot, by);
     run_len = 0;
   };
   pt.each(start / kPageSize, end / kPageSize, [&](uint64_t page, Pte pte) {
@@ -233,7 +234,9 @@ void AddressSpace::Impl::keep_until_flush(Ref<MemoryObject> o) {
 }
 
 void AddressSpace::Impl::settle() {
-  if ((deferred_.empty() && deferred_objects_.empty()) || guest.dirty()) return;
+  if ((deferred_.empty() && deferred_objects_.empty()) || guest.dirty() || guest.unconfirmed()) {
+    return;
+  }
   std::vector<Deferred> frames = std::exchange(deferred_, {});
   std::vector<Ref<MemoryObject>> objects = std::exchange(deferred_objects_, {});
   for (const Deferred& d : frames) release(d.pfn, d.anon);

@@ -38,7 +38,7 @@ Vma& AddressSpace::Impl::add(std::unique_ptr<Vma> v) {
   return vmas.merge(vmas.insert(std::move(v)));
 }
 
-bool AddressSpace::Impl::remove_range(uint64_t start, uint64_t end, bool unmap) {
+bool AddressSpace::Impl::remove_range(uint64_t start, uint64_t end, bool unmap, By by) {
   forget_hidden(start, end);
   vmas.split(start);
   vmas.split(end);
@@ -47,6 +47,7 @@ bool AddressSpace::Impl::remove_range(uint64_t start, uint64_t end, bool unmap) 
   for (Vma* v; (v = vmas.at_or_above(start)) != nullptr && v->start < end;) {
     any_mapped = any_mapped || v->host ||
                  pt.next(v->start / kPageSize, v->end / kPageSize) != v->end / kPageSize;
+    if (v->shared) by = By::kKernel;  // others see it
     zap(*v, v->start, v->end);
     account(*v, -1);
     std::unique_ptr<Vma> gone = vmas.remove(*v);
@@ -56,7 +57,8 @@ bool AddressSpace::Impl::remove_range(uint64_t start, uint64_t end, bool unmap) 
     }
   }
   for (const auto& [object, base] : code) drop_thunks(*object->patched_code(), base);
-  if (unmap && any_mapped) unmap_stub(start, end);
+  if (deferred_.size() > kMostUnconfirmed) by = By::kKernel;
+  if (unmap && any_mapped) unmap_stub(start, end, by);
   return any_mapped;
 }
 

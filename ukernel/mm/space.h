@@ -35,6 +35,8 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
   Impl(AddressSpace& space, PhysMemory& mem, Platform& platform);
   ~Impl();
 
+  using By = GuestSpace::By;
+
   AddressSpace& space;
   PhysMemory& mem;
   Platform& platform;
@@ -56,8 +58,9 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
   void account(const Vma& v, int64_t sign);
   Vma& add(std::unique_ptr<Vma> v);  // counts it; merges
   // Takes the pieces of VMAs in [start, end) away with their pages. `unmap`: the stub's mappings
-  // too (false: the caller maps over all of the range at once). True if the stub had any.
-  bool remove_range(uint64_t start, uint64_t end, bool unmap = true);
+  // too (false: the caller maps over all of the range at once). True if the stub had any. `by`: who
+  // asked for it.
+  bool remove_range(uint64_t start, uint64_t end, bool unmap = true, By by = By::kKernel);
   // Calls f for the piece of each VMA in [start, end), split off; f may change its properties. Then
   // merges what fits. kNOMEM at the first hole (after the pieces before it).
   template <class F>
@@ -82,13 +85,13 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
     ++regions;
     guest.map_late(addr, len, prot, fd, offset);
   }
-  void stub_protect(uint64_t addr, uint64_t len, Prot prot) {
+  void stub_protect(uint64_t addr, uint64_t len, Prot prot, By by = By::kKernel) {
     regions += 2;
-    guest.protect(addr, len, prot);
+    guest.protect(addr, len, prot, by);
   }
-  void stub_unmap(uint64_t addr, uint64_t len) {
+  void stub_unmap(uint64_t addr, uint64_t len, By by = By::kKernel) {
     ++regions;
-    guest.unmap(addr, len);
+    guest.unmap(addr, len, by);
   }
   uint64_t regions = 0;
   // Keeps the stub below the host's limit: counts, and if need be takes all frames out of the stub,
@@ -98,7 +101,7 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
   // stub change.
   enum class Which : uint8_t { kAll, kAnon, kObject };
   void zap(Vma& v, uint64_t start, uint64_t end, Which which = Which::kAll);
-  void unmap_stub(uint64_t start, uint64_t end);
+  void unmap_stub(uint64_t start, uint64_t end, By by = By::kKernel);
   // Maps the host file where pages of [start, end) have no entry. `late`: the stub has nothing
   // there.
   void map_host(Vma& v, uint64_t start, uint64_t end, bool late = false);
@@ -111,6 +114,8 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
   void discard(Vma& v, uint64_t start, uint64_t end, Which which);
   void defer(Pfn pfn, bool anon);
   void keep_until_flush(Ref<MemoryObject> o);
+  // Frames that wait for a guest's word to be confirmed are few: others may be short of them.
+  static constexpr size_t kMostUnconfirmed = 64;
   // Gives deferred frames back if the stub has made the changes.
   void settle();
   Result<> settle_large(Park& park);  // flushes first if a lot is waiting

@@ -42,14 +42,15 @@ class FakeMirror final : public GuestSpace {
       if (from <= addr && addr < to) return true;
     return false;
   }
-  void unmap(uint64_t addr, uint64_t len) override {
+  void unmap(uint64_t addr, uint64_t len, By by) override {
     check(addr, len);
     ++commands;
+    unconfirmed_ = unconfirmed_ || by == By::kGuest;
     urgent_ = true;
     queue_.push_back(
         [=, this] { live.erase(live.lower_bound(addr), live.lower_bound(addr + len)); });
   }
-  void protect(uint64_t addr, uint64_t len, Prot prot) override {
+  void protect(uint64_t addr, uint64_t len, Prot prot, By) override {
     check(addr, len);
     ++commands;
     urgent_ = true;
@@ -63,8 +64,10 @@ class FakeMirror final : public GuestSpace {
   }
   Result<> flush(Park&) override {
     apply_all();
+    unconfirmed_ = false;
     return {};
   }
+  bool unconfirmed() const override { return unconfirmed_; }
   // What happens before the guest runs.
   void apply() {
     if (urgent_) apply_all();
@@ -103,6 +106,7 @@ class FakeMirror final : public GuestSpace {
   std::vector<std::function<void()>> queue_;
   std::vector<std::pair<uint64_t, uint64_t>> late_;
   bool urgent_ = false;
+  bool unconfirmed_ = false;
 };
 
 class FakeMirrorPlatform final : public Platform {

@@ -130,8 +130,11 @@ class GuestSpace {
     map(addr, len, prot, fd, offset, /*populate=*/false);
   }
   virtual bool late(uint64_t addr) const { return (void)addr, false; }
-  virtual void unmap(uint64_t addr, uint64_t len) = 0;
-  virtual void protect(uint64_t addr, uint64_t len, Prot prot) = 0;
+  // kGuest: by a call of the guest's, which has one thread, in private mappings. It may be trusted
+  // with the change: if the change is not made, that harms itself alone; but see unconfirmed().
+  enum class By : uint8_t { kKernel, kGuest };
+  virtual void unmap(uint64_t addr, uint64_t len, By by = By::kKernel) = 0;
+  virtual void protect(uint64_t addr, uint64_t len, Prot prot, By by = By::kKernel) = 0;
   // All queued changes are in force when it returns, for every thread of the space. Before a page
   // that was mapped may be given to somebody else, its unmap must be flushed. Error: kSRCH when the
   // stub is gone; kNOMEM when the host refuses.
@@ -139,6 +142,8 @@ class GuestSpace {
   // Changes are queued or not yet in force (a flush is on its way), and no context of the space may
   // run. False: everything asked for so far is in force but for late mappings.
   virtual bool dirty() const = 0;
+  // That pages were unmapped is the guest's word alone, until a flush(): others must not get them.
+  virtual bool unconfirmed() const { return false; }
   // Creates a thread with the given state, not yet running.
   virtual Result<std::unique_ptr<GuestContext>> new_context(Park& park, const arch::UserRegs& regs,
                                                             const arch::FpState& fp) = 0;

@@ -2,8 +2,11 @@
 #include <cstring>
 #include <map>
 #include <random>
+#include <sstream>
+#include <string>
 
 #include "gtest/gtest.h"
+#include "hostio/sys/file.h"
 #include "hostio/sys/process.h"
 #include "ukernel/platform/conformance/guest_code.h"
 #include "ukernel/platform/conformance/world.h"
@@ -48,6 +51,116 @@ class Gate : public testing::Test {
   World world_{"direct"};
   int kickers_ = 0;
 };
+
+// Changes that the guest makes by itself.
+class Errands : public Gate {
+ protected:
+  static constexpr uint64_t kFirst = kData + 4 * kPage;
+  using By = GuestSpace::By;
+  // The permissions of the page on the host, "" if it is not mapped.
+  static std::string host_rights(const Guest& g, uint64_t addr) {
+    const std::string maps =
+        *sys::read_file(("/proc/" + std::to_string(g.space->host_pid()) + "/maps").c_str());
+    std::istringstream lines(maps);
+    uint64_t from, to;
+    char dash;
+    std::string rights, rest;
+    while (lines >> std::hex >> from >> dash >> to >> rights && std::getline(lines, rest)) {
+      if (addr >= from && addr < to) return rights;
+    }
+    return "";
+  }
+};
+
+TEST_F(Errands, AreMadeOnTheWayFromACallOrAReport) {
+  for (Blob code : {blob::gated, blob::syscalls}) {
+    world_.run([&](Park& park) {
+      Guest g(world_, park, code);
+      auto c = context(g, park);
+      uint64_t sum = 0;
+      for (uint64_t i = 0; i < 250; ++i) {
+        check_call(c->run(park), i);
+        if (i % 100 == 50) g.space->protect(kFirst, 2 * kPage, Prot::kRead, By::kGuest);
+        if (i % 100 == 60) {
+          EXPECT_EQ(host_rights(g, kFirst), "r--s");
+          g.space->unmap(kFirst, kPage, By::kGuest);
+          g.space->unmap(kFirst + 4 * kPage, kPage, By::kGuest);
+          EXPECT_TRUE(g.space->dirty());
+        }
+        if (i % 100 == 61) {
+          EXPECT_EQ(host_rights(g, kFirst), "");
+          EXPECT_EQ(host_rights(g, kFirst + kPage), "r--s");
+          EXPECT_EQ(host_rights(g, kFirst + 4 * kPage), "");
+          EXPECT_FALSE(g.space->dirty());
+          EXPECT_TRUE(g.space->unconfirmed());
+        }
+        if (i % 100 == 70) {
+          EXPECT_TRUE(g.space->flush(park));
+          EXPECT_FALSE(g.space->unconfirmed());
+          g.space->map(kData, 16 * kPage, Prot::kRead | Prot::kWrite, g.data.fd(), 0, false);
+        }
+        c->set_syscall_result(i);
+        sum += i;
+      }
+      EXPECT_EQ(c->get_regs(park)->r12, sum - 249);
+    });
+  }
+}
+
+TEST_F(Errands, AreMadeWhateverInterruptsThem) {
+  world_.run([&](Park& park) {
+    Guest g(world_, park, blob::gated);
+    auto c = context(g, park);
+    std::mt19937 random(7);
+    uint64_t sum = 0, count = 0;
+    for (int i = 0; i < 4000; ++i) {
+      for (uint64_t k = 0; k < 12; ++k) {
+        g.space->unmap(kFirst + k * kPage, kPage, By::kGuest);
+        ++k;
+        g.space->protect(kFirst + k * kPage, kPage, Prot::kRead, By::kGuest);
+      }
+      // One that comes too late ends the next run at once.
+      if (i % 2 == 0) kick_after(*c, random() % 60'000);
+      Trap t = c->run(park);
+      // A kick that comes before it runs leaves all as it was.
+      EXPECT_TRUE(!g.space->dirty() || t.kind == Trap::Kind::kKicked);
+      if (i % 64 == 0 && !g.space->dirty()) {
+        EXPECT_EQ(host_rights(g, kFirst), "");
+        EXPECT_EQ(host_rights(g, kFirst + kPage), "r--s");
+      }
+      await_kickers(park);
+      if (t.kind == Trap::Kind::kSyscall) {
+        check_call(t, count++);
+        c->set_syscall_result(count);
+        sum += count;
+      } else {
+        ASSERT_EQ(t.kind, Trap::Kind::kKicked);
+      }
+      g.space->map(kData, 16 * kPage, Prot::kRead | Prot::kWrite, g.data.fd(), 0, false);
+      ASSERT_TRUE(g.space->flush(park));
+    }
+    Trap t = c->run(park);
+    if (t.kind == Trap::Kind::kKicked) t = c->run(park);
+    check_call(t, count);
+    EXPECT_EQ(c->get_regs(park)->r12, sum);
+    EXPECT_GT(count, 100u);
+  });
+}
+
+// Another thread might map something there before it is made.
+TEST_F(Errands, OfTwoThreadsAreNotTheirs) {
+  world_.run([&](Park& park) {
+    Guest g(world_, park, blob::gated);
+    auto c = context(g, park);
+    auto d = context(g, park);
+    (void)c->run(park);
+    g.space->unmap(kFirst, kPage, By::kGuest);
+    c->set_syscall_result(0);
+    (void)c->run(park);
+    EXPECT_EQ(host_rights(g, kFirst), "");
+    EXPECT_FALSE(g.space->unconfirmed());
+  });
+}
 
 TEST_F(Gate, CallsArriveAndReturn) {
   world_.run([&](Park& park) {

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 
 #include <cstring>
@@ -169,7 +170,8 @@ TEST_P(Hostile, JumpsIntoEveryByteOfTheStub) {
     };
     const Call calls[] = {
         {SYS_write, static_cast<uint64_t>(write_end.get()), kCode, 16, 0},
-        {SYS_munmap, kData, kPage, 0, 0},
+        {SYS_munmap, stub + stub::kPublishedOffset, kPage, 0, 0},
+        {SYS_mprotect, kCode, kPage, PROT_READ | PROT_WRITE, 0},
         {SYS_exit_group, 0, 0, 0, 0},
         {SYS_kill, static_cast<uint64_t>(sys::getpid()), SIGKILL, 0, 0},
     };
@@ -222,6 +224,60 @@ TEST_P(Hostile, JumpsIntoEveryByteOfTheStub) {
     // And its own mm thread still works.
     g->space->unmap(kData, kPage);
     EXPECT_TRUE(g->space->flush(park));
+  });
+}
+
+// Where a guest thread makes its errands (direct) it can do no more than to lose rights to its own
+// memory.
+TEST_P(Hostile, ErrandsTakeRightsOnly) {
+  if (std::string_view(GetParam()) == "ptrace") GTEST_SKIP() << "the stub has no such code in use";
+  world_.run([&](Park& park) {
+    const uint64_t stub = world_.platform().user_limit();
+    const bool direct = std::string_view(GetParam()) == "direct";
+    const struct {
+      uint64_t nr, addr, len, prot;
+      bool may;
+    } calls[] = {
+        {SYS_munmap, kData, kPage, 0, true},
+        {SYS_mprotect, kData, kPage, PROT_READ, true},
+        {SYS_mprotect, kData, kPage, PROT_READ | PROT_EXEC, true},
+        {SYS_mprotect, kData, kPage, PROT_NONE, true},
+        {SYS_mprotect, kCode, kPage, PROT_READ | PROT_WRITE, false},
+        {SYS_mprotect, kData, kPage, PROT_READ | (1ull << 24), false},
+        {SYS_munmap, stub, kPage, 0, false},
+        {SYS_munmap, stub + stub::kPublishedOffset, kPage, 0, false},
+        {SYS_munmap, kData, stub - kData + stub::kCodeBytes, 0, false},
+        {SYS_munmap, stub - kPage, 2 * kPage, 0, false},
+        {SYS_mprotect, stub + stub::kStacksOffset, kPage, PROT_READ, false},
+        {SYS_mprotect, stub, 2 * kPage, PROT_READ, false},
+        {SYS_mmap, kData, kPage, PROT_READ, false},
+        {SYS_mremap, kData, kPage, kPage, false},
+        {SYS_pkey_mprotect, kData, kPage, PROT_READ, false},
+    };
+    for (const char* ip : {stub::uk_stub_report_errand_ip, stub::uk_stub_gate_errand_ip}) {
+      for (const auto& k : calls) {
+        Guest g(world_, park, blob::syscalls);
+        auto c = g.context(park);
+        ASSERT_TRUE(g.space->flush(park));
+        const std::string before = maps(g.space->host_pid());
+        arch::UserRegs r = g.start_regs();
+        r.rip = stub::stub_address(stub, ip) - 2;
+        r.rax = k.nr;
+        r.rdi = k.addr;
+        r.rsi = k.len;
+        r.rdx = k.prot;
+        r.r10 = MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS;
+        r.r8 = kData + 4 * kPage;
+        r.r9 = kData + 4 * kPage;  // no more errands
+        ASSERT_TRUE(c->set_regs(park, r));
+        const Trap t = bounded_run(park, *c, kNsPerSec / 50);
+        const bool gone = t.kind == Trap::Kind::kGone;
+        const std::string after = maps(g.space->host_pid());
+        if (!gone || !after.empty()) {
+          EXPECT_EQ(after != before, direct && k.may) << k.nr << " " << k.addr << " " << k.len;
+        }
+      }
+    }
   });
 }
 

@@ -160,13 +160,13 @@ void FakeSpace::map(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t off
   });
 }
 
-void FakeSpace::unmap(uint64_t addr, uint64_t len) {
+void FakeSpace::unmap(uint64_t addr, uint64_t len, By) {
   CHECK((addr | len) % kPage == 0 && len != 0 && addr + len <= platform_.user_limit());
   queue_.push_back(
       [=, this] { pages_.erase(pages_.lower_bound(addr), pages_.lower_bound(addr + len)); });
 }
 
-void FakeSpace::protect(uint64_t addr, uint64_t len, Prot prot) {
+void FakeSpace::protect(uint64_t addr, uint64_t len, Prot prot, By) {
   CHECK((addr | len) % kPage == 0 && len != 0 && addr + len <= platform_.user_limit());
   queue_.push_back([=, this] {
     for (auto it = pages_.lower_bound(addr); it != pages_.end() && it->first < addr + len; ++it)

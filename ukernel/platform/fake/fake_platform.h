@@ -52,8 +52,8 @@ class FakeSpace final : public GuestSpace {
   ~FakeSpace() override;
 
   void map(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset, bool populate) override;
-  void unmap(uint64_t addr, uint64_t len) override;
-  void protect(uint64_t addr, uint64_t len, Prot prot) override;
+  void unmap(uint64_t addr, uint64_t len, By by = By::kKernel) override;
+  void protect(uint64_t addr, uint64_t len, Prot prot, By by = By::kKernel) override;
   Result<> flush(Park& park) override;
   bool dirty() const override { return !queue_.empty(); }
   Result<std::unique_ptr<GuestContext>> new_context(Park& park, const arch::UserRegs& regs,

@@ -44,7 +44,6 @@ void SeccompContext::set_ids(const CallerIds& ids) {
 Trap SeccompContext::gone() { return stub::simple_trap(Trap::Kind::kGone); }
 
 Trap SeccompContext::run(Park& park) {
-  if (space_.dirty()) (void)space_.flush(park);  // a failure makes it broken
   if (space_.broken() || thread().dead()) return gone();
   if (kicked_) {
     kicked_ = false;
@@ -56,11 +55,19 @@ Trap SeccompContext::run(Park& park) {
     in_call_ = false;
     return stub::stepped_over_syscall();
   }
+  give_errands();                                // from here on it will run
+  if (space_.dirty()) (void)space_.flush(park);  // a failure makes it broken
+  if (space_.broken()) return gone();
   for (;;) {
     if (!resume(park)) return gone();
     if (kicked_) thread().interrupt();  // the kick came while resume() waited
     resumed();
     if (!thread().wait(park)) return gone();
+    if (errands_) {
+      errands_ = false;
+      space_.errands_over(guest_->errands_made());
+      if (space_.dirty()) (void)space_.flush(park);
+    }
     Trap t;
     auto meant = decode(park, &t);
     if (!meant) return gone();
@@ -69,6 +76,13 @@ Trap SeccompContext::run(Park& park) {
       return t;
     }
   }
+}
+
+void SeccompContext::give_errands() {
+  if (!space_.dirty()) return;
+  const std::vector<stub::Errand> errands = space_.take_errands();
+  errands_ = !errands.empty();
+  if (errands_) guest_->set_errands(errands);
 }
 
 void SeccompContext::kick() {
@@ -80,7 +94,8 @@ bool SeccompContext::needs_frame() const {
   // With a signal on its way the host may abandon the call while we answer it: the answer would be
   // lost. Only a frame is safe then.
   return regs_dirty_ || fp_dirty_ || new_owner_ || trap_flag_ != single_step_ ||
-         thread().interrupt_pending() || (result_set_ && is_restart_code(result_));
+         thread().interrupt_pending() || (result_set_ && is_restart_code(result_)) ||
+         (errands_ && !thread().gated());
 }
 
 Result<> SeccompContext::settle(Park& park) {
@@ -102,8 +117,9 @@ Result<> SeccompContext::resume(Park& park) {
         continue;
       }
       value = result_;
+      if (errands_) thread().add_load(UK_ANSWER_ERRANDS);
     } else {
-      value = store_frame();
+      value = store_frame() | (errands_ ? UK_ANSWER_ERRANDS : 0);
     }
     bool lost;
     TRY(thread().answer(value, &lost));

@@ -64,6 +64,8 @@ class SeccompContext final : public GuestContext {
   void enter_trapped_call(const siginfo_t& info);
   void fill_args(Trap* t) const;
   Trap gone();
+  // Instead of flushing the space, if they are all it has to do.
+  void give_errands();
 
   SeccompSpace& space_;
   std::unique_ptr<GuestThread> guest_;
@@ -73,6 +75,7 @@ class SeccompContext final : public GuestContext {
   bool regs_valid_ = true;  // regs_ is the guest's state
   bool regs_dirty_ = true;  // ... and newer than the frame
   bool fp_dirty_ = true;    // fp_ is newer than the frame
+  bool errands_ = false;    // the guest makes some when it goes on
   bool new_owner_ = true;   // segments must be cleared
   bool in_call_ =
       false;  // the last trap was a system call, still unanswered by a return to the guest

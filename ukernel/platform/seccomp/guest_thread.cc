@@ -104,6 +104,10 @@ void GuestThread::leave_gate(arch::UserRegs& r) const {
   r.rsi = i.args[1];
   r.rdx = i.args[2];
   r.r10 = i.args[3];
+  if (done) {  // ... and for errands
+    r.r8 = i.args[4];
+    r.r9 = i.args[5];
+  }
 }
 
 bool GuestThread::fp_unloaded() const {

@@ -59,6 +59,8 @@ class GuestThread {
   // frame's.
   bool fp_unloaded() const;
 
+  void set_errands(std::span<const stub::Errand> errands) { slot().set_errands(errands); }
+  bool errands_made() const { return slot().errands_made(); }
   void set_ids(const CallerIds& ids);
   // Clears the whole signal stack but for an empty frame where the handler expects its own. False:
   // there is no room for one, as only a forged frame leaves it.

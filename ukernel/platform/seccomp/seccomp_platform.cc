@@ -50,6 +50,7 @@ Result<> SeccompPlatform::start_zygote() {
       .report = SECCOMP_RET_USER_NOTIF,
       .filter_flags = SECCOMP_FILTER_FLAG_NEW_LISTENER,
       .handler = options_.handler,
+      .errands = options_.slots,
       .handled = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, kKickSignal},
       .attach = [this](int pid) -> Result<> {
         // Guests that share a CPU while the reactor spins take turns when one of them waits. That

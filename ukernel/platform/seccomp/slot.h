@@ -16,6 +16,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <span>
 
 #include "hostio/sys/event.h"
 #include "ukernel/arch/x86_64/regs.h"
@@ -124,6 +125,20 @@ class Slot {
       std::atomic_ref(words_->known[i]).store(results[i], std::memory_order_relaxed);
     }
   }
+  // What the stub is to do before it goes on, when the answer says so (UK_ANSWER_ERRANDS).
+  void set_errands(std::span<const stub::Errand> errands) {
+    volatile stub::Errand* to = this->errands();
+    for (const stub::Errand& e : errands) {
+      to->addr = e.addr;
+      to->len = e.len;
+      to->nr = e.nr;
+      to->prot = e.prot;
+      ++to;
+    }
+    to->nr = 0;
+  }
+  // So it says.
+  bool errands_made() const { return errands()->nr == 0; }
   // The stub stands still in a report by system call: what it interrupted shall not be found.
   void clear() { turn().store(0, std::memory_order_seq_cst); }
   Gave park() { return give(UK_TURN_PARK); }
@@ -142,6 +157,9 @@ class Slot {
   }
 
  private:
+  volatile stub::Errand* errands() const {
+    return reinterpret_cast<stub::Errand*>(reinterpret_cast<std::byte*>(words_) + UK_SLOT_ERRANDS);
+  }
   std::atomic_ref<uint32_t> turn() const { return std::atomic_ref(words_->turn); }
   bool change(uint32_t from, uint32_t to) {
     return turn().compare_exchange_strong(from, to, std::memory_order_seq_cst);

@@ -118,6 +118,8 @@ SeccompSpace::~SeccompSpace() {
   if (!broken() && !expelled_) platform_.retire(std::move(stub_));
 }
 
+bool SeccompSpace::has_errands() const { return platform_.options().slots && contexts_ == 1; }
+
 Result<> SeccompSpace::expel() {
   expelled_ = true;
   platform_.kill_stub(stub_->pid);

@@ -106,6 +106,7 @@ class Thread : public ListNode<> {
   bool came_with_fp() const { return came_with_regs() && call_.nr != SYS_rt_sigreturn; }
   // What it returns with beside its result: UK_LOAD_*.
   void set_load(uint32_t load) { load_ = load; }
+  void add_load(uint32_t load) { load_ |= load; }
   // The report came through the slot.
   bool by_slot() const { return by_slot_; }
   // A kick signal was sent and its report has not come.

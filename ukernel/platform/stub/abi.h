@@ -56,6 +56,14 @@
 // u64[18] by the kernel, at UK_TO_*: what a call that is answered with UK_LOAD_* returns with.
 #define UK_SLOT_TO 256
 #define UK_SLOT_BYTES 512
+// By the kernel: changes of its space that the thread makes before it goes on, as an answer with
+// UK_ANSWER_ERRANDS says. Each: address, length, call number (0: the end), protection. The stub
+// clears the first number when all are made.
+#define UK_SLOT_ERRANDS 1024
+#define UK_ERRAND_NR 16    // u32
+#define UK_ERRAND_PROT 20  // u32
+#define UK_ERRAND_BYTES 24
+#define UK_MAX_ERRANDS 16
 #define UK_SLOT_FP 4096  // of UK_TURN_CALL_ALL (but rt_sigreturn), and to load: as XSAVE has it...
 #define UK_SLOT_FP_BYTES 4096  // ... or, where that is larger, not used
 #define UK_TURN_REPORTED 1     // by the stub: a report is there
@@ -108,6 +116,7 @@
 #define UK_ANSWER_CLEAR_SEGMENTS 1
 #define UK_ANSWER_SET_FS 2
 #define UK_ANSWER_SET_GS 4
+#define UK_ANSWER_ERRANDS 8  // also of a call: with UK_LOAD_*
 
 // Offsets in a ucontext: two words the host leaves alone, which carry the bases to load on return.
 #define UK_UC_FS_BASE 232

@@ -7,6 +7,7 @@
 #include <map>
 #include <random>
 #include <tuple>
+#include <vector>
 
 namespace uk::stub {
 namespace {
@@ -112,6 +113,73 @@ TEST(CommandQueue, ManyLateMappingsAreUrgent) {
   EXPECT_EQ(stub.take(q), 1000u);
 }
 
+std::vector<Errand> run_errands(CommandQueue& q, Stub& stub) {
+  const std::vector<Errand> errands = q.take_errands(UK_MAX_ERRANDS);
+  for (const Errand& e : errands) {
+    stub.execute({.nr = e.nr, .args = {e.addr, e.len, e.prot}});
+  }
+  return errands;
+}
+
+TEST(CommandQueue, ErrandsAreConfirmedByTheNextBatch) {
+  CommandQueue q;
+  Stub stub;
+  q.map(kAt, 8 * kPage, kRW, 3, 0, true);
+  stub.take(q);
+  q.unmap(kAt, kPage, true);
+  q.unmap(kAt + kPage, kPage, true);
+  q.protect(kAt + 4 * kPage, kPage, Prot::kRead, true);
+  EXPECT_TRUE(q.urgent());
+  EXPECT_TRUE(q.take_errands(1).empty()) << "too many";
+  EXPECT_EQ(run_errands(q, stub).size(), 2u) << "neighbours are merged";
+  EXPECT_FALSE(q.urgent());
+  EXPECT_TRUE(q.unconfirmed());
+  q.errands_over(true);
+  EXPECT_TRUE(q.unconfirmed());
+  // The place may be used again at once.
+  q.map_late(kAt, kPage, Prot::kRead, 5, 0);
+  EXPECT_TRUE(q.late(kAt));
+  EXPECT_FALSE(q.urgent());
+  EXPECT_EQ(stub.take(q), 2u) << "the unmapping once more, but not the protection";
+  EXPECT_FALSE(q.unconfirmed());
+  EXPECT_EQ(stub.pages[kAt], Stub::Page(5, 0, PROT_READ));
+}
+
+TEST(CommandQueue, ErrandsThatWereNotMadeAreUrgentAgain) {
+  CommandQueue q;
+  Stub stub;
+  q.map(kAt, 8 * kPage, kRW, 3, 0, true);
+  stub.take(q);
+  q.protect(kAt, kPage, Prot::kRead, true);
+  EXPECT_EQ(q.take_errands(UK_MAX_ERRANDS).size(), 1u);
+  q.errands_over(false);
+  EXPECT_TRUE(q.urgent());
+  EXPECT_EQ(stub.take(q), 1u);
+  EXPECT_EQ(std::get<2>(stub.pages[kAt]), uint64_t{PROT_READ});
+  // Somebody else's batch was quicker.
+  q.unmap(kAt, kPage, true);
+  EXPECT_EQ(run_errands(q, stub).size(), 1u);
+  EXPECT_EQ(stub.take(q), 1u);
+  q.errands_over(true);
+  EXPECT_TRUE(q.empty());
+  EXPECT_FALSE(q.unconfirmed());
+}
+
+TEST(CommandQueue, WhatGrantsRightsOrComesBehindSuchIsNoErrand) {
+  CommandQueue q;
+  q.protect(kAt, kPage, kRW, true);
+  EXPECT_TRUE(q.take_errands(UK_MAX_ERRANDS).empty());
+  q.unmap(kAt, kPage, true);
+  EXPECT_TRUE(q.take_errands(UK_MAX_ERRANDS).empty());
+  q.clear();
+  q.unmap(kAt, kPage, true);
+  q.map(kAt, kPage, kRW, 3, 0, true);
+  EXPECT_TRUE(q.take_errands(UK_MAX_ERRANDS).empty());
+  Stub stub;
+  EXPECT_EQ(stub.take(q), 2u);
+  EXPECT_EQ(stub.pages.size(), 1u);
+}
+
 // Whatever is done in whatever order, and whenever the queue is emptied: the stub ends up with what
 // it would have had if each change had been made at once, and where the queue says nothing of being
 // late and is not urgent, it has that already.
@@ -135,7 +203,7 @@ TEST(CommandQueue, OrderOfEffectsIsKept) {
       const Prot prot = below(2) != 0 ? kRW : Prot::kRead;
       const uint64_t host = any(prot & Prot::kWrite) ? PROT_READ | PROT_WRITE : PROT_READ;
       const uint64_t fd_arg = static_cast<uint64_t>(fd);
-      switch (below(6)) {
+      switch (below(7)) {
         case 0:
         case 1:
           if (empty) {
@@ -150,16 +218,20 @@ TEST(CommandQueue, OrderOfEffectsIsKept) {
           ideal.execute({.nr = SYS_mmap, .args = {addr, len, host, 0, fd_arg, offset}});
           break;
         case 3:
-          q.unmap(addr, len);
+          q.unmap(addr, len, below(2) != 0);
           ideal.execute({.nr = SYS_munmap, .args = {addr, len}});
           break;
         case 4:
           if (!full) break;
-          q.protect(addr, len, prot);
+          q.protect(addr, len, prot, below(2) != 0);
           ideal.execute({.nr = SYS_mprotect, .args = {addr, len, host}});
           break;
         case 5:
           if (below(3) == 0) stub.take(q);
+          break;
+        case 6:  // the guest runs
+          run_errands(q, stub);
+          q.errands_over(below(3) != 0);
           break;
       }
       if (q.urgent()) continue;

@@ -2,6 +2,7 @@
 
 #include <linux/audit.h>
 #include <linux/seccomp.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 
 #include <cerrno>
@@ -30,7 +31,49 @@ constexpr uint32_t kAllowed[] = {
     SYS_futex, SYS_arch_prctl, SYS_exit_group, SYS_seccomp, SYS_rt_sigreturn,
 };
 
+// What a guest thread may do to its space by itself, as an errand or not: munmap, and mprotect
+// without the right to write, below the stub area. It loses rights to its own memory.
+std::vector<sock_filter> errand_test(uint64_t area, uint32_t refuse) {
+  constexpr size_t kArgs = offsetof(seccomp_data, args);
+  constexpr uint32_t kShift = 16;  // addresses in units of 64 KiB fit into a word
+  const uint32_t end = static_cast<uint32_t>(area >> kShift);
+  std::vector<sock_filter> f;
+  auto refuse_if = [&](int test, uint32_t k) {
+    f.push_back(BPF_JUMP(static_cast<uint16_t>(BPF_JMP | test | BPF_K), k, 0, 1));
+    f.push_back(ret(refuse));
+  };
+  auto load_units = [&](size_t at) {
+    f.push_back(load(at + 4));
+    refuse_if(BPF_JGE, 1u << kShift);
+    f.push_back(BPF_STMT(BPF_ALU | BPF_LSH | BPF_K, kShift));
+    f.push_back(BPF_STMT(BPF_MISC | BPF_TAX, 0));
+    f.push_back(load(at));
+    f.push_back(BPF_STMT(BPF_ALU | BPF_RSH | BPF_K, kShift));
+    f.push_back(BPF_STMT(BPF_ALU | BPF_OR | BPF_X, 0));
+    refuse_if(BPF_JGE, end);  // so that sums do not overflow
+  };
+  f.push_back(load(offsetof(seccomp_data, nr)));
+  f.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_munmap, 5, 0));
+  f.push_back(skip_if(BPF_JEQ, SYS_mprotect));
+  f.push_back(ret(refuse));
+  f.push_back(load(kArgs + 2 * sizeof(uint64_t)));
+  refuse_if(BPF_JSET, ~static_cast<uint32_t>(PROT_READ | PROT_EXEC));
+  load_units(kArgs);
+  f.push_back(BPF_STMT(BPF_ST, 0));
+  load_units(kArgs + sizeof(uint64_t));
+  f.push_back(BPF_STMT(BPF_MISC | BPF_TAX, 0));
+  f.push_back(BPF_STMT(BPF_LD | BPF_MEM, 0));
+  f.push_back(BPF_STMT(BPF_ALU | BPF_ADD | BPF_X, 0));
+  refuse_if(BPF_JGE, end - 1);  // what the two lost to rounding is less than two units
+  f.push_back(ret(SECCOMP_RET_ALLOW));
+  return f;
+}
+
 }  // namespace
+
+bool may_be_errand(uint64_t area, uint64_t addr, uint64_t len) {
+  return (addr >> 16) + (len >> 16) < (area >> 16) - 1;
+}
 
 std::vector<sock_filter> stub_filter(uint64_t code, uint32_t report, uint32_t otherwise) {
   std::vector<sock_filter> f = {
@@ -59,7 +102,7 @@ std::vector<sock_filter> stub_filter(uint64_t code, uint32_t report, uint32_t ot
   return f;
 }
 
-std::vector<sock_filter> guest_thread_filter(uint64_t area) {
+std::vector<sock_filter> guest_thread_filter(uint64_t area, bool errands) {
   constexpr uint32_t kArchSetGs = 0x1001, kArchSetFs = 0x1002, kFutexWait = 0;
   const uint64_t code = area + kCodeOffset;
   const uint32_t refuse = SECCOMP_RET_ERRNO | ENOSYS;
@@ -101,6 +144,14 @@ std::vector<sock_filter> guest_thread_filter(uint64_t area) {
     f.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(stub_address(area, c.ip)),
                          0, static_cast<uint8_t>(test.size())));
     f.insert(f.end(), test.begin(), test.end());
+  }
+  const std::vector<sock_filter> errand = errand_test(area, refuse);
+  for (const char* ip : {uk_stub_report_errand_ip, uk_stub_gate_errand_ip}) {
+    if (!errands) break;
+    f.push_back(load(kIpLow));
+    f.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(stub_address(area, ip)),
+                         0, static_cast<uint8_t>(errand.size())));
+    f.insert(f.end(), errand.begin(), errand.end());
   }
   f.push_back(ret(refuse));
   return f;

@@ -14,8 +14,11 @@ namespace uk::stub {
 std::vector<sock_filter> stub_filter(uint64_t code, uint32_t report, uint32_t otherwise);
 
 // The second filter of a guest thread (not on ptrace): of the stub's code it may only make the
-// calls of the signal handlers (report, park, set its own bases, return); others fail with ENOSYS.
-// What is not stub code is left to stub_filter().
-std::vector<sock_filter> guest_thread_filter(uint64_t area);
+// calls of the signal handlers (report, park, set its own bases, return) and, with `errands`,
+// those; others fail with ENOSYS. What is not stub code is left to stub_filter().
+std::vector<sock_filter> guest_thread_filter(uint64_t area, bool errands);
+
+// That filter lets an errand (stub/abi.h) pass for this range.
+bool may_be_errand(uint64_t area, uint64_t addr, uint64_t len);
 
 }  // namespace uk::stub

@@ -78,6 +78,15 @@ struct SlotWords {
 };
 static_assert(sizeof(SlotWords) == UK_SLOT_BYTES && offsetof(SlotWords, turn) == UK_SLOT_TURN);
 static_assert(offsetof(SlotWords, saved) == UK_SLOT_SAVED && offsetof(SlotWords, to) == UK_SLOT_TO);
+
+struct Errand {
+  uint64_t addr, len;
+  uint32_t nr, prot;
+};
+static_assert(sizeof(Errand) == UK_ERRAND_BYTES && offsetof(Errand, nr) == UK_ERRAND_NR &&
+              offsetof(Errand, prot) == UK_ERRAND_PROT);
+static_assert(UK_SLOT_ERRANDS >= UK_SLOT_BYTES &&
+              UK_SLOT_ERRANDS + (UK_MAX_ERRANDS + 1) * UK_ERRAND_BYTES <= UK_SLOT_FP);
 static_assert(UK_SLOT_FP + UK_SLOT_FP_BYTES <= UK_STUB_STACK / 2);  // the host's frames lie above
 static_assert(offsetof(SlotWords, signo) == UK_SLOT_SIGNO && offsetof(SlotWords, uc) == UK_SLOT_UC);
 static_assert(offsetof(SlotWords, fs_base) == UK_SLOT_FS &&
@@ -101,7 +110,7 @@ extern "C" const char uk_stub_gate_begin[], uk_stub_gate[], uk_stub_gate_known[]
 // Behind the handler's system call instructions.
 extern "C" const char uk_stub_report_ip[], uk_stub_set_fs_ip[], uk_stub_set_gs_ip[],
     uk_stub_sigreturn_ip[], uk_stub_park_ip[], uk_stub_gate_park_ip[], uk_stub_sleep_ip[],
-    uk_stub_gate_sleep_ip[];
+    uk_stub_gate_sleep_ip[], uk_stub_report_errand_ip[], uk_stub_gate_errand_ip[];
 
 // The stub address of a symbol of stub_code.S.
 inline uint64_t stub_address(uint64_t area_base, const char* symbol) {

@@ -181,6 +181,24 @@ uk_stub_thread_notify:
     xor %r9d, %r9d
     jmp report
 
+// Makes the changes listed in the slot at r8, and says so there. `ip`: behind the system call. Uses
+// rax, rcx, rdx, rsi, rdi, r9, r11.
+.macro RUN_ERRANDS ip
+    lea UK_SLOT_ERRANDS(%r8), %r9
+1:  mov UK_ERRAND_NR(%r9), %eax
+    test %eax, %eax
+    jz 2f
+    mov (%r9), %rdi
+    mov 8(%r9), %rsi
+    mov UK_ERRAND_PROT(%r9), %edx
+    syscall
+    .globl \ip
+\ip:
+    add $UK_ERRAND_BYTES, %r9
+    jmp 1b
+2:  movl $0, UK_SLOT_ERRANDS + UK_ERRAND_NR(%r8)
+.endm
+
 // The handler of all signals: rdi = number, rsi = siginfo, rdx = ucontext, all on the thread's
 // signal stack, which the kernel shares (and the guest can write). Tells the kernel, which edits
 // the ucontext and answers; then returns into it. The stack pointer comes from rdx, which the
@@ -202,6 +220,14 @@ uk_stub_report_ip:
     mov %eax, %ebx
     test %ebx, %ebx
     jz back
+    test $UK_ANSWER_ERRANDS, %ebx
+    jz 3f
+    mov %rdx, %r12
+    mov %rdx, %r8
+    and $-UK_STUB_STACK, %r8
+    RUN_ERRANDS uk_stub_report_errand_ip
+    mov %r12, %rdx
+3:
     test $UK_ANSWER_CLEAR_SEGMENTS, %ebx
     jz 1f
     xor %ecx, %ecx
@@ -439,10 +465,25 @@ uk_stub_gate_park_ip:
     je 9f                               // told while on the way here, ...
     test %ecx, %ecx
     cmovs %ecx, %eax                    // ... or answered
-8:  test $UK_LOAD_REGS, %eax
+8:  test $UK_ANSWER_ERRANDS, %eax
+    jnz errands
+    test $UK_LOAD_REGS, %eax
     jnz load
     mov %gs:UK_SLOT_RESULT, %rax
     jmp *%gs:UK_SLOT_RET
+errands:
+    mov %eax, %r10d
+    mov %gs:UK_SLOT_SELF, %r8
+    RUN_ERRANDS uk_stub_gate_errand_ip
+    mov %r10d, %eax
+    and $~UK_ANSWER_ERRANDS, %eax
+    mov %gs:UK_SLOT_ARGS, %rdi
+    mov %gs:UK_SLOT_ARGS + 8, %rsi
+    mov %gs:UK_SLOT_ARGS + 16, %rdx
+    mov %gs:UK_SLOT_ARGS + 24, %r10
+    mov %gs:UK_SLOT_ARGS + 32, %r8
+    mov %gs:UK_SLOT_ARGS + 40, %r9
+    jmp 8b
 load:
     test $UK_LOAD_FP, %eax
     jz uk_stub_gate_loaded

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "ukernel/platform/stub/filter.h"
 
 namespace uk::stub {
 namespace {
@@ -35,14 +36,18 @@ void StubSpace::map_late(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_
   queue_.map_late(addr, len, prot, fd, offset);
 }
 
-void StubSpace::unmap(uint64_t addr, uint64_t len) {
+void StubSpace::unmap(uint64_t addr, uint64_t len, By by) {
   check_range(addr, len);
-  queue_.unmap(addr, len);
+  queue_.unmap(addr, len, may_be_errand(addr, len, by));
 }
 
-void StubSpace::protect(uint64_t addr, uint64_t len, Prot prot) {
+void StubSpace::protect(uint64_t addr, uint64_t len, Prot prot, By by) {
   check_range(addr, len);
-  queue_.protect(addr, len, prot);
+  queue_.protect(addr, len, prot, may_be_errand(addr, len, by));
+}
+
+bool StubSpace::may_be_errand(uint64_t addr, uint64_t len, By by) const {
+  return by == By::kGuest && has_errands() && stub::may_be_errand(user_limit_, addr, len);
 }
 
 void StubSpace::unmap_all() {

@@ -40,9 +40,10 @@ class StubSpace : public GuestSpace {
   void map(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset, bool populate) override;
   void map_late(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset) override;
   bool late(uint64_t addr) const override { return queue_.late(addr); }
-  void unmap(uint64_t addr, uint64_t len) override;
-  void protect(uint64_t addr, uint64_t len, Prot prot) override;
+  void unmap(uint64_t addr, uint64_t len, By by) override;
+  void protect(uint64_t addr, uint64_t len, Prot prot, By by) override;
   Result<> flush(Park& park) override;
+  bool unconfirmed() const override { return queue_.unconfirmed(); }
   bool dirty() const override { return queue_.urgent() || mm_.busy(); }
   void unmap_all() override;
   // The host refused a change: what the guest can reach is not what mm decided, so it must not run
@@ -50,11 +51,20 @@ class StubSpace : public GuestSpace {
   bool broken() const { return broken_; }
 
  protected:
+  // Of the guest that is about to run: changes that it shall make by itself; none: flush() if
+  // dirty(). Then errands_over() when it has trapped.
+  std::vector<Errand> take_errands() {
+    return mm_.busy() ? std::vector<Errand>() : queue_.take_errands(UK_MAX_ERRANDS);
+  }
+  void errands_over(bool made) { queue_.errands_over(made); }
+  // Whether changes by the guest can be its errands.
+  virtual bool has_errands() const { return false; }
   MmThread& mm() { return mm_; }
   CommandPage& page() { return page_; }
 
  private:
   void check_range(uint64_t addr, uint64_t len) const;
+  bool may_be_errand(uint64_t addr, uint64_t len, By by) const;
 
   CommandPage& page_;
   MmThread& mm_;

@@ -148,7 +148,7 @@ void child_forget_libc() {
   __builtin_unreachable();
 }
 
-Result<sys::Fd> make_code_file(uint64_t area) {
+Result<sys::Fd> make_code_file(uint64_t area, bool errands) {
   sys::Fd fd = TRY(sys::memfd_create("uk-stub-code", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   TRY(sys::ftruncate(fd.get(), kCodeBytes));
   std::span<const char> code(uk_stub_begin, static_cast<size_t>(uk_stub_end - uk_stub_begin));
@@ -159,7 +159,7 @@ Result<sys::Fd> make_code_file(uint64_t area) {
   const uint64_t features[] = {arch::xfeatures()};
   TRY(sys::pwrite(fd.get(), std::as_bytes(std::span(features)),
                   kConstantsOffset + UK_CONST_FEATURES));
-  std::vector<sock_filter> filter = guest_thread_filter(area);
+  std::vector<sock_filter> filter = guest_thread_filter(area, errands);
   const uint64_t at = kConstantsOffset + UK_CONST_FILTER;
   const sock_fprog prog = {
       .len = static_cast<unsigned short>(filter.size()),
@@ -224,7 +224,7 @@ Result<std::unique_ptr<Zygote>> Zygote::start(const Options& options) {
   z->slot.page().kernel_pid = static_cast<uint64_t>(sys::getpid());
   z->slot.page().entry = z->address(options.entry);
 
-  sys::Fd code = TRY(make_code_file(z->area));
+  sys::Fd code = TRY(make_code_file(z->area, options.errands));
   auto [go_read, go_write] = TRY(sys::pipe2(O_CLOEXEC));
   z->report_page = sys::Mapping(
       TRY(sys::mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)),

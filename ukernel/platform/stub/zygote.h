@@ -100,6 +100,7 @@ struct Zygote {
     uint32_t report;            // ... and to reports of stub code
     unsigned filter_flags = 0;  // SECCOMP_FILTER_FLAG_NEW_LISTENER...
     const char* handler = uk_stub_handler;
+    bool errands = false;  // guest threads may make some (stub/commands.h)
     // Signals that enter the handler; with any, the mm thread blocks all and the others are
     // ignored.
     std::vector<int> handled = {};
