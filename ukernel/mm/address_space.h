@@ -147,6 +147,9 @@ class AddressSpace : public MappingSpace {
   // A costly call came; `ip` is behind its instruction. True: learn_file_call() is worthwhile.
   bool note_file_call(uint64_t ip);
   void learn_file_call(Park& park, const arch::UserRegs& at_call);
+  // Code mapped before there was a copy of it becomes the copy, which has the site of the call
+  // whose instruction ends at `ip` patched. False: there is none such.
+  bool adopt_patched_code(Park& park, uint64_t ip);
   // All such code is as its file has it, from now on.
   void leave_patched_code(Park& park);
   // Identity of a shared futex (inode or anonymous object, offset), or this space and address for a

@@ -95,7 +95,10 @@ AddressSpace::Impl::Step AddressSpace::Impl::break_host(Park& park, Vma& v, uint
     end = std::min(end, page / kHostAround * kHostAround + kHostAround);
   }
   end = std::min(end, page + (object_pages - index));
-  if (v.random || mem.free_pages() < mem.total_pages() / 16) first = page, end = page + 1;
+  // What the guest cannot write is written by us, for a tracer or a call site: one page.
+  if (v.random || !v.has(Prot::kWrite) || mem.free_pages() < mem.total_pages() / 16) {
+    first = page, end = page + 1;
+  }
   uint64_t lo = page, hi = page + 1;
   while (lo > first && !pt.get(lo - 1)) --lo;
   while (hi < end && !pt.get(hi)) ++hi;

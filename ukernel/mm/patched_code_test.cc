@@ -10,7 +10,7 @@ namespace {
 
 constexpr Prot kRX = Prot::kRead | Prot::kExec, kRW = Prot::kRead | Prot::kWrite;
 constexpr uint64_t kGate = 0x7f0000001234;
-constexpr uint64_t kFirst = 1, kPages = 3;           // of the file: its code
+constexpr uint64_t kFirst = 1, kPages = 3;            // of the file: its code
 constexpr uint64_t kSite = kFirst * kPageSize + 100;  // offset in the file
 constexpr uint64_t kLength = kPages * kPageSize;
 constexpr uint64_t kThunks = PatchedCode::kThunkPages * kPageSize;
@@ -28,6 +28,7 @@ class Patched : public mm_test::SpaceTest {
       as.code_owner = 5;
       body(park, Ref<AddressSpace>(&as));
       file = nullptr;
+      as.clear(park);
       w->mem->code_shelf = nullptr;
       EXPECT_EQ(w->mem->code_pages, 0u) << "a copy outlives its users";
     });
@@ -222,6 +223,27 @@ TEST_F(Patched, MovedItIsTheFileAgain) {
     const uint64_t to = CHECK_OK(next->mremap(park, a, kLength, kLength, 3, 0x50000000, {}));
     EXPECT_FALSE(is_patched(park, *next, to));
     AddressSpaceTestPeer::check_mirror(*w, *next);
+  });
+}
+
+TEST_F(Patched, WhoHasTheFileCanAdoptTheCopy) {
+  with_file([&](Park& park, Ref<AddressSpace> as) {
+    const uint64_t code = map_code(park, *as), ip = site_at(code) + 7;
+    EXPECT_FALSE(as->adopt_patched_code(park, ip)) << "there is none";
+    const std::byte nop[] = {std::byte{0x90}}, change[] = {std::byte{0xcc}};
+    CHECK_OK(as->replace_code(park, code + 2 * kPageSize, nop, change));
+    call_often(park, *as, code);
+    EXPECT_FALSE(as->adopt_patched_code(park, ip + kPageSize)) << "it has no such site";
+    ASSERT_TRUE(as->adopt_patched_code(park, ip));
+    EXPECT_TRUE(is_patched(park, *as, code));
+    EXPECT_EQ(bytes(park, *as, code + 2 * kPageSize, 1), "\xcc");
+    const uint64_t thunk = code - kFirst * kPageSize - kThunks + 32;
+    EXPECT_EQ(as->call_sites.visible_ip(thunk), site_at(code));
+    EXPECT_FALSE(as->adopt_patched_code(park, ip)) << "it has";
+    AddressSpaceTestPeer::check_mirror(*w, *as);
+    as->call_sites.turn_off(park, *as);
+    EXPECT_FALSE(is_patched(park, *as, code));
+    EXPECT_FALSE(as->adopt_patched_code(park, ip));
   });
 }
 

@@ -63,6 +63,43 @@ Ref<PatchedCode> AddressSpace::Impl::patched_code(Park& park, const MmapRequest&
                        platform.gate(), mem);
 }
 
+bool AddressSpace::adopt_patched_code(Park& park, uint64_t ip) {
+  Impl& im = *impl_;
+  const uint64_t call = ip - kCallBytes;
+  auto find = [&]() -> Vma* {
+    Vma* v = im.vmas.find(call);
+    const bool plain = v != nullptr && is_file_code(*v) && v->object->patched_code() == nullptr;
+    return plain ? v : nullptr;
+  };
+  Vma* v = find();
+  if (v == nullptr) return false;
+  MmapRequest same;
+  same.len = v->len();
+  same.prot = v->prot;
+  same.object = v->object;
+  same.offset = v->offset;
+  const uint64_t id = v->id;
+  Ref<PatchedCode> code = im.patched_code(park, same);
+  v = find();
+  if (!code || v == nullptr || v->id != id || !im.room_for_thunks(v->start, v->offset))
+    return false;
+  const uint64_t offset = v->offset + (call - v->start);
+  const bool has =
+      std::ranges::any_of(code->sites(), [&](const FileSite& site) { return site.call == offset; });
+  if (!has) return false;
+  im.map_thunks(code, v->start - v->offset, /*late=*/false);
+  // The thunks must be there before anybody is sent to one.
+  if (!flush(park)) return false;
+  v = find();
+  if (v == nullptr || v->id != id) return false;
+  im.reveal(v->start, v->end);
+  im.keep_until_flush(v->object);
+  v->set_object(code);
+  im.map_host(*v, v->start, v->end);
+  im.vmas.merge(*v);
+  return true;
+}
+
 bool AddressSpace::Impl::room_for_thunks(uint64_t addr, uint64_t offset) const {
   constexpr uint64_t kLength = PatchedCode::kThunkPages * kPageSize;
   if (addr < offset || addr - offset < kMinAddr + kLength) return false;

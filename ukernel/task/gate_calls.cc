@@ -50,7 +50,7 @@ void note_costly_call(Task& task, const Trap& trap) {
   regs->rax = regs->orig_rax;
   Ref<AddressSpace> mm(&task.mm());
   if (learn) mm->learn_file_call(task.park(), *regs);
-  if (!hot) return;
+  if (!hot || mm->adopt_patched_code(task.park(), trap.ip)) return;
   // What cannot be patched goes on as it is.
   (void)mm->call_sites.patch(task.park(), *mm, *regs, task.kernel.platform->gate());
 }

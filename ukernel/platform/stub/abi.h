@@ -85,7 +85,9 @@
 #define UK_KNOWN_GID 4
 #define UK_KNOWN_EUID 5
 #define UK_KNOWN_EGID 6
-#define UK_KNOWN_ALL 7  // of calls that may change registers: the gate saves them; no result
+// Of calls that may change registers, or that mostly end when a signal comes: the gate saves them;
+// no result.
+#define UK_KNOWN_ALL 7
 #define UK_KNOWN_WORDS 8
 #define UK_KNOWN 0x100000000
 

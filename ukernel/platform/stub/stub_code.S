@@ -523,12 +523,14 @@ uk_stub_gate_end:
 known_calls:
     .org known_calls + __NR_rt_sigreturn, UK_KNOWN_NONE
     .byte UK_KNOWN_ALL
+    .org known_calls + __NR_pause, UK_KNOWN_NONE
+    .byte UK_KNOWN_ALL
     .org known_calls + __NR_getpid, UK_KNOWN_NONE
     .byte UK_KNOWN_PID
     .org known_calls + __NR_clone, UK_KNOWN_NONE
     .byte UK_KNOWN_ALL, UK_KNOWN_ALL, UK_KNOWN_ALL, UK_KNOWN_ALL    // ... fork, vfork, execve
-    .org known_calls + __NR_kill, UK_KNOWN_NONE
-    .byte UK_KNOWN_ALL
+    .org known_calls + __NR_wait4, UK_KNOWN_NONE
+    .byte UK_KNOWN_ALL, UK_KNOWN_ALL    // ... kill
     .org known_calls + __NR_getuid, UK_KNOWN_NONE
     .byte UK_KNOWN_UID
     .org known_calls + __NR_getgid, UK_KNOWN_NONE
@@ -536,13 +538,17 @@ known_calls:
     .org known_calls + __NR_geteuid, UK_KNOWN_NONE
     .byte UK_KNOWN_EUID
     .byte UK_KNOWN_EGID                 // __NR_getegid
+    .org known_calls + __NR_rt_sigsuspend, UK_KNOWN_NONE
+    .byte UK_KNOWN_ALL
     .org known_calls + __NR_gettid, UK_KNOWN_NONE
     .byte UK_KNOWN_TID
     .org known_calls + __NR_tkill, UK_KNOWN_NONE
     .byte UK_KNOWN_ALL
     .org known_calls + __NR_tgkill, UK_KNOWN_NONE
     .byte UK_KNOWN_ALL
-    .set KNOWN_CALLS, __NR_tgkill + 1
+    .org known_calls + __NR_waitid, UK_KNOWN_NONE
+    .byte UK_KNOWN_ALL
+    .set KNOWN_CALLS, __NR_waitid + 1
 
     .balign 64
 initial_xstate:
