@@ -107,7 +107,7 @@ class CodeBook {
  private:
   friend class PatchedCode;
   static constexpr uint32_t kLearn = 2;      // costly calls of a site before it is looked at
-  static constexpr uint32_t kWorth = 32;     // ... of known sites before there is a copy; the
+  static constexpr uint32_t kWorth = 16;     // ... of known sites before there is a copy; the
   static constexpr uint32_t kMaxCopies = 6;  // next is worth twice as many
   static constexpr size_t kMaxNotes = 2048;
   static constexpr uint64_t kMaxPages = 1024;

@@ -114,10 +114,14 @@ class StackBuilder {
   size_t used_;
 };
 
+// Asked for once: in a virtual machine the host emulates the instruction.
 uint64_t cpu_features() {
-  unsigned a, b, c, d = 0;
-  __get_cpuid(1, &a, &b, &c, &d);
-  return d;
+  static const uint64_t features = [] {
+    unsigned a, b, c, d = 0;
+    __get_cpuid(1, &a, &b, &c, &d);
+    return d;
+  }();
+  return features;
 }
 
 struct Loaded {

@@ -232,8 +232,15 @@ void exit_task(Task& task) {
   if (task.mm_) {
     task.usage.max_rss_pages = std::max(task.usage.max_rss_pages, task.mm().stats().peak_rss_pages);
   }
-  task.context.reset();
-  task.mm_.reset();
+  // The memory is given back when who waits for this has been told, and goes on already; unless
+  // somebody may be short of it.
+  Ref<AddressSpace> mm = std::move(task.mm_);  // outlives the context
+  std::unique_ptr<GuestContext> context = std::move(task.context);
+  const bool scarce = k.mem->free_pages() < k.mem->total_pages() / 16;
+  if (scarce || group->tgid == 1) {
+    context.reset();
+    mm.reset();
+  }
   finish_vfork(task);
   drop_files(park, std::exchange(task.fds_, nullptr));
   leave_ipc(task);
@@ -261,6 +268,7 @@ void exit_task(Task& task) {
   if (group->unfinished != 0) return;
   become_zombie(*group);
   if (group->tgid == 1 && k.on_exit) k.on_exit(group->exit_code);
+  if (mm) park.yield();
 }
 
 }  // namespace uk
