@@ -184,6 +184,31 @@ void Scribble(Random& r) {
   }
 }
 
+// What would take the process away that ends this one after a while: a tracer could stop it, a
+// writer spoil it, and two signals cannot be ignored.
+bool ReachesFuzzer(long number, const uint64_t (&a)[6]) {
+  const auto takes_away = [](uint64_t signo) {
+    return static_cast<int>(signo) == SIGKILL || static_cast<int>(signo) == SIGSTOP;
+  };
+  const int fuzzer = static_cast<int>(g_fuzzer), first = static_cast<int>(a[0]);
+  switch (number) {
+    case SYS_ptrace:
+      return a[1] == g_fuzzer;
+    case SYS_process_vm_writev:
+      return a[0] == g_fuzzer;
+    case SYS_kill:
+      return takes_away(a[1]) && (first == -1 || first == fuzzer || first == -fuzzer);
+    case SYS_tkill:
+    case SYS_rt_sigqueueinfo:
+      return takes_away(a[1]) && first == fuzzer;
+    case SYS_tgkill:
+    case SYS_rt_tgsigqueueinfo:
+      return takes_away(a[2]) && static_cast<int>(a[1]) == fuzzer;
+    default:
+      return false;
+  }
+}
+
 [[noreturn]] void Worker(uint64_t seed) {
   Random r(seed);
   while (true) {
@@ -192,10 +217,7 @@ void Scribble(Random& r) {
     uint64_t a[6];
     for (uint64_t& v : a) v = Argument(r);
     g_shared->calls.fetch_add(1, std::memory_order_relaxed);
-    // A tracer could stop the process that ends this one, and a writer spoil it.
-    bool reaches = number == SYS_ptrace ? a[1] == g_fuzzer
-                                        : number == SYS_process_vm_writev && a[0] == g_fuzzer;
-    if (reaches) continue;
+    if (ReachesFuzzer(number, a)) continue;
     syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
   }
 }

@@ -26,7 +26,8 @@ BLOB syscalls
     jmp 1b
 END syscalls
 
-// The same through the gate at r15, with the number rbx % 256 (two above are the host's own).
+// The same through the gate at r15, with the number rbx % 256 (two above are the host's own). Dies if
+// an argument's register does not come back as it went.
 BLOB gated
     xor %ebx, %ebx
 1:  movzbl %bl, %eax
@@ -39,9 +40,22 @@ BLOB gated
     lea 2f(%rip), %rcx
     jmp *%r15
     syscall
-2:  add %rax, %r12
+2:  cmp $11, %rdi
+    jne 3f
+    cmp $22, %rsi
+    jne 3f
+    cmp $33, %rdx
+    jne 3f
+    cmp $44, %r10
+    jne 3f
+    cmp $55, %r8
+    jne 3f
+    cmp $66, %r9
+    jne 3f
+    add %rax, %r12
     inc %rbx
     jmp 1b
+3:  ud2
 END gated
 
 // Calls once, adds one to every register but rsp, calls again.
