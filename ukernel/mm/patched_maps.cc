@@ -87,11 +87,15 @@ bool AddressSpace::adopt_patched_code(Park& park, uint64_t ip) {
   const bool has =
       std::ranges::any_of(code->sites(), [&](const FileSite& site) { return site.call == offset; });
   if (!has) return false;
-  im.map_thunks(code, v->start - v->offset, /*late=*/false);
+  const uint64_t base = v->start - v->offset;
+  im.map_thunks(code, base, /*late=*/false);
   // The thunks must be there before anybody is sent to one.
-  if (!flush(park)) return false;
+  const bool there = flush(park).has_value();
   v = find();
-  if (v == nullptr || v->id != id) return false;
+  if (!there || v == nullptr || v->id != id) {
+    im.drop_thunks(*code, base);
+    return false;
+  }
   im.reveal(v->start, v->end);
   im.keep_until_flush(v->object);
   v->set_object(code);

@@ -167,7 +167,9 @@ Result<sys::Fd> make_code_file(uint64_t area, bool errands) {
   TRY(sys::pwrite(fd.get(), std::as_bytes(std::span(&prog, 1)), at));
   TRY(sys::pwrite(fd.get(), std::as_bytes(std::span(filter)), at + sizeof prog));
   TRY(sys::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL));
-  return fd;
+  // Linux before 6.7 maps what is sealed only where the descriptor cannot write either.
+  sys::Fd read_only = TRY(sys::reopen(fd.get(), O_RDONLY));
+  return read_only;
 }
 
 }  // namespace
