@@ -138,7 +138,7 @@ class AddressSpace : public MappingSpace {
   Result<> replace_code(Park& park, uint64_t addr, std::span<const std::byte> from,
                         std::span<const std::byte> bytes);
   // A fresh executable page, the highest possible that begins in [first, last], for
-  // force_copy_out(); the guest may not change its mapping. kNOMEM.
+  // force_copy_out(); to the guest's calls it is a hole. kNOMEM.
   Result<uint64_t> map_code(Park& park, uint64_t first, uint64_t last, std::string name);
   // ---- code that comes patched with its mapping (mm/patched_code.h)
   // Whose books it takes copies from and adds sites to, which must be processes that may change

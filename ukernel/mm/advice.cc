@@ -58,7 +58,6 @@ Result<> AddressSpace::madvise(Park& park, uint64_t addr, uint64_t len, int advi
   if (len > user_limit_ || addr > user_limit_ - len) return Err(Errno::kNOMEM);
   if (!im.may_split(2)) return Err(Errno::kAGAIN);
   const uint64_t end = addr + len;
-  TRY(im.unsealed(addr, end));
   struct Hole {
     Ref<MemoryObject> object;
     uint64_t first, count;

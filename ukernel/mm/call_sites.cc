@@ -181,6 +181,14 @@ void CallSites::remove_shared(uint64_t base) {
   std::erase_if(shared_, [&](const Shared& s) { return s.base == base; });
 }
 
+void CallSites::forget(uint64_t start, uint64_t end) {
+  std::erase_if(pages_, [&](const Page& p) { return p.addr >= start && p.addr < end; });
+  std::erase_if(shared_, [&](const Shared& s) {
+    const uint64_t at = PatchedCode::thunks_at(s.base);
+    return at >= start && at < end;
+  });
+}
+
 uint64_t CallSites::visible_ip(uint64_t ip) const {
   for (const Shared& s : shared_) {
     const uint64_t offset = ip - PatchedCode::thunks_at(s.base);

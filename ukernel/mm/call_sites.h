@@ -77,6 +77,8 @@ class CallSites {
   // `base`.
   void add_shared(uint64_t base, Ref<PatchedCode> code);
   void remove_shared(uint64_t base);
+  // Thunks in [start, end) will be something else. Sites are turned off.
+  void forget(uint64_t start, uint64_t end);
   // Where a thread at `ip` stands to its program: in a thunk it is at the site.
   uint64_t visible_ip(uint64_t ip) const;
   static bool is_thunk(uint64_t ip) { return ip % kThunkBytes == 0; }  // the beginning of one

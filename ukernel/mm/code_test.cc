@@ -111,17 +111,27 @@ TEST_F(Code, PagesOfCodeAreNearAndSealed) {
     EXPECT_LE(a - code, 1u << 20);
     EXPECT_EQ(as.map_code(park, code, code, "[test]").error(), Errno::kNOMEM);
     EXPECT_EQ(as.map_code(park, 0, kPageSize, "[test]").error(), Errno::kNOMEM);
-    EXPECT_EQ(as.munmap(park, code, kPageSize).error(), Errno::kPERM);
-    EXPECT_EQ(as.mprotect(park, code, kPageSize, kRW).error(), Errno::kPERM);
-    EXPECT_EQ(as.madvise(park, code, kPageSize, 4).error(), Errno::kPERM);
+    // To the guest's calls there is nothing; what is there stays.
+    EXPECT_TRUE(as.munmap(park, code, kPageSize));
+    EXPECT_EQ(as.mprotect(park, code, kPageSize, kRW).error(), Errno::kNOMEM);
+    EXPECT_EQ(as.madvise(park, code, kPageSize, 4).error(), Errno::kNOMEM);
+    EXPECT_EQ(as.mremap(park, code, kPageSize, 2 * kPageSize, 1, 0, {}).error(), Errno::kFAULT);
+    EXPECT_EQ(as.map_code(park, code, code, "[test]").error(), Errno::kNOMEM) << "it stayed";
+    Ref<AddressSpace> child = CHECK_OK(as.fork(park, {}));
+    EXPECT_TRUE(child->munmap(park, code, kPageSize));
+    EXPECT_EQ(child->map_code(park, code, code, "[test]").error(), Errno::kNOMEM);
     MmapRequest r;
     r.addr = code;
     r.len = kPageSize;
-    r.fixed = true;
+    r.fixed_noreplace = true;
     r.prot = kRW;
-    EXPECT_EQ(as.mmap(park, r, {}).error(), Errno::kPERM);
-    Ref<AddressSpace> child = CHECK_OK(as.fork(park, {}));
-    EXPECT_EQ(child->munmap(park, code, kPageSize).error(), Errno::kPERM);
+    EXPECT_EQ(as.mmap(park, r, {}).error(), Errno::kEXIST);
+    // Unless a mapping must go there.
+    r.fixed_noreplace = false;
+    r.fixed = true;
+    EXPECT_EQ(CHECK_OK(as.mmap(park, r, {})), code);
+    EXPECT_TRUE(as.munmap(park, code, kPageSize));
+    EXPECT_TRUE(as.call_sites.off());
     EXPECT_TRUE(as.munmap(park, a, kPageSize));
   });
 }

@@ -21,7 +21,6 @@ Result<uint64_t> AddressSpace::Impl::place(const MmapRequest& r, uint64_t len) {
     if (r.addr > limit - len) return Err(Errno::kNOMEM);
     if (r.addr < kMinAddr) return Err(Errno::kPERM);
     if (r.fixed_noreplace && !vmas.free(r.addr, r.addr + len)) return Err(Errno::kEXIST);
-    TRY(unsealed(r.addr, r.addr + len));
     return r.addr;
   }
   if (r.addr != 0) {
@@ -88,6 +87,9 @@ Result<uint64_t> AddressSpace::mmap(Park& park, const MmapRequest& request,
   if (r.object && r.shared && !r.object->writable()) {
     if (write) return Err(Errno::kPERM);
     may_write = false;
+  }
+  if (r.fixed && !r.fixed_noreplace && r.addr <= user_limit_ - len) {
+    im.give_up_sealed(park, r.addr, r.addr + len);
   }
   Ref<PatchedCode> code = im.patched_code(park, r);
   im.bound_regions();
@@ -161,7 +163,6 @@ Result<> AddressSpace::munmap(Park& park, uint64_t addr, uint64_t len) {
   if (first != nullptr && first->start < addr && first->end > addr + len && !im.may_split(1)) {
     return Err(Errno::kNOMEM);
   }
-  TRY(im.unsealed(addr, addr + len));
   im.habit.changed();
   im.settle();
   im.remove_range(addr, addr + len, /*unmap=*/true, Impl::By::kGuest);
@@ -202,7 +203,6 @@ Result<> AddressSpace::mprotect(Park& park, uint64_t addr, uint64_t len, Prot pr
     if (!v->grows_down) return Err(Errno::kINVAL);
     addr = v->start;
   }
-  TRY(im.unsealed(addr, end));
   if (!im.may_split(2)) return Err(Errno::kNOMEM);
   im.bound_regions();
   bool fill = false;

@@ -73,8 +73,8 @@ Result<uint64_t> AddressSpace::mremap(Park& park, uint64_t old_addr, uint64_t ol
     if (new_addr < Impl::kMinAddr) return Err(Errno::kPERM);
     if (new_addr < old_addr + old_len && old_addr < new_addr + new_len) return Err(Errno::kINVAL);
   }
-  TRY(im.unsealed(old_addr, old_addr + old_len));
-  if (fixed) TRY(im.unsealed(new_addr, new_addr + new_len));
+  if (im.is_sealed(old_addr, old_addr + old_len)) return Err(Errno::kFAULT);
+  if (fixed) im.give_up_sealed(park, new_addr, new_addr + new_len);
   if (const Vma* v = im.vmas.find(old_addr);
       v != nullptr && v->object && v->object->patched_code() != nullptr) {
     leave_patched_code(park);  // its jumps would lead elsewhere

@@ -99,7 +99,8 @@ TEST_F(Patched, WhoMapsTheCodeNextHasItsSitesPatched) {
     EXPECT_EQ(next->call_sites.visible_ip(thunk), site_at(a));
     EXPECT_EQ(next->call_sites.visible_ip(thunk + 5), site_at(a) + 5);
     EXPECT_EQ(next->call_sites.visible_ip(thunk + 32), thunk + 32) << "no site's";
-    EXPECT_EQ(next->munmap(park, base - kThunks, kPageSize).error(), Errno::kPERM);
+    EXPECT_TRUE(next->munmap(park, base - kThunks - kPageSize, 3 * kPageSize)) << "they stay";
+    EXPECT_EQ(bytes(park, *next, thunk, 5), kMov);
     AddressSpaceTestPeer::check_mirror(*w, *next);
     // Their children, too.
     Ref<AddressSpace> child = CHECK_OK(next->fork(park, {}));
@@ -209,6 +210,23 @@ TEST_F(Patched, TurnedOffItIsTheFileAgain) {
     EXPECT_EQ(bytes(park, *next, site_at(a) + 20, 1), "\xcc");
     EXPECT_EQ(next->call_sites.visible_ip(thunk), site_at(a)) << "who stands in one finds back";
     EXPECT_FALSE(is_patched(park, *next, map_code(park, *next))) << "none any more";
+    AddressSpaceTestPeer::check_mirror(*w, *next);
+  });
+}
+
+TEST_F(Patched, WhereItsThunksMustGoItIsTheFileAgain) {
+  with_file([&](Park& park, Ref<AddressSpace> as) {
+    const uint64_t code = map_code(park, *as);
+    call_often(park, *as, code);
+    Ref<AddressSpace> next = other(park);
+    const uint64_t a = map_code(park, *next), thunk = a - kFirst * kPageSize - kThunks + 32;
+    CHECK_OK(map(park, *next, page_floor(thunk), kPageSize, kRW,
+                 [](MmapRequest& r) { r.fixed = true; }));
+    EXPECT_FALSE(is_patched(park, *next, a));
+    EXPECT_EQ(next->call_sites.visible_ip(thunk), thunk);
+    EXPECT_EQ(bytes(park, *next, thunk, 1), std::string(1, 0));
+    CHECK_OK(next->munmap(park, page_floor(thunk), kThunks + kLength + kPageSize));
+    EXPECT_EQ(next->stats().total_pages, 0u);
     AddressSpaceTestPeer::check_mirror(*w, *next);
   });
 }

@@ -134,8 +134,10 @@ void AddressSpace::Impl::drop_thunks(PatchedCode& code, uint64_t base) {
     if (v->object.get() == &code && v->start - v->offset == base) return;  // in use
   }
   space.call_sites.remove_shared(base);
-  const Vma* v = vmas.find(PatchedCode::thunks_at(base));
-  if (v != nullptr && v->object == code.thunks()) remove_range(v->start, v->end);
+  Vma* v = vmas.find(PatchedCode::thunks_at(base));
+  if (v == nullptr || v->object != code.thunks()) return;
+  v->sealed = false;
+  remove_range(v->start, v->end);
 }
 
 void AddressSpace::leave_patched_code(Park& park) {

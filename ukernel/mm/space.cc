@@ -44,7 +44,15 @@ bool AddressSpace::Impl::remove_range(uint64_t start, uint64_t end, bool unmap, 
   vmas.split(end);
   bool any_mapped = false;
   std::vector<std::pair<Ref<MemoryObject>, uint64_t>> code;
-  for (Vma* v; (v = vmas.at_or_above(start)) != nullptr && v->start < end;) {
+  std::vector<std::pair<uint64_t, uint64_t>> parts = {{start, end}};  // between what is sealed
+  uint64_t at = start;
+  for (Vma* v; (v = vmas.at_or_above(at)) != nullptr && v->start < end;) {
+    at = v->end;
+    if (v->sealed) [[unlikely]] {
+      parts.back().second = v->start;
+      parts.emplace_back(v->end, end);
+      continue;
+    }
     any_mapped = any_mapped || v->host ||
                  pt.next(v->start / kPageSize, v->end / kPageSize) != v->end / kPageSize;
     if (v->shared) by = By::kKernel;  // others see it
@@ -58,21 +66,33 @@ bool AddressSpace::Impl::remove_range(uint64_t start, uint64_t end, bool unmap, 
   }
   for (const auto& [object, base] : code) drop_thunks(*object->patched_code(), base);
   if (deferred_.size() > kMostUnconfirmed) by = By::kKernel;
-  if (unmap && any_mapped) unmap_stub(start, end, by);
+  for (const auto& [from, to] : parts) {
+    if (unmap && any_mapped && from < to) unmap_stub(from, to, by);
+  }
   return any_mapped;
 }
 
-Result<> AddressSpace::Impl::unsealed(uint64_t start, uint64_t end) const {
-  if (!any_sealed) return {};
+bool AddressSpace::Impl::is_sealed(uint64_t start, uint64_t end) const {
+  if (!any_sealed) return false;
   for (const Vma* v = vmas.at_or_above(start); v != nullptr && v->start < end; v = vmas.next(*v))
-    if (v->sealed) return Err(Errno::kPERM);
-  return {};
+    if (v->sealed) return true;
+  return false;
+}
+
+void AddressSpace::Impl::give_up_sealed(Park& park, uint64_t start, uint64_t end) {
+  if (!is_sealed(start, end)) return;
+  space.call_sites.turn_off(park, space);
+  for (Vma* v = vmas.at_or_above(start); v != nullptr && v->start < end; v = vmas.next(*v)) {
+    if (!v->sealed) continue;
+    v->sealed = false;
+    space.call_sites.forget(v->start, v->end);
+  }
 }
 
 bool AddressSpace::Impl::covered(uint64_t start, uint64_t end) const {
   while (start < end) {
     const Vma* v = vmas.find(start);
-    if (v == nullptr) return false;
+    if (v == nullptr || v->sealed) return false;
     start = v->end;
   }
   return true;

@@ -59,15 +59,17 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
   Vma& add(std::unique_ptr<Vma> v);  // counts it; merges
   // Takes the pieces of VMAs in [start, end) away with their pages. `unmap`: the stub's mappings
   // too (false: the caller maps over all of the range at once). True if the stub had any. `by`: who
-  // asked for it.
+  // asked for it. What is sealed stays.
   bool remove_range(uint64_t start, uint64_t end, bool unmap = true, By by = By::kKernel);
   // Calls f for the piece of each VMA in [start, end), split off; f may change its properties. Then
   // merges what fits. kNOMEM at the first hole (after the pieces before it).
   template <class F>
   Result<> each_piece(uint64_t start, uint64_t end, F&& f, bool pass_holes = false);
   bool covered(uint64_t start, uint64_t end) const;
-  // kPERM if something of [start, end) is sealed.
-  Result<> unsealed(uint64_t start, uint64_t end) const;
+  // Something of [start, end) is sealed: pages of ours, which the guest's calls take for holes.
+  bool is_sealed(uint64_t start, uint64_t end) const;
+  // A mapping must go where such pages are: they are given up, and what needs them, for good.
+  void give_up_sealed(Park& park, uint64_t start, uint64_t end);
   bool any_sealed = false;
   size_t max_vmas() const { return std::min<uint64_t>(mem.max_map_count, kMaxVmas); }
   bool may_split(int n) const { return vmas.size() + n <= max_vmas(); }
@@ -226,11 +228,13 @@ Result<> AddressSpace::Impl::each_piece(uint64_t start, uint64_t end, F&& f, boo
   uint64_t at = start;
   while (at < end) {
     Vma* v = vmas.at_or_above(at);
-    if (v == nullptr || v->start > at) {
+    const bool hole = v == nullptr || v->start > at || v->sealed;
+    if (hole) {
       result = Err(Errno::kNOMEM);
       if (!pass_holes || v == nullptr || v->start >= end) break;
     }
     at = v->end;
+    if (v->sealed) continue;
     account(*v, -1);
     Result<> r = f(*v);
     account(*v, +1);

@@ -65,7 +65,7 @@ struct Vma final : public MappingObserver {
   bool may_write = true, may_exec = true;
   bool noreserve = false;
   bool dont_fork = false, wipe_on_fork = false, dont_dump = false;
-  bool sealed = false;  // the kernel's own: the guest may not change it (mseal(2))
+  bool sealed = false;  // the kernel's own: a hole to the guest's calls
   bool random = false;  // MADV_RANDOM: no fault-around
   // Pages without a frame show the object's host file, which is mapped for the whole range.
   bool host = false;
