@@ -140,6 +140,7 @@ class AddressSpace : public MappingSpace {
   // A fresh executable page, the highest possible that begins in [first, last], for
   // force_copy_out(); to the guest's calls it is a hole. kNOMEM.
   Result<uint64_t> map_code(Park& park, uint64_t first, uint64_t last, std::string name);
+
   // ---- code that comes patched with its mapping (mm/patched_code.h)
   // Whose books it takes copies from and adds sites to, which must be processes that may change
   // each other's code; nullopt: nobody's.
@@ -152,6 +153,7 @@ class AddressSpace : public MappingSpace {
   bool adopt_patched_code(Park& park, uint64_t ip);
   // All such code is as its file has it, from now on.
   void leave_patched_code(Park& park);
+
   // Identity of a shared futex (inode or anonymous object, offset), or this space and address for a
   // private mapping.
   struct FutexKey {

@@ -73,8 +73,8 @@ class CallSites {
   void turn_off(Park& park, AddressSpace& mm);
   bool any() const { return !sites_.empty() || !shared_.empty(); }
   bool off() const { return off_; }
-  // The space maps code that is patched already, or does no more, for a file whose first byte is at
-  // `base`.
+  // Patched code (mm/patched_code.h) is mapped for a file whose first byte is at `base`; it no
+  // longer is.
   void add_shared(uint64_t base, Ref<PatchedCode> code);
   void remove_shared(uint64_t base);
   // Thunks in [start, end) will be something else. Sites are turned off.

@@ -150,7 +150,7 @@ void CodeBook::learn(const FileSite& s, std::optional<uint64_t> stamp) {
   const bool whole = s.length() >= FileSite::kJumpBytes && s.length() <= s.moved.size() &&
                      (s.at & kPageMask) + FileSite::kJumpBytes <= kPageSize;
   if (!whole || sites_.size() >= PatchedCode::kMaxSites) return;
-  const auto next = sites_.lower_bound(s.at);
+  const auto next = sites_.lower_bound(s.at - 1);  // a call has two bytes
   if (next != sites_.end() && next->second.at < s.call + kCallBytes) return;
   sites_.emplace(s.call, s);
 }

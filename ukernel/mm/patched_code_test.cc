@@ -71,6 +71,11 @@ class Patched : public mm_test::SpaceTest {
     }
     EXPECT_EQ(learn, 1);
   }
+  // One that may map the copy which is worth it now.
+  Ref<AddressSpace> other_after_calls(Park& park, AddressSpace& as) {
+    call_often(park, as, map_code(park, as));
+    return other(park);
+  }
   Ref<mm_test::FakeHostFile> file;
 };
 
@@ -100,6 +105,7 @@ TEST_F(Patched, WhoMapsTheCodeNextHasItsSitesPatched) {
     EXPECT_EQ(next->call_sites.visible_ip(thunk + 5), site_at(a) + 5);
     EXPECT_EQ(next->call_sites.visible_ip(thunk + 32), thunk + 32) << "no site's";
     EXPECT_TRUE(next->munmap(park, base - kThunks - kPageSize, 3 * kPageSize)) << "they stay";
+    EXPECT_TRUE(next->munmap(park, base - kPageSize, kPageSize));
     EXPECT_EQ(bytes(park, *next, thunk, 5), kMov);
     AddressSpaceTestPeer::check_mirror(*w, *next);
     // Their children, too.
@@ -178,9 +184,7 @@ TEST_F(Patched, WithoutRoomForTheThunksTheFileIsMapped) {
 
 TEST_F(Patched, TheThunksGoWithTheCode) {
   with_file([&](Park& park, Ref<AddressSpace> as) {
-    const uint64_t code = map_code(park, *as);
-    call_often(park, *as, code);
-    Ref<AddressSpace> next = other(park);
+    Ref<AddressSpace> next = other_after_calls(park, *as);
     const uint64_t a = map_code(park, *next), thunk = a - kFirst * kPageSize - kThunks + 32;
     CHECK_OK(next->munmap(park, a + kPageSize, kPageSize));
     EXPECT_EQ(next->stats().total_pages, kPages - 1 + PatchedCode::kThunkPages);
@@ -195,9 +199,7 @@ TEST_F(Patched, TheThunksGoWithTheCode) {
 
 TEST_F(Patched, TurnedOffItIsTheFileAgain) {
   with_file([&](Park& park, Ref<AddressSpace> as) {
-    const uint64_t code = map_code(park, *as);
-    call_often(park, *as, code);
-    Ref<AddressSpace> next = other(park);
+    Ref<AddressSpace> next = other_after_calls(park, *as);
     const uint64_t a = map_code(park, *next), b = map_code(park, *next);
     const uint64_t thunk = a - kFirst * kPageSize - kThunks + 32;
     // One page has become a private copy.
@@ -216,9 +218,7 @@ TEST_F(Patched, TurnedOffItIsTheFileAgain) {
 
 TEST_F(Patched, WhereItsThunksMustGoItIsTheFileAgain) {
   with_file([&](Park& park, Ref<AddressSpace> as) {
-    const uint64_t code = map_code(park, *as);
-    call_often(park, *as, code);
-    Ref<AddressSpace> next = other(park);
+    Ref<AddressSpace> next = other_after_calls(park, *as);
     const uint64_t a = map_code(park, *next), thunk = a - kFirst * kPageSize - kThunks + 32;
     CHECK_OK(map(park, *next, page_floor(thunk), kPageSize, kRW,
                  [](MmapRequest& r) { r.fixed = true; }));
@@ -233,9 +233,7 @@ TEST_F(Patched, WhereItsThunksMustGoItIsTheFileAgain) {
 
 TEST_F(Patched, MovedItIsTheFileAgain) {
   with_file([&](Park& park, Ref<AddressSpace> as) {
-    const uint64_t code = map_code(park, *as);
-    call_often(park, *as, code);
-    Ref<AddressSpace> next = other(park);
+    Ref<AddressSpace> next = other_after_calls(park, *as);
     const uint64_t a = map_code(park, *next);
     ASSERT_TRUE(is_patched(park, *next, a));
     const uint64_t to = CHECK_OK(next->mremap(park, a, kLength, kLength, 3, 0x50000000, {}));

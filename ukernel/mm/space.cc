@@ -40,8 +40,10 @@ Vma& AddressSpace::Impl::add(std::unique_ptr<Vma> v) {
 
 bool AddressSpace::Impl::remove_range(uint64_t start, uint64_t end, bool unmap, By by) {
   forget_hidden(start, end);
-  vmas.split(start);
-  vmas.split(end);
+  for (const uint64_t border : {start, end}) {
+    const Vma* v = vmas.find(border);
+    if (v != nullptr && !v->sealed) vmas.split(border);
+  }
   bool any_mapped = false;
   std::vector<std::pair<Ref<MemoryObject>, uint64_t>> code;
   std::vector<std::pair<uint64_t, uint64_t>> parts = {{start, end}};  // between what is sealed

@@ -170,6 +170,7 @@ TEST_P(Hostile, JumpsIntoEveryByteOfTheStub) {
     };
     const Call calls[] = {
         {SYS_write, static_cast<uint64_t>(write_end.get()), kCode, 16, 0},
+        {SYS_munmap, kData, kPage, 0, 0},
         {SYS_munmap, stub + stub::kPublishedOffset, kPage, 0, 0},
         {SYS_mprotect, kCode, kPage, PROT_READ | PROT_WRITE, 0},
         {SYS_exit_group, 0, 0, 0, 0},
@@ -181,7 +182,12 @@ TEST_P(Hostile, JumpsIntoEveryByteOfTheStub) {
     ASSERT_GT(end, 256u);
     for (uint64_t off = 0; off < end + 8; ++off) {
       for (uint64_t mode = 0; mode < 2; ++mode) {
-        const Call& k = calls[(off + mode) % std::size(calls)];
+        Call k = calls[(off + mode) % std::size(calls)];
+        // On direct two instructions may unmap the guest's own (ErrandsTakeRightsOnly).
+        const bool errand =
+            stub + off == stub::stub_address(stub, stub::uk_stub_gate_errand_ip) - 2 ||
+            stub + off == stub::stub_address(stub, stub::uk_stub_report_errand_ip) - 2;
+        if (errand && k.a == kData && std::string_view(GetParam()) == "direct") k = calls[2];
         arch::UserRegs r = g->start_regs();
         r.rip = stub + off;
         r.rax = k.nr;

@@ -44,6 +44,7 @@ class SeccompMmThread final : public stub::MmThread {
   Result<stub::BatchResult> run_batch(Park& park) override;
   // Begins to execute one command that nobody waits for; finish() must come before the next batch.
   void begin(const stub::Command& c);
+  // True if it is done, or nothing was begun.
   bool finished() const { return !begun_ || !thread_.running(); }
   // An error: kSRCH, or the command's.
   Result<> finish(Park& park);

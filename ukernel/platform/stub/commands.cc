@@ -63,7 +63,7 @@ bool CommandQueue::no_longer_late(uint64_t start, uint64_t end) {
 void CommandQueue::cut(uint64_t start, uint64_t end) {
   for (size_t i = 0; i < queue_.size(); ++i) {
     const Command c = queue_[i].c;
-    if (queue_[i].state == State::kUnconfirmed) continue;
+    if (queue_[i].state != State::kPlain) continue;
     const uint64_t from = c.args[0], to = from + c.args[1];
     if (to <= start || from >= end) continue;
     CHECK(c.nr == SYS_mmap);
