@@ -55,8 +55,11 @@ Trap SeccompContext::run(Park& park) {
     in_call_ = false;
     return stub::stepped_over_syscall();
   }
-  give_errands();                                // from here on it will run
-  if (space_.dirty()) (void)space_.flush(park);  // a failure makes it broken
+  give_errands();  // from here on it will run
+  if (space_.dirty()) {
+    if (new_owner_) thread().call_up();
+    (void)space_.flush(park);  // a failure makes it broken
+  }
   if (space_.broken()) return gone();
   for (;;) {
     if (!resume(park)) return gone();

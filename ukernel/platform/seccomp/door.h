@@ -31,6 +31,8 @@ class Door final : public EventSource {
   void resumed();
   void reported();
   bool spins() const { return policy_.on(); }
+  // How long a stub waits by spinning while we spin too, in turns of its loop.
+  uint32_t patience() const { return patience_; }
 
   // EventSource
   bool collect() override;

@@ -139,6 +139,9 @@ class Slot {
   }
   // So it says.
   bool errands_made() const { return errands()->nr == 0; }
+  // The stub stands still in a report by system call, and is about to be told that its answer will
+  // be here (UK_ANSWER_IN_SLOT).
+  void expect_answer() { turn().store(UK_TURN_TAKEN, std::memory_order_seq_cst); }
   // The stub stands still in a report by system call: what it interrupted shall not be found.
   void clear() { turn().store(0, std::memory_order_seq_cst); }
   Gave park() { return give(UK_TURN_PARK); }

@@ -239,6 +239,18 @@ Result<> Thread::answer(uint64_t value, bool* lost) {
   return {};
 }
 
+void Thread::call_up() {
+  Door& door = platform_.door();
+  if (!slot_ || state_ != State::kReport || held_ || !door.spins()) return;
+  platform_.place(tid_, seat_, kind_);
+  slot_.expect_answer();
+  const uint32_t word = UK_ANSWER_IN_SLOT | (door.patience() << UK_ANSWER_PATIENCE);
+  // Should the host know the notification no longer, answer() will see.
+  if (!platform_.listener().answer(id_, word)) return;
+  set_held(true);
+  door.hold(*this);
+}
+
 Result<> Thread::answer_gate(uint64_t result, bool* lost) {
   if (held_) {
     const Slot::Gave gave = slot_.answer_call(result, load_);

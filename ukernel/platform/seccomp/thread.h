@@ -95,6 +95,10 @@ class Thread : public ListNode<> {
   }
   // Held: it shall wait in a notification, to prove that it stands still.
   void tell_to_park();
+  // It stands in a report of which nothing is asked any more, and will be answered soon: it shall
+  // be on its CPU and wait for that in its slot, as the way there takes as long as a batch. Nothing
+  // without slots, or while nobody spins.
+  void call_up();
   // Running: on any CPU from now on.
   void let_loose();
   // Takes a report out of the slot, if there is one.

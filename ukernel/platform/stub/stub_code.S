@@ -220,6 +220,8 @@ uk_stub_report_ip:
     mov %eax, %ebx
     test %ebx, %ebx
     jz back
+    test $UK_ANSWER_IN_SLOT, %ebx
+    jnz await_answer
     test $UK_ANSWER_ERRANDS, %ebx
     jz 3f
     mov %rdx, %r12
@@ -295,6 +297,12 @@ uk_stub_handler_direct:
     mov $UK_TURN_REPORTED, %r11d
     lock cmpxchg %r11d, UK_SLOT_TURN(%r10)
     jne 6b                              // the kernel answered the call that we interrupted
+    jmp 2f
+await_answer:
+    mov %rdx, %r10
+    and $-UK_STUB_STACK, %r10
+    mov %ebx, %ecx
+    shr $UK_ANSWER_PATIENCE, %ecx
 2:  mov UK_SLOT_TURN(%r10), %eax
     test %eax, %eax
     js answered
