@@ -201,17 +201,25 @@ AddressSpace::Impl::Step AddressSpace::Impl::touch_anon(Park& park, Vma& v, uint
     lo = std::max(lo, page + 1 > extent->got ? page + 1 - extent->got : 0);
     hi = lo + extent->got;
   }
-  mem.anon_pages += extent->got;
-  const Prot prot = v.prot == Prot::kNone ? Prot::kNone : v.prot | Prot::kRead;
-  for (uint64_t p = lo; p < hi; ++p) {
-    set_pte(v, p, Pte::make(extent->first + static_cast<Pfn>(p - lo), prot, true));
-  }
-  if (prot != Prot::kNone) {
-    stub_map(lo * kPageSize, (hi - lo) * kPageSize, prot, mem.fd(), mem.host_offset(extent->first),
-             /*populate=*/true);
-  }
+  give_frames(v, lo, *extent, /*late=*/false);
   v.next_fault = hi;
   return true;
+}
+
+void AddressSpace::Impl::give_frames(Vma& v, uint64_t page, const PhysMemory::Extent& frames,
+                                     bool late) {
+  mem.anon_pages += frames.got;
+  const Prot prot = v.prot == Prot::kNone ? Prot::kNone : v.prot | Prot::kRead;
+  for (uint32_t i = 0; i < frames.got; ++i) {
+    set_pte(v, page + i, Pte::make(frames.first + i, prot, true));
+  }
+  if (prot == Prot::kNone) return;
+  const uint64_t len = frames.got * kPageSize, offset = mem.host_offset(frames.first);
+  if (late) {
+    stub_map_late(page * kPageSize, len, prot, mem.fd(), offset, /*populate=*/true);
+  } else {
+    stub_map(page * kPageSize, len, prot, mem.fd(), offset, /*populate=*/true);
+  }
 }
 
 bool AddressSpace::Impl::same_vma(uint64_t page, uint64_t id, Pte pte, Vma** out) {
@@ -295,6 +303,17 @@ void AddressSpace::Impl::touch_ahead(Park& park, uint64_t start, uint64_t end) {
     if (pt.get(addr / kPageSize)) continue;
     const Access access = v->has(Prot::kWrite) ? Access::kWrite : Access::kRead;
     if (!resolve(park, addr, access, 0, Who::kKernel)) return;
+  }
+}
+
+void AddressSpace::Impl::fill_late(Vma& v, uint64_t start, uint64_t end) {
+  if (mem.free_pages() < mem.total_pages() / 8) return;
+  const uint64_t last = std::min(end / kPageSize, start / kPageSize + kEager);
+  for (uint64_t page = start / kPageSize; page < last;) {
+    const auto frames = mem.alloc_extent(static_cast<uint32_t>(last - page));
+    if (!frames) return;  // the rest comes by faults
+    give_frames(v, page, *frames, /*late=*/true);
+    page += frames->got;
   }
 }
 

@@ -123,7 +123,7 @@ Result<uint64_t> AddressSpace::mmap(Park& park, const MmapRequest& request,
   }
   const bool locked = v->locked;
   const bool host = v->host && v->prot != Prot::kNone;
-  const bool replaced = im.remove_range(addr, addr + len, /*unmap=*/!host);
+  const bool replaced = im.remove_range(addr, addr + len, /*unmap=*/!host, Impl::By::kGuest);
   Vma& added = im.add(std::move(v));
   if (host) im.map_host(added, addr, addr + len, /*late=*/r.later && !replaced);
   if (code) im.map_thunks(std::move(code), addr - r.offset, r.later);
@@ -138,7 +138,8 @@ Result<uint64_t> AddressSpace::mmap(Park& park, const MmapRequest& request,
   const bool bss = fresh && replaced && r.fixed;
   const bool small = fresh && !r.fixed && len <= kSmall * kPageSize;
   if (!small) im.habit.changed();
-  if (r.soon || bss || (small && im.habit.mapped(addr, addr + len))) {
+  if (bss && !locked && !r.populate) im.fill_late(added, addr, addr + len);
+  if (r.soon || (small && im.habit.mapped(addr, addr + len))) {
     im.touch_ahead(park, addr, addr + len);
   }
   (void)im.settle_large(park);

@@ -101,7 +101,7 @@ void AddressSpace::Impl::map_host(Vma& v, uint64_t start, uint64_t end, bool lat
       if (!range) return;  // the host file went away; touching faults, and is SIGBUS there
       const uint64_t len = (stop - page) * kPageSize;
       if (late) {
-        stub_map_late(page * kPageSize, len, prot, range->fd, range->offset);
+        stub_map_late(page * kPageSize, len, prot, range->fd, range->offset, /*populate=*/false);
       } else {
         stub_map(page * kPageSize, len, prot, range->fd, range->offset, /*populate=*/false);
       }

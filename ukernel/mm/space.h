@@ -83,9 +83,10 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
     ++regions;
     guest.map(addr, len, prot, fd, offset, populate);
   }
-  void stub_map_late(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset) {
+  void stub_map_late(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset,
+                     bool populate) {
     ++regions;
-    guest.map_late(addr, len, prot, fd, offset);
+    guest.map_late(addr, len, prot, fd, offset, populate);
   }
   void stub_protect(uint64_t addr, uint64_t len, Prot prot, By by = By::kKernel) {
     regions += 2;
@@ -147,6 +148,11 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
   // The first kEager pages of [start, end), as if they were touched now, unless frames are scarce.
   static constexpr uint64_t kEager = 64;
   void touch_ahead(Park& park, uint64_t start, uint64_t end);
+  // The same in v, anonymous, where there are no pages and the stub has nothing, or the guest is
+  // about to take it away: the frames are the table's now and the stub's with its next batch.
+  void fill_late(Vma& v, uint64_t start, uint64_t end);
+  // Frames for the pages of v from `page` on, of which there are none.
+  void give_frames(Vma& v, uint64_t page, const PhysMemory::Extent& frames, bool late);
 
   // The kernel's view of one page, faulted in: where its bytes are, or the object to read them
   // from.

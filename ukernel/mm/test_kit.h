@@ -32,8 +32,9 @@ class FakeMirror final : public GuestSpace {
     urgent_ = true;
     queue_map(addr, len, prot, fd, offset);
   }
-  void map_late(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset) override {
-    for (uint64_t o = 0; o < len; o += kPageSize) EXPECT_FALSE(live.contains(addr + o));
+  void map_late(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset, bool) override {
+    for (uint64_t o = 0; o < len && !urgent_ && !unconfirmed_; o += kPageSize)
+      EXPECT_FALSE(live.contains(addr + o));
     late_.emplace_back(addr, addr + len);
     queue_map(addr, len, prot, fd, offset);
   }

@@ -124,10 +124,12 @@ class GuestSpace {
   // next flush. populate: fill host page tables now.
   virtual void map(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset,
                    bool populate) = 0;
-  // The same where nothing is mapped, in no haste: until some other change or a flush() takes it
-  // along, the guest may run without it, and faults at addresses that late() knows of.
-  virtual void map_late(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset) {
-    map(addr, len, prot, fd, offset, /*populate=*/false);
+  // The same where nothing is mapped, or will be once the guest has unmapped it, in no haste: until
+  // some other change or a flush() takes it along, the guest may run without it, and faults at
+  // addresses that late() knows of.
+  virtual void map_late(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset,
+                        bool populate) {
+    map(addr, len, prot, fd, offset, populate);
   }
   virtual bool late(uint64_t addr) const { return (void)addr, false; }
   // kGuest: by a call of the guest's, which has one thread, in private mappings. It may be trusted

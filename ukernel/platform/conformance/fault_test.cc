@@ -114,7 +114,7 @@ TEST_P(Faults, LateMappingsComeWithTheNextChange) {
       Memory m(2);
       auto c = g.context(park, kAt);
       ASSERT_TRUE(g.space->flush(park));
-      g.space->map_late(kAt, kPage, rw, m.fd(), 0);
+      g.space->map_late(kAt, kPage, rw, m.fd(), 0, false);
       ASSERT_TRUE(g.space->late(kAt + kPage - 1));
       EXPECT_FALSE(g.space->late(kAt + kPage));
       EXPECT_FALSE(g.space->dirty());

@@ -124,15 +124,16 @@ void CommandQueue::map(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t 
   push_map(mmap_command(addr, len, prot, fd, offset, populate));
 }
 
-void CommandQueue::map_late(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset) {
+void CommandQueue::map_late(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset,
+                            bool populate) {
   if (!all_late(addr, addr + len)) {
     // Behind an urgent command for this place there is no being late.
-    if (urgent() || queue_.size() >= kMaxWaiting) return map(addr, len, prot, fd, offset, false);
+    if (urgent_ || queue_.size() >= kMaxWaiting) return map(addr, len, prot, fd, offset, populate);
     (void)no_longer_late(addr, addr + len);
     late_.emplace(addr, addr + len);
   }
   cut(addr, addr + len);
-  push_map(mmap_command(addr, len, prot, fd, offset, false));
+  push_map(mmap_command(addr, len, prot, fd, offset, populate));
 }
 
 void CommandQueue::unmap(uint64_t addr, uint64_t len, bool errand) {

@@ -27,8 +27,8 @@ namespace uk::stub {
 class CommandQueue {
  public:
   void map(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset, bool populate);
-  // The stub has nothing there.
-  void map_late(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset);
+  // The stub has nothing there, or will have after the guest's errands.
+  void map_late(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset, bool populate);
   // `errand`: it may be one.
   void unmap(uint64_t addr, uint64_t len, bool errand = false);
   void protect(uint64_t addr, uint64_t len, Prot prot, bool errand = false);

@@ -62,8 +62,8 @@ TEST(CommandQueue, NeighboursAreMerged) {
 // As the dynamic linker does it: the whole library, then each part of it anew.
 TEST(CommandQueue, LateMappingsAreReplacedInTheQueue) {
   CommandQueue q;
-  q.map_late(kAt, 16 * kPage, Prot::kRead, 5, 0);
-  q.map_late(kAt + 4 * kPage, 4 * kPage, Prot::kRead | Prot::kExec, 5, 4 * kPage);
+  q.map_late(kAt, 16 * kPage, Prot::kRead, 5, 0, false);
+  q.map_late(kAt + 4 * kPage, 4 * kPage, Prot::kRead | Prot::kExec, 5, 4 * kPage, false);
   q.map(kAt + 8 * kPage, 2 * kPage, kRW, 7, 0, true);
   q.unmap(kAt + 12 * kPage, 4 * kPage);
   EXPECT_FALSE(q.urgent());
@@ -81,13 +81,13 @@ TEST(CommandQueue, LateMappingsAreReplacedInTheQueue) {
 
 TEST(CommandQueue, WhatReachesBeyondLateMappingsIsUrgent) {
   CommandQueue q;
-  q.map_late(kAt, 4 * kPage, Prot::kRead, 5, 0);
+  q.map_late(kAt, 4 * kPage, Prot::kRead, 5, 0, false);
   q.unmap(kAt + 2 * kPage, 4 * kPage);
   EXPECT_TRUE(q.urgent());
   EXPECT_TRUE(q.late(kAt));
   EXPECT_FALSE(q.late(kAt + 2 * kPage));
   // Behind the munmap nothing can be late in its range.
-  q.map_late(kAt + 2 * kPage, kPage, Prot::kRead, 6, 0);
+  q.map_late(kAt + 2 * kPage, kPage, Prot::kRead, 6, 0, false);
   EXPECT_FALSE(q.late(kAt + 2 * kPage));
   Stub stub;
   stub.take(q);
@@ -96,7 +96,7 @@ TEST(CommandQueue, WhatReachesBeyondLateMappingsIsUrgent) {
 
 TEST(CommandQueue, ProtectionOfALateMappingIsUrgent) {
   CommandQueue q;
-  q.map_late(kAt, 4 * kPage, Prot::kRead, 5, 0);
+  q.map_late(kAt, 4 * kPage, Prot::kRead, 5, 0, false);
   q.protect(kAt + kPage, kPage, Prot::kNone);
   EXPECT_TRUE(q.urgent());
   EXPECT_FALSE(q.late(kAt + kPage));
@@ -107,7 +107,8 @@ TEST(CommandQueue, ProtectionOfALateMappingIsUrgent) {
 
 TEST(CommandQueue, ManyLateMappingsAreUrgent) {
   CommandQueue q;
-  for (uint64_t i = 0; i < 1000; ++i) q.map_late(kAt + 2 * i * kPage, kPage, Prot::kRead, 5, 0);
+  for (uint64_t i = 0; i < 1000; ++i)
+    q.map_late(kAt + 2 * i * kPage, kPage, Prot::kRead, 5, 0, false);
   EXPECT_TRUE(q.urgent());
   Stub stub;
   EXPECT_EQ(stub.take(q), 1000u);
@@ -137,7 +138,7 @@ TEST(CommandQueue, ErrandsAreConfirmedByTheNextBatch) {
   q.errands_over(true);
   EXPECT_TRUE(q.unconfirmed());
   // The place may be used again at once.
-  q.map_late(kAt, kPage, Prot::kRead, 5, 0);
+  q.map_late(kAt, kPage, Prot::kRead, 5, 0, false);
   EXPECT_TRUE(q.late(kAt));
   EXPECT_FALSE(q.urgent());
   EXPECT_EQ(stub.take(q), 2u) << "the unmapping once more, but not the protection";
@@ -207,7 +208,7 @@ TEST(CommandQueue, OrderOfEffectsIsKept) {
         case 0:
         case 1:
           if (empty) {
-            q.map_late(addr, len, prot, fd, offset);
+            q.map_late(addr, len, prot, fd, offset, false);
           } else {
             q.map(addr, len, prot, fd, offset, false);
           }

@@ -31,9 +31,10 @@ void StubSpace::map(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t off
   queue_.map(addr, len, prot, fd, offset, populate);
 }
 
-void StubSpace::map_late(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset) {
+void StubSpace::map_late(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset,
+                         bool populate) {
   check_range(addr, len);
-  queue_.map_late(addr, len, prot, fd, offset);
+  queue_.map_late(addr, len, prot, fd, offset, populate);
 }
 
 void StubSpace::unmap(uint64_t addr, uint64_t len, By by) {

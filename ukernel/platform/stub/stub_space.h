@@ -38,7 +38,8 @@ class StubSpace : public GuestSpace {
       : page_(page), mm_(mm), user_limit_(user_limit) {}
 
   void map(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset, bool populate) override;
-  void map_late(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset) override;
+  void map_late(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset,
+                bool populate) override;
   bool late(uint64_t addr) const override { return queue_.late(addr); }
   void unmap(uint64_t addr, uint64_t len, By by) override;
   void protect(uint64_t addr, uint64_t len, Prot prot, By by) override;
