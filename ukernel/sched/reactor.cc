@@ -12,6 +12,8 @@ namespace uk {
 namespace {
 // While the loop never sleeps, sources announced by signals are looked at once in so many turns.
 constexpr int kBusyTurns = 64;
+// Of spinning in vain: what has not come by now takes long, most likely.
+constexpr uint64_t kIdleNs = 20'000;
 
 // Ends a sleep, and says so: it may have come together with something else.
 thread_local volatile sig_atomic_t signal_seen = 0;
@@ -101,7 +103,8 @@ bool Reactor::all_fall_asleep() {
 
 bool Reactor::spin(uint64_t for_ns) {
   ring_.submit();
-  uint64_t end = 0;  // unknown while what comes within the first turns may save reading the clock
+  // Unknown while what comes within the first turns may save reading the clock.
+  uint64_t end = 0, idle_at = 0;
   for (;;) {
     for (int i = 0; i < 16; ++i) {
       bool any = false;
@@ -112,8 +115,16 @@ bool Reactor::spin(uint64_t for_ns) {
       __builtin_ia32_pause();
     }
     const uint64_t now = now_ns();
-    if (end == 0) end = std::min(now + for_ns, timers_.next().at_ns);
+    if (end == 0) {
+      end = std::min(now + for_ns, timers_.next().at_ns);
+      idle_at = now + kIdleNs;
+    }
     if (now >= end) return false;
+    if (now < idle_at) continue;
+    idle_at = UINT64_MAX;
+    for (EventSource& s : sources_) {
+      if (s.use_idle_time()) return true;
+    }
   }
 }
 

@@ -48,6 +48,9 @@ class EventSource : public ListNode<> {
   // Asked when nothing is left to do: spin on collect() for up to this many ns before sleeping. 0:
   // do not.
   virtual uint64_t spin_ns() { return 0; }
+  // Asked once in a spin that has lasted for a while in vain. True: something was begun for which
+  // the loop shall sleep now, as it needs the CPU.
+  virtual bool use_idle_time() { return false; }
   // The loop is about to sleep: the last look. False: something was there, so it must not. True is
   // followed by woke_up().
   virtual bool fall_asleep() { return true; }

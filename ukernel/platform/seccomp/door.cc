@@ -25,11 +25,13 @@ uint32_t measure_patience(Clock& clock) {
 
 }  // namespace
 
-Door::Door(Clock& clock, TimerQueue& timers, int cpus, const int& running, const int& batches)
+Door::Door(Clock& clock, TimerQueue& timers, int cpus, const int& running, const int& batches,
+           std::function<bool()> idle)
     : clock_(clock),
       policy_(cpus),
       running_guests_(running),
       batches_(batches),
+      idle_(std::move(idle)),
       cpus_(cpus),
       loose_(timers, [this] {
         if (looks_that_found_ == found_when_armed_) let_loose();
@@ -99,6 +101,12 @@ uint64_t Door::spin_ns() {
     loose_.arm({clock_.monotonic_ns() + kComputesNs});
   }
   return ns;
+}
+
+bool Door::use_idle_time() {
+  if (!idle_()) return false;
+  spinning_ = false;  // neither paid nor in vain
+  return true;
 }
 
 // Either the stub sees that nobody looks any more, or we see its report.

@@ -6,6 +6,8 @@
 // nothing suspends. Untrusted: the slots (slot.h).
 #pragma once
 
+#include <functional>
+
 #include "base/list.h"
 #include "ukernel/platform/seccomp/spin_policy.h"
 #include "ukernel/platform/stub/layout.h"
@@ -18,8 +20,10 @@ class Thread;
 
 class Door final : public EventSource {
  public:
-  // `running`: guest threads that run; `batches`: mm threads that do. Kept by the platform.
-  Door(Clock& clock, TimerQueue& timers, int cpus, const int& running, const int& batches);
+  // `running`: guest threads that run; `batches`: mm threads that do. Kept by the platform. `idle`:
+  // see use_idle_time().
+  Door(Clock& clock, TimerQueue& timers, int cpus, const int& running, const int& batches,
+       std::function<bool()> idle);
   ~Door() override;
   // From when on stubs can be told. Without slots this is never called.
   void open(stub::Published& published);
@@ -37,6 +41,7 @@ class Door final : public EventSource {
   // EventSource
   bool collect() override;
   uint64_t spin_ns() override;
+  bool use_idle_time() override;
   bool fall_asleep() override;
   void woke_up() override { publish(); }
 
@@ -49,6 +54,7 @@ class Door final : public EventSource {
   SpinPolicy policy_;
   const int& running_guests_;
   const int& batches_;
+  const std::function<bool()> idle_;
   stub::Published* published_ = nullptr;
   uint32_t patience_ = 0;  // in the stub's turns
   bool spinning_ = false;

@@ -28,7 +28,7 @@ SeccompPlatform::SeccompPlatform(const Options& options, Reactor& reactor, Log& 
       log_(log),
       placement_(reactor.clock()),
       door_(reactor.clock(), reactor.timers(), sys::usable_cpus(), running_guests_,
-            running_batches_),
+            running_batches_, [this] { return clean_one(/*beside=*/false); }),
       clean_pool_(reactor.timers(), [this] { clean_pool(); }) {}
 
 Result<std::unique_ptr<Platform>> SeccompPlatform::create(const Options& options, Reactor& reactor,
@@ -133,7 +133,7 @@ std::unique_ptr<SeccompStub> SeccompPlatform::take_pooled(Park& park) {
     if (at == pool_.end()) return nullptr;
     std::unique_ptr<SeccompStub> stub = std::move(*at);
     pool_.erase(at);
-    stub->begin_cleaning();
+    stub->begin_cleaning(/*beside=*/false);
     if (stub->mm.finish(park) && stub->scrub()) {
       stub->cleaning = false;
       return stub;
@@ -144,8 +144,9 @@ std::unique_ptr<SeccompStub> SeccompPlatform::take_pooled(Park& park) {
 Result<std::unique_ptr<GuestSpace>> SeccompPlatform::new_space(Park& park) {
   std::erase_if(pool_, [](const auto& stub) { return !stub->alive(); });
   std::unique_ptr<SeccompStub> stub = take_pooled(park);
-  const auto dirty = std::ranges::find_if(pool_, [](const auto& s) { return !s->cleaning; });
-  if (dirty != pool_.end()) (*dirty)->begin_cleaning();
+  if (std::ranges::none_of(pool_, [](const auto& s) { return s->cleaning; })) {
+    (void)clean_one(/*beside=*/true);
+  }
   if (stub == nullptr) stub = TRY(new_stub(park));
   return std::unique_ptr<GuestSpace>(std::make_unique<SeccompSpace>(*this, std::move(stub)));
 }
@@ -161,7 +162,15 @@ void SeccompPlatform::retire(std::unique_ptr<SeccompStub> stub) {
 }
 
 void SeccompPlatform::clean_pool() {
-  for (const auto& stub : pool_) stub->begin_cleaning();
+  for (const auto& stub : pool_) stub->begin_cleaning(/*beside=*/true);
+}
+
+// False: all are clean, or being cleaned.
+bool SeccompPlatform::clean_one(bool beside) {
+  const auto dirty = std::ranges::find_if(pool_, [](const auto& s) { return !s->cleaning; });
+  if (dirty == pool_.end()) return false;
+  (*dirty)->begin_cleaning(beside);
+  return true;
 }
 
 void SeccompPlatform::enroll(Thread& t) {

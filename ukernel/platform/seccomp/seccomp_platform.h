@@ -43,7 +43,8 @@ class SeccompMmThread final : public stub::MmThread {
       : thread_(platform, pid, pid, Thread::Kind::kMm), page_(page) {}
   Result<stub::BatchResult> run_batch(Park& park) override;
   // Begins to execute one command that nobody waits for; finish() must come before the next batch.
-  void begin(const stub::Command& c);
+  // `beside`: on another CPU than ours.
+  void begin(const stub::Command& c, bool beside);
   // True if it is done, or nothing was begun.
   bool finished() const { return !begun_ || !thread_.running(); }
   // An error: kSRCH, or the command's.
@@ -67,7 +68,7 @@ struct SeccompStub {
   ~SeccompStub();
   bool alive() { return mm.finished() ? mm.thread().waits() : !mm.thread().dead(); }
   // Unmaps what its last guest had, meanwhile. Once.
-  void begin_cleaning();
+  void begin_cleaning(bool beside);
   bool clean() const { return cleaning && mm.finished(); }
   // No thread executes guest code, nor will.
   bool quiet();
@@ -131,8 +132,9 @@ class SeccompPlatform final : public Platform, public EventSource {
   bool pending() const override { return true; }
   void wake_signals(sigset_t& set) const override { sigaddset(&set, SIGCHLD); }
 
-  // A stub whose space is gone: kept for another, or killed. Those kept are cleaned when the next
-  // is asked for, as then a guest waits for us and leaves its CPU idle, or a little later.
+  // A stub whose space is gone: kept for another, or killed. Those kept are cleaned while we spin in
+  // vain; if none is clean when one is asked for, beside that, as a guest waits for us then and
+  // leaves its CPU idle; or a little later.
   void retire(std::unique_ptr<SeccompStub> stub);
   Reactor& reactor() { return reactor_; }
   Listener& listener() { return *listener_; }
@@ -183,6 +185,7 @@ class SeccompPlatform final : public Platform, public EventSource {
   void on_notification(const seccomp_notif& n);
   void on_death(int pid);
   void clean_pool();
+  bool clean_one(bool beside);
 
   const Options options_;
   Reactor& reactor_;

@@ -42,8 +42,8 @@ Result<stub::BatchResult> SeccompMmThread::await_batch(Park& park) {
                            .value = thread_.call().args[0]};
 }
 
-void SeccompMmThread::begin(const stub::Command& c) {
-  thread_.set_kind(Thread::Kind::kCleaner);
+void SeccompMmThread::begin(const stub::Command& c, bool beside) {
+  thread_.set_kind(beside ? Thread::Kind::kCleaner : Thread::Kind::kMm);
   begun_ = true;
   page_.commands[0] = c;
   page_.count = 1;
@@ -79,9 +79,9 @@ bool SeccompStub::quiet() {
          std::ranges::all_of(idle, [](const auto& g) { return g->thread().parked(); });
 }
 
-void SeccompStub::begin_cleaning() {
+void SeccompStub::begin_cleaning(bool beside) {
   if (std::exchange(cleaning, true)) return;
-  mm.begin({.nr = SYS_munmap, .args = {0, platform.user_limit()}});
+  mm.begin({.nr = SYS_munmap, .args = {0, platform.user_limit()}}, beside);
 }
 
 void SeccompStub::settle() {

@@ -47,8 +47,8 @@ class Thread : public ListNode<> {
  public:
   enum class State { kRunning, kCall, kReport, kDead };
 
-  // kMm: an mm thread, which runs for moments only, by our order. kCleaner: the same while nobody
-  // waits for it.
+  // kMm: an mm thread, which runs for moments only, by our order. kCleaner: the same while it runs
+  // beside us, and nobody waits for it.
   enum class Kind { kGuest, kMm, kCleaner };
   // tgid: the stub's process. Counts as running.
   Thread(SeccompPlatform& platform, int tgid, int tid, Kind kind, Slot slot = {});
