@@ -302,6 +302,54 @@ TEST_F(Core, Mounts) {
   });
 }
 
+// A filesystem of what comes and goes: each look-up makes an inode.
+class FleetingFs final : public SuperBlock {
+ public:
+  struct Node final : Inode {
+    Node(Ref<SuperBlock> sb, uint32_t t, int* n) : Inode(std::move(sb)), kind(t), live(n) { ++*n; }
+    ~Node() override { --*live; }
+    uint32_t type() const override { return kind; }
+    Result<FileAttr> getattr(Park&) override {
+      FileAttr a;
+      a.mode = kind | 0755;
+      return a;
+    }
+    Result<Ref<Inode>> lookup(Park&, std::string_view) override {
+      return Ref<Inode>(make_ref<Node>(Ref<SuperBlock>(&sb()), S_IFDIR, live));
+    }
+    uint32_t kind;
+    int* live;
+  };
+  std::string_view fs_type() const override { return "fleeting"; }
+  Result<FsStat> statfs(Park&) override { return FsStat{}; }
+  bool volatile_names() const override { return true; }
+  bool keeps_names() const override { return false; }
+};
+
+TEST_F(Core, WhatHasEndedIsNotKeptByItsName) {
+  int live = 0;
+  vfs.register_fs({.name = "fleeting",
+                   .mount = [&](Park&, Vfs&, const std::string&, const std::string&,
+                                Ref<Inode>* root) -> Result<Ref<SuperBlock>> {
+                     auto sb = make_ref<FleetingFs>();
+                     *root = make_ref<FleetingFs::Node>(sb, S_IFDIR, &live);
+                     return Ref<SuperBlock>(sb);
+                   }});
+  run([&](Park& p) {
+    EXPECT_OK(mkdir("/m"));
+    EXPECT_OK(vfs.mount(p, ctx(), *walk("/m"), "fleeting", "none", "", 0));
+    EXPECT_EQ(live, 1);
+    {
+      Path in = *walk("/m/a/b");
+      EXPECT_EQ(live, 3) << "as long as it is used";
+      EXPECT_EQ(name_of(in), "/m/a/b");
+    }
+    EXPECT_EQ(live, 1);
+    EXPECT_OK(vfs.umount(p, ctx(), *walk("/m"), 0));
+  });
+  EXPECT_EQ(live, 0);
+}
+
 TEST_F(Core, Inotify) {
   run([&](Park& p) {
     EXPECT_OK(mkdir("/w"));

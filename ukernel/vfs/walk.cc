@@ -7,9 +7,10 @@ Result<Ref<Dentry>> Vfs::Impl::lookup(Park& park, Dentry& dir, std::string_view 
   if (name.size() > kNameMax) return Err(Errno::kNAMETOOLONG);
   Ref<Inode> parent = dir.inode_ref();
   if (parent == nullptr || parent->type() != S_IFDIR) return Err(Errno::kNOTDIR);
-  bool asks_always = parent->sb().volatile_names();
+  const bool asks_always = parent->sb().volatile_names();
+  const bool keeps = parent->sb().keeps_names();
   if (Ref<Dentry> d = dir.child(name); d != nullptr && (!asks_always || d->mount_count != 0)) {
-    names.touch(*d);
+    if (keeps) names.touch(*d);
     return d;
   }
   Ref<Dentry> keep(&dir);
@@ -23,7 +24,7 @@ Result<Ref<Dentry>> Vfs::Impl::lookup(Park& park, Dentry& dir, std::string_view 
 
   Ref<Dentry> d = dir.child(name);  // somebody may have looked it up while we waited
   if (d != nullptr && !asks_always) {
-    names.touch(*d);
+    if (keeps) names.touch(*d);
     return d;
   }
   if (dir.unlinked()) return make_ref<Dentry>(nullptr, std::string(name), nullptr);
@@ -39,13 +40,13 @@ Result<Ref<Dentry>> Vfs::Impl::lookup(Park& park, Dentry& dir, std::string_view 
       same = true;
     }
     if (same) {
-      names.touch(*d);
+      if (keeps) names.touch(*d);
       return d;
     }
     drop(*d);
   }
   d = make_ref<Dentry>(keep, std::string(name), std::move(inode));
-  if (!asks_always || d->inode() != nullptr) names.touch(*d);
+  if (keeps && (!asks_always || d->inode() != nullptr)) names.touch(*d);
   return d;
 }
 

@@ -67,6 +67,7 @@ class Super final : public SuperBlock {
   std::string_view fs_type() const override { return "proc"; }
   Result<FsStat> statfs(Park&) override;
   bool volatile_names() const override { return true; }
+  bool keeps_names() const override { return false; }
   Kernel& kernel;
   const BootId boot_id;
 };
