@@ -50,15 +50,18 @@ void Door::publish() {
       .store(policy_.on() ? patience_ : 0, std::memory_order_seq_cst);
 }
 
-void Door::resumed() {
-  // While they spin nobody looks at the time.
-  if (published_ != nullptr) policy_.resumed(policy_.on() ? 0 : clock_.monotonic_ns());
+uint64_t Door::resumed() {
+  const uint64_t now = policy_.on() ? 0 : clock_.monotonic_ns();
+  policy_.resumed(now);
+  return now;
 }
 
-void Door::reported() {
-  if (published_ == nullptr || policy_.on()) return;
-  policy_.reported(clock_.monotonic_ns());
+uint64_t Door::reported() {
+  if (policy_.on()) return 0;
+  const uint64_t now = clock_.monotonic_ns();
+  if (published_ != nullptr) policy_.reported(now);
   if (policy_.on()) publish();
+  return now;
 }
 
 void Door::let_loose() {

@@ -32,8 +32,10 @@ class Door final : public EventSource {
   void watch(Thread& t) { running_.push_back(t); }
   void hold(Thread& t) { held_.push_back(t); }
 
-  void resumed();
-  void reported();
+  // A guest thread was resumed, or reported. Return the time, or 0 while all spin: then nobody
+  // looks at it.
+  uint64_t resumed();
+  uint64_t reported();
   bool spins() const { return policy_.on(); }
   // How long a stub waits by spinning while we spin too, in turns of its loop.
   uint32_t patience() const { return patience_; }

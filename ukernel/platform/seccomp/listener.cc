@@ -36,7 +36,7 @@ Result<> Listener::start() {
   TRY(sys::seccomp(SECCOMP_GET_NOTIF_SIZES, 0, &sizes));
   notif_.resize(std::max<size_t>(sizes.seccomp_notif, sizeof(seccomp_notif)));
   response_.resize(std::max<size_t>(sizes.seccomp_notif_resp, sizeof(seccomp_notif_resp)));
-  (void)sys::ioctl_value(fd_, kSetFlags, kSyncWakeUp);  // an older host does without
+  steers_ = set_wake(Wake::kHere);
   ring_.poll(*this, fd_, POLLIN, true);
   return {};
 }
@@ -91,12 +91,20 @@ bool Listener::valid(uint64_t id) const {
   return sys::ioctl(fd_, SECCOMP_IOCTL_NOTIF_ID_VALID, &id).has_value();
 }
 
-Result<> Listener::answer(uint64_t id, uint64_t value) {
+bool Listener::set_wake(Wake wake) {
+  return sys::ioctl_value(fd_, kSetFlags, wake == Wake::kHere ? kSyncWakeUp : 0).has_value();
+}
+
+Result<> Listener::answer(uint64_t id, uint64_t value, Wake wake) {
   seccomp_notif_resp r = {};
   r.id = id;
   r.val = static_cast<int64_t>(value);
   std::memcpy(response_.data(), &r, sizeof r);
-  TRY(sys::ioctl(fd_, SECCOMP_IOCTL_NOTIF_SEND, response_.data()));
+  const bool elsewhere = wake == Wake::kElsewhere && steers_;
+  if (elsewhere) (void)set_wake(Wake::kElsewhere);
+  auto sent = sys::ioctl(fd_, SECCOMP_IOCTL_NOTIF_SEND, response_.data());
+  if (elsewhere) (void)set_wake(Wake::kHere);
+  TRY(sent);
   return {};
 }
 

@@ -32,9 +32,12 @@ class Listener final : public hostio::Completion {
   ~Listener() override;
 
   Result<> start();
+  // Where the thread that is answered goes on: on this CPU, once we sleep, or where the host likes.
+  // Hosts before Linux 6.6 do as they like.
+  enum class Wake { kHere, kElsewhere };
   // Lets the call return `value`. Error: kNOENT: the call was interrupted; it will be notified
   // anew, or a signal handler is running.
-  Result<> answer(uint64_t id, uint64_t value);
+  Result<> answer(uint64_t id, uint64_t value, Wake wake = Wake::kHere);
   // The notification has neither been answered nor abandoned.
   bool valid(uint64_t id) const;
   // Receives whatever is there, `active` or not. After kNOENT, when the call's successor may be
@@ -46,12 +49,14 @@ class Listener final : public hostio::Completion {
   void receive_all();
   bool receive_one();
   bool readable() const;
+  bool set_wake(Wake wake);
 
   hostio::Ring& ring_;
   int fd_;
   const int& active_;
   Handler handler_;
   std::vector<std::byte> notif_, response_;  // of the host's sizes
+  bool steers_ = false;                      // the host can be told where to wake
   bool exact_;  // each completion stands for at least one notification of its own
   uint64_t announced_ = 0, received_ = 0;
 };

@@ -132,8 +132,8 @@ class SeccompPlatform final : public Platform, public EventSource {
   bool pending() const override { return true; }
   void wake_signals(sigset_t& set) const override { sigaddset(&set, SIGCHLD); }
 
-  // A stub whose space is gone: kept for another, or killed. Those kept are cleaned while we spin in
-  // vain; if none is clean when one is asked for, beside that, as a guest waits for us then and
+  // A stub whose space is gone: kept for another, or killed. Those kept are cleaned while we spin
+  // in vain; if none is clean when one is asked for, beside that, as a guest waits for us then and
   // leaves its CPU idle; or a little later.
   void retire(std::unique_ptr<SeccompStub> stub);
   Reactor& reactor() { return reactor_; }
@@ -164,13 +164,14 @@ class SeccompPlatform final : public Platform, public EventSource {
   const Options& options() const { return options_; }
   Door& door() { return door_; }
   stub::Placement& placement() { return placement_; }
-  // Before a thread is resumed.
-  void place(int tid, stub::Placement::Seat& seat, Thread::Kind kind) {
+  bool guests_run() const { return running_guests_ > 0; }
+  // Before a thread is resumed. Returns Door::resumed() of a guest.
+  uint64_t place(int tid, stub::Placement::Seat& seat, Thread::Kind kind) {
     const bool guest = kind == Thread::Kind::kGuest;
     // The reactor has work: a cleaner takes another CPU.
     const bool apart = kind == Thread::Kind::kCleaner || (guest && door_.spins());
     placement_.before_resume(tid, seat, guest ? running_guests_ : 0, apart);
-    if (guest) door_.resumed();
+    return guest ? door_.resumed() : 0;
   }
   void kill_stub(int pid);
   // Blocks the host thread until the killed stub is dead.

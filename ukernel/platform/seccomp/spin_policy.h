@@ -2,8 +2,9 @@
 // between spinning threads costs a tenth of a wake-up, but it takes a CPU for the reactor alone,
 // and guests that compute make it spin in vain: so it begins when guests have come back quickly
 // many times in a row, and ends when spinning has mostly been in vain. Each end that comes soon
-// makes the next beginning harder. While guests want all the CPUs, the reactor's spins are short:
-// what it wastes then is theirs.
+// makes the next beginning harder. (Short spins while guests want all the CPUs were tried: they
+// stay off the reactor's CPU, so what it does not waste is nobody's, and each wake-up costs as
+// much.)
 //
 // Owned by the Door. Pure: time comes as arguments. Nothing suspends.
 #pragma once
@@ -16,7 +17,6 @@ namespace uk::seccomp {
 class SpinPolicy {
  public:
   static constexpr uint64_t kSpinNs = 200'000;   // the reactor's, at most
-  static constexpr uint64_t kTightNs = 40'000;   // while guests run on all CPUs
   static constexpr uint64_t kQuickNs = 100'000;  // from resuming to a report, switches included
   static constexpr int kFirstRun = 8;            // quick returns in a row before it begins
   static constexpr int kLongestRun = 32;
@@ -30,10 +30,7 @@ class SpinPolicy {
   bool on() const { return on_; }
   // How long the reactor shall spin now, with so many guest threads running; 0: not at all. Once
   // for each time that one was resumed: who did not come back then computes.
-  uint64_t spin_ns(int running) const {
-    if (!on_ || !fresh_ || running < 1) return 0;
-    return running < cpus_ ? kSpinNs : kTightNs;
-  }
+  uint64_t spin_ns(int running) const { return on_ && fresh_ && running > 0 ? kSpinNs : 0; }
 
   // A guest thread was resumed.
   void resumed(uint64_t now_ns) {

@@ -14,6 +14,8 @@ namespace uk::seccomp {
 namespace {
 
 constexpr uint64_t kWatchdogNs = 500'000'000;
+// From resuming to a report. Waking a thread on another CPU costs less than that.
+constexpr uint64_t kComputesNs = 30'000;
 
 constexpr int kWatchdogPatience = 4;
 
@@ -90,8 +92,7 @@ bool Thread::look() {
   if (by_slot_) {
     on_report();
   } else {
-    platform_.door().reported();
-    if (waiter_ != nullptr) waiter_->wake();
+    came_back();
   }
   return true;
 }
@@ -165,9 +166,8 @@ void Thread::on_gate_park(const seccomp_notif& n) {
       return on_report();
     }
     set_held(false);
-    platform_.door().reported();
   }
-  if (waiter_ != nullptr) waiter_->wake();
+  came_back();
 }
 
 void Thread::on_notification(const seccomp_notif& n, Notice what) {
@@ -189,16 +189,28 @@ void Thread::on_notification(const seccomp_notif& n, Notice what) {
   left_call_ = false;
   set_state(is_report ? State::kReport : State::kCall);
   if (is_report) return on_report();
-  if (waiter_ != nullptr) waiter_->wake();
+  came_back();
 }
 
 void Thread::on_report() {
-  if (kind_ == Kind::kGuest) platform_.door().reported();
   if (call_.args[0] == kKickSignal) {
     interrupt_pending_ = false;
     watchdog_.cancel();
   }
+  came_back();
+}
+
+void Thread::came_back() {
+  if (kind_ == Kind::kGuest) {
+    const uint64_t now = platform_.door().reported();
+    ran_ns_ = now != 0 && resumed_ns_ != 0 ? now - resumed_ns_ : 0;
+  }
   if (waiter_ != nullptr) waiter_->wake();
+}
+
+Listener::Wake Thread::wake() const {
+  const bool apart = kind_ == Kind::kGuest && ran_ns_ > kComputesNs && platform_.guests_run();
+  return apart ? Listener::Wake::kElsewhere : Listener::Wake::kHere;
 }
 
 void Thread::on_death() {
@@ -217,8 +229,9 @@ Result<> Thread::answer(uint64_t value, bool* lost) {
   if (dead()) return Err(Errno::kSRCH);
   CHECK(!running());
   left_call_ = false;
-  platform_.place(tid_, seat_, kind_);
-  if (state_ == State::kCall && gated_) return answer_gate(value, lost);
+  const Listener::Wake where = wake();
+  resumed_ns_ = platform_.place(tid_, seat_, kind_);
+  if (state_ == State::kCall && gated_) return answer_gate(value, where, lost);
   gated_ = false;
   if (held_) {
     const uint32_t word = static_cast<uint32_t>(value);
@@ -233,7 +246,7 @@ Result<> Thread::answer(uint64_t value, bool* lost) {
   // What a signal interrupted in the gate must not look like a call.
   if (slot_ && !by_slot_) slot_.clear();
   set_state(State::kRunning);
-  if (platform_.listener().answer(id_, value)) return {};
+  if (platform_.listener().answer(id_, value, where)) return {};
   *lost = true;
   platform_.listener().sweep();  // its successor may be there, unannounced
   return {};
@@ -251,7 +264,7 @@ void Thread::call_up() {
   door.hold(*this);
 }
 
-Result<> Thread::answer_gate(uint64_t result, bool* lost) {
+Result<> Thread::answer_gate(uint64_t result, Listener::Wake where, bool* lost) {
   if (held_) {
     const Slot::Gave gave = slot_.answer_call(result, load_);
     if (gave == Slot::Gave::kOvertaken) {
@@ -268,7 +281,7 @@ Result<> Thread::answer_gate(uint64_t result, bool* lost) {
   }
   (void)slot_.answer_call(result, load_);  // read when the thread comes out of its park
   set_state(State::kRunning);
-  if (platform_.listener().answer(id_, load_)) {
+  if (platform_.listener().answer(id_, load_, where)) {
     gated_ = false;
     return {};
   }

@@ -31,6 +31,7 @@
 
 #include "base/list.h"
 #include "base/result.h"
+#include "ukernel/platform/seccomp/listener.h"
 #include "ukernel/platform/seccomp/slot.h"
 #include "ukernel/platform/stub/placement.h"
 #include "ukernel/sched/fiber.h"
@@ -124,11 +125,15 @@ class Thread : public ListNode<> {
   enum class Notice { kCall, kReport, kPark, kGatePark };  // by where the stub made it
   void on_notification(const seccomp_notif& n, Notice what);
   void on_report();
+  // It reported, or made a call: wakes the fiber that waits for it.
+  void came_back();
+  // Who computed for long while others run shall not wait for us to leave this CPU.
+  Listener::Wake wake() const;
   void on_park(const seccomp_notif& n);
   void on_gate_park(const seccomp_notif& n);
   bool find_in_slot();
   void tell(Slot::Gave gave);
-  Result<> answer_gate(uint64_t result, bool* lost);
+  Result<> answer_gate(uint64_t result, Listener::Wake where, bool* lost);
   void overtaken();
   bool give_owed(const seccomp_notif& n);
   void on_death();
@@ -143,6 +148,7 @@ class Thread : public ListNode<> {
   stub::Placement::Seat seat_;
   uint64_t id_ = 0;
   seccomp_data call_ = {};
+  uint64_t resumed_ns_ = 0, ran_ns_ = 0;  // unless all spin
   bool interrupt_pending_ = false;
   bool left_call_ = false;  // abandoned in a call
   Slot slot_;
