@@ -13,7 +13,7 @@ namespace {
 // While the loop never sleeps, sources announced by signals are looked at once in so many turns.
 constexpr int kBusyTurns = 64;
 // Of spinning in vain: what has not come by now takes long, most likely.
-constexpr uint64_t kIdleNs = 20'000;
+constexpr uint64_t kIdleNs = 30'000;
 
 // Ends a sleep, and says so: it may have come together with something else.
 thread_local volatile sig_atomic_t signal_seen = 0;

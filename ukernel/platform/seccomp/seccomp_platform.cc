@@ -28,8 +28,8 @@ SeccompPlatform::SeccompPlatform(const Options& options, Reactor& reactor, Log& 
       log_(log),
       placement_(reactor.clock()),
       door_(reactor.clock(), reactor.timers(), sys::usable_cpus(), running_guests_,
-            running_batches_, [this] { return clean_one(/*beside=*/false); }),
-      clean_pool_(reactor.timers(), [this] { clean_pool(); }) {}
+            running_batches_, [this] { return clean_pool(/*beside=*/false); }),
+      clean_later_(reactor.timers(), [this] { clean_pool(/*beside=*/true); }) {}
 
 Result<std::unique_ptr<Platform>> SeccompPlatform::create(const Options& options, Reactor& reactor,
                                                           Log& log) {
@@ -100,7 +100,7 @@ Result<> SeccompPlatform::await_zygote() {
 }
 
 SeccompPlatform::~SeccompPlatform() {
-  clean_pool_.cancel();
+  clean_later_.cancel();
   pool_.clear();
   if (zygote_ != nullptr) kill_stub(zygote_->pid);
   zygote_mm_.reset();
@@ -158,14 +158,16 @@ void SeccompPlatform::retire(std::unique_ptr<SeccompStub> stub) {
       stub->idle.size() <= stub::kMaxRecycledThreads && stub->alive() && stub->quiet();
   if (!keep) return;
   pool_.push_back(std::move(stub));
-  if (!clean_pool_.armed()) clean_pool_.arm({reactor_.now_ns() + kCleanAfterNs});
-}
-
-void SeccompPlatform::clean_pool() {
-  for (const auto& stub : pool_) stub->begin_cleaning(/*beside=*/true);
+  if (!clean_later_.armed()) clean_later_.arm({reactor_.now_ns() + kCleanAfterNs});
 }
 
 // False: all are clean, or being cleaned.
+bool SeccompPlatform::clean_pool(bool beside) {
+  bool any = false;
+  while (clean_one(beside)) any = true;
+  return any;
+}
+
 bool SeccompPlatform::clean_one(bool beside) {
   const auto dirty = std::ranges::find_if(pool_, [](const auto& s) { return !s->cleaning; });
   if (dirty == pool_.end()) return false;

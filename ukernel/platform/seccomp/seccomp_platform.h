@@ -185,7 +185,7 @@ class SeccompPlatform final : public Platform, public EventSource {
   std::unique_ptr<SeccompStub> take_pooled(Park& park);
   void on_notification(const seccomp_notif& n);
   void on_death(int pid);
-  void clean_pool();
+  bool clean_pool(bool beside);
   bool clean_one(bool beside);
 
   const Options options_;
@@ -212,7 +212,7 @@ class SeccompPlatform final : public Platform, public EventSource {
   std::unique_ptr<SeccompMmThread> zygote_mm_;
   bool zygote_ready_ = false;
   std::vector<std::unique_ptr<SeccompStub>> pool_;
-  Timer clean_pool_;
+  Timer clean_later_;
 };
 
 }  // namespace uk::seccomp
