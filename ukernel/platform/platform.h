@@ -102,7 +102,7 @@ class GuestContext {
   // runs; a new context has no known ids. The guest may change what it is told. Platforms that
   // answer nothing need nothing here.
   virtual void set_ids(const CallerIds& ids) { (void)ids; }
-  // The guest will not run again for long, if ever: its CPU shall be free for others.
+  // The guest will not run again, most likely: its CPU shall be free for others.
   virtual void leave_cpu() {}
   // The host thread id, for diagnostics only; 0 if there is none.
   virtual int host_tid() const = 0;

@@ -205,7 +205,6 @@ Result<int> do_clone(Task& parent, const CloneArgs& a) {
   int tid = TRY(reserved.take(parent, a));
   arch::UserRegs regs = child_regs(TRY(parent.context->get_regs(park)), a);
   arch::FpState fp = TRY(parent.context->get_fp(park));
-  if ((a.flags & CLONE_VM) == 0 && parent.context != nullptr) parent.context->leave_cpu();
   Ref<AddressSpace> mm =
       (a.flags & CLONE_VM) != 0 ? parent.mm_ref() : TRY(parent.mm().fork(park, parent.mm_limits()));
   std::unique_ptr<GuestContext> context = TRY(mm->guest().new_context(park, regs, fp));

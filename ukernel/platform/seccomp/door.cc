@@ -120,6 +120,8 @@ bool Door::fall_asleep() {
     // The reactor needs its CPU no longer for itself.
     if (!policy_.on()) let_loose();
   }
+  // A batch brings us back soon: who calls meanwhile waits for that, and does not interrupt it.
+  if (batches_ > 0 && policy_.on()) return true;
   std::atomic_ref(published_->patience).store(0, std::memory_order_seq_cst);
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (!look()) return true;
