@@ -28,8 +28,8 @@ SeccompPlatform::SeccompPlatform(const Options& options, Reactor& reactor, Log& 
       log_(log),
       placement_(reactor.clock()),
       door_(reactor.clock(), reactor.timers(), sys::usable_cpus(), running_guests_,
-            running_batches_, [this] { return clean_pool(/*beside=*/false); }),
-      clean_later_(reactor.timers(), [this] { clean_pool(/*beside=*/true); }) {}
+            running_batches_, [this] { return clean_pool(); }),
+      clean_later_(reactor.timers(), [this] { (void)clean_pool(); }) {}
 
 Result<std::unique_ptr<Platform>> SeccompPlatform::create(const Options& options, Reactor& reactor,
                                                           Log& log) {
@@ -120,33 +120,27 @@ Result<std::unique_ptr<SeccompStub>> SeccompPlatform::new_stub(Park& park) {
   return stub;
 }
 
-// One that is clean already if there is one, the last used first. Else a new one is made as long as
-// there are few: more than one in turn, and there will be a clean one. Then the one that was begun
-// with first.
+// One that is clean if there is one, the last used first. Else a new one is made as long as there
+// are few. Then one of which nothing is being done.
 std::unique_ptr<SeccompStub> SeccompPlatform::take_pooled(Park& park) {
   for (;;) {
     auto usable = [](const auto& stub) { return stub->alive() && stub->ready(); };
     auto clean = [&](const auto& stub) { return stub->clean() && usable(stub); };
-    auto last = std::find_if(pool_.rbegin(), pool_.rend(), clean);
-    if (last == pool_.rend() && pool_.size() < stub::kStubsInTurn) return nullptr;
-    auto at = last != pool_.rend() ? std::prev(last.base()) : std::ranges::find_if(pool_, usable);
-    if (at == pool_.end()) return nullptr;
+    auto idle = [&](const auto& stub) { return stub->mm.finished() && usable(stub); };
+    auto at = std::find_if(pool_.rbegin(), pool_.rend(), clean);
+    if (at == pool_.rend() && pool_.size() < stub::kStubsInTurn) return nullptr;
+    if (at == pool_.rend()) at = std::find_if(pool_.rbegin(), pool_.rend(), idle);
+    if (at == pool_.rend()) at = std::find_if(pool_.rbegin(), pool_.rend(), usable);
+    if (at == pool_.rend()) return nullptr;
     std::unique_ptr<SeccompStub> stub = std::move(*at);
-    pool_.erase(at);
-    stub->begin_cleaning(/*beside=*/false);
-    if (stub->mm.finish(park) && stub->scrub()) {
-      stub->cleaning = false;
-      return stub;
-    }
+    pool_.erase(std::prev(at.base()));
+    if (stub->mm.finish(park) && stub->scrub()) return stub;
   }
 }
 
 Result<std::unique_ptr<GuestSpace>> SeccompPlatform::new_space(Park& park) {
   std::erase_if(pool_, [](const auto& stub) { return !stub->alive(); });
   std::unique_ptr<SeccompStub> stub = take_pooled(park);
-  if (std::ranges::none_of(pool_, [](const auto& s) { return s->cleaning; })) {
-    (void)clean_one(/*beside=*/true);
-  }
   if (stub == nullptr) stub = TRY(new_stub(park));
   return std::unique_ptr<GuestSpace>(std::make_unique<SeccompSpace>(*this, std::move(stub)));
 }
@@ -162,17 +156,14 @@ void SeccompPlatform::retire(std::unique_ptr<SeccompStub> stub) {
 }
 
 // False: all are clean, or being cleaned.
-bool SeccompPlatform::clean_pool(bool beside) {
+bool SeccompPlatform::clean_pool() {
   bool any = false;
-  while (clean_one(beside)) any = true;
+  for (const auto& stub : pool_) {
+    if (stub->cleaning) continue;
+    stub->begin_cleaning();
+    any = true;
+  }
   return any;
-}
-
-bool SeccompPlatform::clean_one(bool beside) {
-  const auto dirty = std::ranges::find_if(pool_, [](const auto& s) { return !s->cleaning; });
-  if (dirty == pool_.end()) return false;
-  (*dirty)->begin_cleaning(beside);
-  return true;
 }
 
 void SeccompPlatform::enroll(Thread& t) {

@@ -43,8 +43,7 @@ class SeccompMmThread final : public stub::MmThread {
       : thread_(platform, pid, pid, Thread::Kind::kMm), page_(page) {}
   Result<stub::BatchResult> run_batch(Park& park) override;
   // Begins to execute one command that nobody waits for; finish() must come before the next batch.
-  // `beside`: on another CPU than ours.
-  void begin(const stub::Command& c, bool beside);
+  void begin(const stub::Command& c);
   // True if it is done, or nothing was begun.
   bool finished() const { return !begun_ || !thread_.running(); }
   // An error: kSRCH, or the command's.
@@ -67,8 +66,9 @@ struct SeccompStub {
   SeccompStub(SeccompPlatform& platform, stub::Slot slot, int pid);
   ~SeccompStub();
   bool alive() { return mm.finished() ? mm.thread().waits() : !mm.thread().dead(); }
-  // Unmaps what its last guest had, meanwhile. Once.
-  void begin_cleaning(bool beside);
+  // Unmaps what its last guest had, while nobody waits for it. Once.
+  void begin_cleaning();
+  // Nothing is mapped but the area.
   bool clean() const { return cleaning && mm.finished(); }
   // No thread executes guest code, nor will.
   bool quiet();
@@ -84,7 +84,7 @@ struct SeccompStub {
   stub::Slot slot;
   int pid;
   SeccompMmThread mm;
-  bool cleaning = false;                             // has begun
+  bool cleaning = true;                              // has begun, or need not
   std::vector<std::unique_ptr<stub::Stack>> stacks;  // by place in the stub; outlive the threads
   std::vector<std::unique_ptr<GuestThread>> idle;    // threads without a context
 };
@@ -133,8 +133,7 @@ class SeccompPlatform final : public Platform, public EventSource {
   void wake_signals(sigset_t& set) const override { sigaddset(&set, SIGCHLD); }
 
   // A stub whose space is gone: kept for another, or killed. Those kept are cleaned while we spin
-  // in vain; if none is clean when one is asked for, beside that, as a guest waits for us then and
-  // leaves its CPU idle; or a little later.
+  // in vain, or a little later; one that is taken before that is cleaned by its first batch.
   void retire(std::unique_ptr<SeccompStub> stub);
   Reactor& reactor() { return reactor_; }
   Listener& listener() { return *listener_; }
@@ -168,9 +167,7 @@ class SeccompPlatform final : public Platform, public EventSource {
   // Before a thread is resumed. Returns Door::resumed() of a guest.
   uint64_t place(int tid, stub::Placement::Seat& seat, Thread::Kind kind) {
     const bool guest = kind == Thread::Kind::kGuest;
-    // The reactor has work: a cleaner takes another CPU.
-    const bool apart = kind == Thread::Kind::kCleaner || (guest && door_.spins());
-    placement_.before_resume(tid, seat, guest ? running_guests_ : 0, apart);
+    placement_.before_resume(tid, seat, guest ? running_guests_ : 0, guest && door_.spins());
     return guest ? door_.resumed() : 0;
   }
   void kill_stub(int pid);
@@ -185,8 +182,7 @@ class SeccompPlatform final : public Platform, public EventSource {
   std::unique_ptr<SeccompStub> take_pooled(Park& park);
   void on_notification(const seccomp_notif& n);
   void on_death(int pid);
-  bool clean_pool(bool beside);
-  bool clean_one(bool beside);
+  bool clean_pool();
 
   const Options options_;
   Reactor& reactor_;

@@ -42,8 +42,7 @@ Result<stub::BatchResult> SeccompMmThread::await_batch(Park& park) {
                            .value = thread_.call().args[0]};
 }
 
-void SeccompMmThread::begin(const stub::Command& c, bool beside) {
-  thread_.set_kind(beside ? Thread::Kind::kCleaner : Thread::Kind::kMm);
+void SeccompMmThread::begin(const stub::Command& c) {
   begun_ = true;
   page_.commands[0] = c;
   page_.count = 1;
@@ -55,7 +54,6 @@ void SeccompMmThread::begin(const stub::Command& c, bool beside) {
 Result<> SeccompMmThread::finish(Park& park) {
   if (!begun_) return {};
   const stub::BatchResult r = TRY(await_batch(park));
-  thread_.set_kind(Thread::Kind::kMm);
   begun_ = false;
   return r.left == 0 ? Result<>() : Err(static_cast<Errno>(-static_cast<int64_t>(r.value)));
 }
@@ -79,9 +77,9 @@ bool SeccompStub::quiet() {
          std::ranges::all_of(idle, [](const auto& g) { return g->thread().parked(); });
 }
 
-void SeccompStub::begin_cleaning(bool beside) {
-  if (std::exchange(cleaning, true)) return;
-  mm.begin({.nr = SYS_munmap, .args = {0, platform.user_limit()}}, beside);
+void SeccompStub::begin_cleaning() {
+  mm.begin({.nr = SYS_munmap, .args = {0, platform.user_limit()}});
+  cleaning = true;
 }
 
 void SeccompStub::settle() {
@@ -111,7 +109,10 @@ bool SeccompStub::scrub() {
 SeccompSpace::SeccompSpace(SeccompPlatform& platform, std::unique_ptr<SeccompStub> stub)
     : StubSpace(stub->slot.page(), stub->mm, platform.user_limit()),
       platform_(platform),
-      stub_(std::move(stub)) {}
+      stub_(std::move(stub)) {
+  if (!stub_->clean()) unmap_all();
+  stub_->cleaning = false;
+}
 
 SeccompSpace::~SeccompSpace() {
   CHECK(contexts_ == 0);

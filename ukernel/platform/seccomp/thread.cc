@@ -61,12 +61,6 @@ void Thread::set_state(State s) {
   state_ = s;
 }
 
-void Thread::set_kind(Kind kind) {
-  CHECK(!running() && kind_ != Kind::kGuest && kind != Kind::kGuest);
-  kind_ = kind;
-  platform_.placement().expect_alone(seat_);
-}
-
 void Thread::set_held(bool held) {
   platform_.count_held(held - held_);
   held_ = held;

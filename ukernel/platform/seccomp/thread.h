@@ -48,9 +48,8 @@ class Thread : public ListNode<> {
  public:
   enum class State { kRunning, kCall, kReport, kDead };
 
-  // kMm: an mm thread, which runs for moments only, by our order. kCleaner: the same while it runs
-  // beside us, and nobody waits for it.
-  enum class Kind { kGuest, kMm, kCleaner };
+  // kMm: an mm thread, which runs for moments only, by our order.
+  enum class Kind { kGuest, kMm };
   // tgid: the stub's process. Counts as running.
   Thread(SeccompPlatform& platform, int tgid, int tid, Kind kind, Slot slot = {});
   ~Thread();
@@ -62,8 +61,6 @@ class Thread : public ListNode<> {
   State state() const { return state_; }
   bool dead() const { return state_ == State::kDead; }
   bool running() const { return state_ == State::kRunning; }
-  // Of an mm thread that does not run.
-  void set_kind(Kind kind);
   SeccompPlatform& platform() const { return platform_; }
   // Of the last notification.
   const seccomp_data& call() const { return call_; }

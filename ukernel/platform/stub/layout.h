@@ -30,7 +30,7 @@ constexpr uint32_t kMaxThreads = (kAreaBytes - kStacksOffset) / kStackBytes;  //
 // Stubs kept for new spaces, and how many threads one of these may have.
 constexpr size_t kMaxRecycledStubs = 8;
 constexpr size_t kMaxRecycledThreads = 8;
-constexpr size_t kStubsInTurn = 3;  // so many are worth having before one is waited for
+constexpr size_t kStubsInTurn = 3;  // so many are worth having: one of them will be clean
 
 struct Command {
   uint64_t nr = 0;

@@ -57,8 +57,6 @@ void Placement::put(int tid, Seat& seat, int cpu) {
   seat.cpu = cpu;
 }
 
-void Placement::expect_alone(Seat& seat) const { seat.alone = kAloneBeforePacking; }
-
 void Placement::before_resume(int tid, Seat& seat, int others, bool apart) {
   if (!active_) return;
   place_reactor();

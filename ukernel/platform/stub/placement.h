@@ -38,8 +38,6 @@ class Placement {
   void let_loose(int tid, Seat& seat) {
     if (active_ && seat.cpu <= kApart) put(tid, seat, kAnywhere);
   }
-  // It will be resumed while no other runs: no need to wait and see.
-  void expect_alone(Seat& seat) const;
   // A thread made now by an mm thread of ours is on its CPU.
   Seat inherited() const { return {.cpu = cpu_, .alone = 0}; }
 
