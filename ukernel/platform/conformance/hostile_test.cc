@@ -394,6 +394,39 @@ TEST_P(Hostile, AForgedReportFreesNothing) {
   });
 }
 
+// A new thread that waits in its slot while the space is made ready for it.
+TEST_P(Hostile, AForgedTurnOfAThreadThatIsCalledUpHurtsOnlyItsGuest) {
+  if (std::string_view(GetParam()) != "direct") GTEST_SKIP() << "nobody is called up";
+  world_.run([&](Park& park) {
+    Guest bystander(world_, park, blob::syscalls);
+    auto b = bystander.context(park);
+    Memory target(1);
+    const uint32_t turns[] = {0, 1, 2, 3, 4, 5, 6, 7, 0x80000000, 0x80000008, 0x80000010};
+    for (uint32_t turn : turns) {
+      Forger f(world_, park, target);
+      ASSERT_TRUE(f.warm_up(park));
+      auto called_up = f.guest.context(park);
+      f.forge(park, 2 * stub::kStackBytes + UK_SLOT_TURN, turn, 0);
+      bool back = false;
+      WaitQueue q;
+      world_.reactor().spawn("forger", [&](Park& p) {
+        (void)bounded_run(p, *f.forger, 2'000'000);
+        back = true;
+        q.wake_all();
+      });
+      (void)bounded_run(park, *f.victim, 1'000'000);  // the forger has begun
+      for (uint64_t page = 1; page <= 4; ++page) {
+        f.guest.space->map(Forger::kTarget + page * 2 * kPage, kPage, Prot::kRead, target.fd(), 0,
+                           true);
+      }
+      (void)bounded_run(park, *called_up, 1'000'000);
+      (void)q.wait(
+          park, [&] { return back; }, WaitMode::kUninterruptible);
+      ASSERT_EQ(b->run(park).kind, Trap::Kind::kSyscall) << turn;
+    }
+  });
+}
+
 TEST_P(Hostile, ScribbledStacksHurtOnlyTheirGuest) {
   if (std::string_view(GetParam()) == "ptrace") GTEST_SKIP() << "stubs have no stacks";
   world_.run([&](Park& park) {
