@@ -38,6 +38,8 @@ Result<int64_t> sys_pidfd_open(Task& task, int pid, Hex flags);
 Result<int64_t> sys_pidfd_getfd(Task& task, Fd pidfd, Fd target, Hex flags);
 Result<int64_t> sys_pidfd_send_signal(Task& task, Fd pidfd, Signo sig, UserIn<SigInfo> info,
                                       Hex flags);
+Result<int64_t> sys_kcmp(Task& task, int pid1, int pid2, int type, uint64_t index1,
+                         uint64_t index2);
 
 // The guest's struct rusage of `usage` (getrusage(2)).
 rusage to_rusage(const Usage& usage);

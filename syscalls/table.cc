@@ -325,7 +325,7 @@ constexpr Row kRows[] = {
     full(309, "getcpu", call<sys_getcpu>, "sched/sched_test.cc"),
     full(310, "process_vm_readv", call<sys_process_vm_readv>, "memory/memfd_test.cc"),
     full(311, "process_vm_writev", call<sys_process_vm_writev>, "memory/memfd_test.cc"),
-    none(312, "kcmp"),
+    partial(312, "kcmp", call<sys_kcmp>, "KCMP_EPOLL_TFD: EOPNOTSUPP"),
     none(313, "finit_module"),
     partial(314, "sched_setattr", call<sys_sched_setattr>, "SCHED_DEADLINE, utilization clamps: EINVAL"),
     partial(315, "sched_getattr", call<sys_sched_getattr>, "utilization clamps are not shown"),

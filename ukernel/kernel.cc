@@ -51,6 +51,7 @@ Kernel::Kernel(Reactor& reactor, Clock& clock, Log& log, std::unique_ptr<PhysMem
         if (mem->trim()) trim_.arm({this->clock.monotonic_ns() + PhysMemory::kTrimNs});
       }) {
   uts->nodename = options.hostname;
+  random(std::as_writable_bytes(std::span(order_cookies)));
   uint64_t tasks = mem->total_pages() * kPageSize / kBytesPerTask;
   pids.max_tasks = static_cast<int>(std::clamp<uint64_t>(tasks, kMinTasks, kMaxTasks));
   mem->oom_kill = [this] { return oom_kill("out of memory"); };

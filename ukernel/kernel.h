@@ -97,6 +97,7 @@ class Kernel {
   uint64_t guest_realtime_ns();
   // Random bytes for getrandom, AT_RANDOM, ASLR.
   void random(std::span<std::byte> out);
+  std::array<uint64_t, 2> order_cookies = {};  // hide the addresses that kcmp(2) compares
   uint64_t uptime_ns() { return clock.monotonic_ns() - boot_ns; }
   Task* init() const;  // pid 1; its end ends the instance
 

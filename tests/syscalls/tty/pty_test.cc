@@ -345,7 +345,13 @@ TEST(pty, SessionLeaderExitHangsUpTheForeground) {
 
 TEST(pty, FlowControlStopsOutput) {
   Pty p;
-  ASSERT_EQ(write(p.master, "\023", 1), 1);  // ^S
+  termios t;
+  ASSERT_OK(tcgetattr(p.slave, &t));
+  t.c_lflag &= ~static_cast<tcflag_t>(ECHO);
+  ASSERT_OK(tcsetattr(p.slave, TCSANOW, &t));
+  ASSERT_EQ(write(p.master, "\023\n", 2), 2);  // ^S, and a line behind it:
+  char line[2];
+  ASSERT_EQ(read(p.slave, line, 2), 1);  // Linux looks at input a little later
   pid_t child = Spawn([&] { return write(p.slave, "held", 4) == 4 ? 0 : 1; });
   EXPECT_TRUE(WaitForState(child, 'S'));
   pollfd fd = {p.master, POLLIN, 0};
