@@ -45,8 +45,8 @@ class SuperBlock : public RefCounted {
   // Names that are looked up may change behind our back (procfs, hostfs rw): dentries are
   // revalidated on every walk.
   virtual bool volatile_names() const { return false; }
-  // Names are worth keeping when nobody uses them. Not where that would keep what has ended (procfs:
-  // its tasks).
+  // Names are worth keeping when nobody uses them. Not where that would keep what has ended
+  // (procfs: its tasks).
   virtual bool keeps_names() const { return true; }
 };
 
