@@ -138,7 +138,7 @@ Result<int64_t> sys_msync(Task& task, UserAddr addr, size_t len, int flags) {
 
 Result<int64_t> sys_mincore(Task& task, UserAddr addr, size_t len, UserOut<uint8_t> vec) {
   // In pieces, as the range may be terabytes of address space.
-  constexpr uint64_t kPiecePages = 1 << 16;
+  constexpr uint64_t kPiecePages = 1 << 14;
   if ((addr.addr & kPageMask) != 0) return Err(Errno::kINVAL);
   const uint64_t pages = len / kPageSize + ((len & kPageMask) != 0);
   for (uint64_t done = 0; done < pages;) {
@@ -148,6 +148,8 @@ Result<int64_t> sys_mincore(Task& task, UserAddr addr, size_t len, UserOut<uint8
     UserOut<uint8_t> to{{vec.addr + done}};
     TRY(to.put_array(task.park(), task.mm(), resident));
     done += n;
+    if (task.should_interrupt(WaitMode::kKillable)) return Err(Errno::kINTR);
+    if (done < pages) task.park().yield();
   }
   return 0;
 }

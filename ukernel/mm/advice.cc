@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "base/check.h"
@@ -148,13 +149,23 @@ Result<std::vector<uint8_t>> AddressSpace::mincore(Park&, uint64_t addr, uint64_
   if (len > user_limit_ || addr > user_limit_ - len) return Err(Errno::kNOMEM);
   if (!im.covered(addr, addr + len)) return Err(Errno::kNOMEM);
   std::vector<uint8_t> out(len / kPageSize);
+  const uint64_t first = addr / kPageSize;
+  im.pt.each(first, first + out.size(), [&](uint64_t page, Pte) {
+    out[page - first] = 1;
+    return true;
+  });
   for (uint64_t at = addr; at < addr + len;) {
     const Vma* v = im.vmas.find(at);
-    for (; at < std::min(v->end, addr + len); at += kPageSize) {
-      out[(at - addr) / kPageSize] =
-          im.pt.get(at / kPageSize) ||
-          (v->object && (v->host ? v->index(at) * kPageSize < v->object->size()
-                                 : v->object->cached_page(v->index(at)) != kNoPfn));
+    const uint64_t start = std::exchange(at, std::min(v->end, addr + len));
+    if (!v->object) continue;
+    // Behind the end of the object nothing is there.
+    const uint64_t size = page_ceil(v->object->size()) / kPageSize;
+    const uint64_t index = v->index(start);
+    const uint64_t n = index < size ? std::min(size - index, (at - start) / kPageSize) : 0;
+    for (uint64_t i = 0; i < n; ++i) {
+      if (v->host || v->object->cached_page(index + i) != kNoPfn) {
+        out[start / kPageSize - first + i] = 1;
+      }
     }
   }
   return out;

@@ -179,6 +179,7 @@ class PagemapFile final : public SeekableFile {
       const size_t put = TRY(to.put(park, std::as_bytes(std::span(entries))));
       done += put / kEntry;
       if (put < count * kEntry) break;
+      park.yield();
     }
     return done * kEntry;
   }
