@@ -33,21 +33,18 @@ class FakeMirror final : public GuestSpace {
     queue_map(addr, len, prot, fd, offset);
   }
   void map_late(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset, bool) override {
-    for (uint64_t o = 0; o < len && !urgent_ && !unconfirmed_; o += kPageSize)
-      EXPECT_FALSE(live.contains(addr + o));
+    for (uint64_t a = addr; a < addr + len; a += kPageSize)
+      EXPECT_TRUE(!live.contains(a) || within(going_, a)) << "not even about to go";
     late_.emplace_back(addr, addr + len);
     queue_map(addr, len, prot, fd, offset);
   }
-  bool late(uint64_t addr) const override {
-    for (auto [from, to] : late_)
-      if (from <= addr && addr < to) return true;
-    return false;
-  }
+  bool late(uint64_t addr) const override { return within(late_, addr); }
   void unmap(uint64_t addr, uint64_t len, By by) override {
     check(addr, len);
     ++commands;
     unconfirmed_ = unconfirmed_ || by == By::kGuest;
     urgent_ = true;
+    going_.emplace_back(addr, addr + len);
     queue_.push_back(
         [=, this] { live.erase(live.lower_bound(addr), live.lower_bound(addr + len)); });
   }
@@ -76,6 +73,7 @@ class FakeMirror final : public GuestSpace {
   void apply_all() {
     for (auto& f : std::exchange(queue_, {})) f();
     late_.clear();
+    going_.clear();
     urgent_ = false;
   }
   bool dirty() const override { return urgent_; }
@@ -85,6 +83,7 @@ class FakeMirror final : public GuestSpace {
   }
   void unmap_all() override {
     urgent_ = true;
+    going_.emplace_back(0, kUserLimit);
     queue_.push_back([this] { live.clear(); });
   }
   int host_pid() const override { return 0; }
@@ -93,6 +92,12 @@ class FakeMirror final : public GuestSpace {
   int commands = 0;
 
  private:
+  using Ranges = std::vector<std::pair<uint64_t, uint64_t>>;
+  static bool within(const Ranges& ranges, uint64_t addr) {
+    for (auto [from, to] : ranges)
+      if (from <= addr && addr < to) return true;
+    return false;
+  }
   void queue_map(uint64_t addr, uint64_t len, Prot prot, int fd, uint64_t offset) {
     check(addr, len);
     ++commands;
@@ -105,7 +110,7 @@ class FakeMirror final : public GuestSpace {
     CHECK(addr < kUserLimit && len <= kUserLimit - addr);
   }
   std::vector<std::function<void()>> queue_;
-  std::vector<std::pair<uint64_t, uint64_t>> late_;
+  Ranges late_, going_;  // mapped late; about to be unmapped
   bool urgent_ = false;
   bool unconfirmed_ = false;
 };

@@ -2,9 +2,9 @@
 // between spinning threads costs a tenth of a wake-up, but it takes a CPU for the reactor alone,
 // and guests that compute make it spin in vain: so it begins when guests have come back quickly
 // many times in a row, and ends when spinning has mostly been in vain. Each end that comes soon
-// makes the next beginning harder. (Short spins while guests want all the CPUs were tried: they
-// stay off the reactor's CPU, so what it does not waste is nobody's, and each wake-up costs as
-// much.)
+// makes the next beginning harder. (Short spins while guests want all the CPUs were tried:
+// guests stay off the reactor's CPU meanwhile, so the time saved was nobody's, and a wake-up of the
+// reactor costs about as much.)
 //
 // Owned by the Door. Pure: time comes as arguments. Nothing suspends.
 #pragma once

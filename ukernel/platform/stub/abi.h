@@ -119,8 +119,8 @@
 #define UK_ANSWER_SET_FS 2
 #define UK_ANSWER_SET_GS 4
 #define UK_ANSWER_ERRANDS 8  // also of a call: with UK_LOAD_*
-// Alone: the answer comes in the slot, where the turn is UK_TURN_TAKEN (direct). Above
-// UK_ANSWER_PATIENCE bits: turns to wait for it by spinning.
+// The answer comes in the slot, where the turn is UK_TURN_TAKEN (direct). No other bit comes with
+// it, but from bit UK_ANSWER_PATIENCE on: how many turns to wait for it by spinning.
 #define UK_ANSWER_IN_SLOT 16
 #define UK_ANSWER_PATIENCE 8
 
