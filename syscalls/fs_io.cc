@@ -39,7 +39,27 @@ bool is_regular(File& file) {
   return file.inode() != nullptr && is_type(file.inode()->type(), S_IFREG);
 }
 
-// offset unset: the file's position, which moves.
+// RLIMIT_FSIZE: how much may be written at `at`; kFBIG (with SIGXFSZ) when nothing.
+Result<size_t> size_limit(Task& task, File& file, uint64_t at, size_t count) {
+  uint64_t limit = task.rlimit(RLIMIT_FSIZE).cur;
+  if (limit == UINT64_MAX || !is_regular(file)) return count;
+  if (at >= limit) {
+    (void)send_signal(task, siginfo_user(SIGXFSZ, 0, task.tgid(), task.cred().uid));
+    return Err(Errno::kFBIG);
+  }
+  return std::min<uint64_t>(count, limit - at);
+}
+
+Result<size_t> write_at(Task& task, File& file, IoSource& from, uint64_t& offset) {
+  if (from.remaining() == 0 && is_regular(file)) return 0;
+  uint64_t start = offset;
+  if ((file.flags & O_APPEND) != 0 && is_regular(file)) start = TRY(file.getattr(task.park())).size;
+  LimitedSource limited(from, TRY(size_limit(task, file, start, from.remaining())));
+  return file.write(task.park(), limited, offset);
+}
+
+}  // namespace
+
 Result<size_t> read_file(Task& task, File& file, IoSink& to, std::optional<uint64_t> offset) {
   if (!file.can_read()) return Err(Errno::kBADF);
   if (file.inode() != nullptr && is_type(file.inode()->type(), S_IFDIR)) return Err(Errno::kISDIR);
@@ -61,25 +81,6 @@ Result<size_t> read_file(Task& task, File& file, IoSink& to, std::optional<uint6
     task.kernel.vfs.notify(file.path(), IN_ACCESS);
   }
   return n;
-}
-
-// RLIMIT_FSIZE: how much may be written at `at`; kFBIG (with SIGXFSZ) when nothing.
-Result<size_t> size_limit(Task& task, File& file, uint64_t at, size_t count) {
-  uint64_t limit = task.rlimit(RLIMIT_FSIZE).cur;
-  if (limit == UINT64_MAX || !is_regular(file)) return count;
-  if (at >= limit) {
-    (void)send_signal(task, siginfo_user(SIGXFSZ, 0, task.tgid(), task.cred().uid));
-    return Err(Errno::kFBIG);
-  }
-  return std::min<uint64_t>(count, limit - at);
-}
-
-Result<size_t> write_at(Task& task, File& file, IoSource& from, uint64_t& offset) {
-  if (from.remaining() == 0 && is_regular(file)) return 0;
-  uint64_t start = offset;
-  if ((file.flags & O_APPEND) != 0 && is_regular(file)) start = TRY(file.getattr(task.park())).size;
-  LimitedSource limited(from, TRY(size_limit(task, file, start, from.remaining())));
-  return file.write(task.park(), limited, offset);
 }
 
 Result<size_t> write_file(Task& task, File& file, IoSource& from, std::optional<uint64_t> offset) {
@@ -110,6 +111,15 @@ Result<size_t> write_file(Task& task, File& file, IoSource& from, std::optional<
   return raise_sigpipe(task, n);
 }
 
+// A whole buffer that leaves the user range is EFAULT before anything moves (access_ok).
+Result<> check_range(Task& task, uint64_t addr, size_t count) {
+  if (count > task.mm().user_limit() || addr > task.mm().user_limit() - count)
+    return Err(Errno::kFAULT);
+  return {};
+}
+
+namespace {
+
 Result<int64_t> as_count(Result<size_t> n) {
   if (!n) return Err(n.error());
   return static_cast<int64_t>(*n);
@@ -118,13 +128,6 @@ Result<int64_t> as_count(Result<size_t> n) {
 Result<std::optional<uint64_t>> checked_offset(int64_t offset) {
   if (offset < 0) return Err(Errno::kINVAL);
   return static_cast<uint64_t>(offset);
-}
-
-// A whole buffer that leaves the user range is EFAULT before anything moves (access_ok).
-Result<> check_range(Task& task, uint64_t addr, size_t count) {
-  if (count > task.mm().user_limit() || addr > task.mm().user_limit() - count)
-    return Err(Errno::kFAULT);
-  return {};
 }
 
 Result<int64_t> do_read(Task& task, Fd fd, uint64_t addr, size_t count,

@@ -2,9 +2,19 @@
 // copy_file_range(2), fallocate(2).
 #pragma once
 
+#include <optional>
+
 #include "syscalls/decode.h"
 
 namespace uk {
+
+// What read(2) and write(2) do with a file: whether it may be, at `offset` or at the position,
+// which moves then; what it counts and whom it tells (inotify, SIGPIPE, RLIMIT_FSIZE). kSPIPE: an
+// offset in a stream. The caller holds the file.
+Result<size_t> read_file(Task& task, File& file, IoSink& to, std::optional<uint64_t> offset);
+Result<size_t> write_file(Task& task, File& file, IoSource& from, std::optional<uint64_t> offset);
+// kFAULT: a buffer that leaves the user range, before anything moves (access_ok in Linux).
+Result<> check_range(Task& task, uint64_t addr, size_t count);
 
 Result<int64_t> sys_read(Task& task, Fd fd, UserOut<std::byte> buf, size_t count);
 Result<int64_t> sys_write(Task& task, Fd fd, UserIn<std::byte> buf, size_t count);

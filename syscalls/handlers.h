@@ -4,6 +4,7 @@
 
 // Each family header declares `Result<int64_t> sys_NAME(Task& task, ...)` for its calls.
 // IWYU pragma: begin_exports
+#include "syscalls/aio.h"
 #include "syscalls/cred.h"
 #include "syscalls/fs_dir.h"
 #include "syscalls/fs_io.h"

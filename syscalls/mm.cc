@@ -25,7 +25,7 @@ Prot prot_of(uint64_t prot) {
 
 // The file behind a mapping: its object, and what the way it was opened allows (mmap(2) EACCES,
 // ENODEV, EPERM).
-Result<> use_file(Task& task, Fd fd, uint64_t prot, MmapRequest& request) {
+Result<> use_file(Task& task, Fd fd, uint64_t prot, uint64_t offset, MmapRequest& request) {
   Ref<File> file = TRY(task.fds().get_io(fd));
   if (request.len == 0) return Err(Errno::kINVAL);  // before anything else about the file
   if (!file->can_read()) return Err(Errno::kACCES);
@@ -38,6 +38,7 @@ Result<> use_file(Task& task, Fd fd, uint64_t prot, MmapRequest& request) {
     if ((prot & PROT_EXEC) != 0) return Err(Errno::kPERM);
     request.may_exec = false;
   }
+  TRY(file->check_mapping(offset, request.len, request.shared));
   request.object = file->memory_object();
   if (!request.object) return Err(Errno::kNODEV);
   if (request.shared && !request.object->writable()) {
@@ -65,7 +66,7 @@ Result<int64_t> sys_mmap(Task& task, UserAddr addr, size_t len, Hex prot, Hex fl
   request.shared = type != MAP_PRIVATE;
   request.len = len;
   if ((flags & MAP_ANONYMOUS) == 0) {
-    TRY(use_file(task, fd, prot, request));
+    TRY(use_file(task, fd, prot, offset, request));
     if (type == kMapSharedValidate && (flags & ~kLegacyFlags) != 0) return Err(Errno::kOPNOTSUPP);
     request.offset = offset;
   }

@@ -6,6 +6,7 @@
 
 #include <list>
 
+#include "syscalls/wait_mask.h"
 #include "ukernel/fs/anonfs/eventfd.h"
 #include "ukernel/kernel.h"
 
@@ -86,25 +87,6 @@ UserTimespec remaining(Task& task, Deadline deadline) {
   uint64_t now = task.kernel.clock.monotonic_ns();
   uint64_t left = deadline.at_ns > now ? deadline.at_ns - now : 0;
   return {static_cast<int64_t>(left / kNsPerSec), static_cast<int64_t>(left % kNsPerSec)};
-}
-
-// Installs the signal mask of ppoll(2) and friends for the length of the call. On interruption the
-// old mask is restored after the handler has been set up (saved_blocked), as sigsuspend(2) does.
-Result<bool> set_wait_mask(Task& task, UserIn<uint64_t> mask, size_t mask_size) {
-  if (!mask) return false;
-  if (mask_size != sizeof(uint64_t)) return Err(Errno::kINVAL);
-  SigSet wanted(TRY(mask.get(task.park(), task.mm())));
-  wanted.remove(SIGKILL);
-  wanted.remove(SIGSTOP);
-  task.saved_blocked = task.blocked;
-  task.blocked = wanted;
-  return true;
-}
-
-void end_wait_mask(Task& task, bool masked, bool interrupted) {
-  if (!masked || interrupted) return;
-  task.blocked = *task.saved_blocked;
-  task.saved_blocked.reset();
 }
 
 // select(2) and the like answer EINTR even with SA_RESTART; the remaining time is written back.

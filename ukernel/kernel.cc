@@ -16,6 +16,7 @@
 #include "ukernel/task/current.h"
 #include "ukernel/task/exec.h"
 #include "ukernel/task/timers.h"
+#include "ukernel/task/worker.h"
 #include "ukernel/vdso/vdso.h"
 
 namespace uk {
@@ -38,6 +39,7 @@ Kernel::Kernel(Reactor& reactor, Clock& clock, Log& log, std::unique_ptr<PhysMem
       vcpus(reactor.timers(), clock, options.cpus),
       vfs(*mem, clock, log),
       futexes(std::make_unique<FutexTable>()),
+      workers(std::make_unique<Workers>(*this)),
       uts(make_ref<UtsInfo>()),
       mounts(make_ref<MountNamespace>()),
       ipc(make_ref<IpcNamespace>(clock, *mem,

@@ -29,6 +29,7 @@ class IpcNamespace;
 class Random;
 class UnixSockets;
 class Vdso;
+class Workers;
 
 // How the kernel answers system calls: implemented by syscalls/, handed in by boot/ (task code may
 // not include upwards).
@@ -65,6 +66,7 @@ class Kernel {
   Vfs vfs;
   PidTable pids;
   std::unique_ptr<FutexTable> futexes;
+  std::unique_ptr<Workers> workers;           // never null
   std::shared_ptr<UnixSockets> unix_sockets;  // made by whoever registers the sockets
   std::unique_ptr<Vdso> vdso;
   Ref<SuperBlock> pipefs;  // unnamed pipes live here
@@ -75,6 +77,8 @@ class Kernel {
     uint64_t pipe_max_size = 1 << 20;
     std::string core_pattern = "core";  // core(5); a file, never a pipe
     bool core_uses_pid = false;
+    uint64_t aio_max_nr = 65536, aio_nr = 0;  // events of all aio contexts, allowed and now
+    int io_uring_disabled = 0;                // 1: for the unprivileged, 2: for all
   } settings;
 
   Ref<UtsInfo> uts;

@@ -77,6 +77,13 @@ struct FaultError {
   int code;   // SEGV_MAPERR, SEGV_ACCERR, BUS_ADRERR
 };
 
+// What the kernel still does for an address space (io_setup(2)): ended by the last task that leaves
+// it, on that task's fiber. May suspend, for a bounded time.
+class SpaceAsync : public RefCounted {
+ public:
+  virtual void end(Park& park) = 0;
+};
+
 class AddressSpace : public MappingSpace {
  public:
   static constexpr uint64_t kMaxMapCount = 48000;  // vm.max_map_count: VMAs of one space
@@ -200,6 +207,7 @@ class AddressSpace : public MappingSpace {
   bool dumpable = true;
   int membarrier_registered = 0;  // commands of membarrier(2)
   CallSites call_sites;
+  Ref<SpaceAsync> async;  // null until it is used; not copied by fork(2)
 
   ~AddressSpace() override;
 

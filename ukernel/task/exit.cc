@@ -123,9 +123,19 @@ void drop_files(Park& park, Ref<FdTable> files) {
   if (files && --files->users == 0) files->close_all(park);
 }
 
+// What the kernel does by itself for the task, and for the address space if nobody else has it.
+void end_async(Task& task) {
+  if (std::unique_ptr<TaskAsync> mine = std::move(task.async)) mine->end(task.park());
+  if (!task.mm().async) return;
+  bool shared = false;
+  task.kernel.pids.each_task([&](Task& t) { shared |= &t != &task && t.mm_ == task.mm_; });
+  if (!shared) std::exchange(task.mm().async, nullptr)->end(task.park());
+}
+
 void leave_user_space(Task& task) {
   Park& park = task.park();
   if (!task.mm_) return;
+  end_async(task);
   if (uint64_t list = std::exchange(task.robust_list, 0); list != 0)
     task.kernel.futexes->exit_robust_list(park, task.mm(), list, task.tid);
   if (uint64_t addr = std::exchange(task.clear_child_tid, 0); addr != 0) {

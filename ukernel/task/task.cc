@@ -58,17 +58,19 @@ bool ThreadGroup::ignores(int signo) const {
   return handler == kSigIgn || (handler == kSigDfl && kDefaultIgnored.has(signo));
 }
 
-Task::Task(Kernel& k, Ref<ThreadGroup> g, int tid)
-    : kernel(k), group(std::move(g)), tid(tid), sched([this] {
+Task::Task(Kernel& k, Ref<ThreadGroup> g, int tid, bool worker)
+    : kernel(k), group(std::move(g)), tid(tid), worker(worker), sched([this] {
         if (in_user) context->kick();
       }) {
   start_ns = k.uptime_ns();
+  if (worker) return;
   group->threads.push_back(this);
   ++group->live;
   ++group->unfinished;
 }
 
 Task::~Task() {
+  if (worker) return;
   if (tracer != nullptr) std::erase(tracer->tracees, this);
   for (Task* t : tracees) t->tracer = nullptr;
   std::erase(group->threads, this);
@@ -108,6 +110,10 @@ SigSet Task::deliverable() const {
 bool Task::fatal_signal_pending() const { return must_exit(); }
 
 bool Task::should_interrupt(WaitMode mode) const {
+  if (worker) {
+    return mode != WaitMode::kUninterruptible &&
+           (exit_requested || (no_wait && mode == WaitMode::kInterruptible));
+  }
   switch (mode) {
     case WaitMode::kUninterruptible:
       return false;

@@ -141,6 +141,7 @@ class ThreadGroup final : public RefCounted {
   // ITIMER_REAL/VIRTUAL/PROF and POSIX timers (task/timers.h).
   struct Timers;
   std::unique_ptr<Timers> timers;  // never null
+  int workers = 0;                 // fibers that run calls for its tasks (task/worker.h)
   uint64_t start_ns = 0;           // since boot
   // The whole of it: live threads and ended ones.
   Usage usage() const;
@@ -150,9 +151,18 @@ class ThreadGroup final : public RefCounted {
   ~ThreadGroup() override;
 };
 
+// What the kernel still does for a task: ended when the task leaves its address space (exit, exec).
+class TaskAsync {
+ public:
+  virtual ~TaskAsync() = default;
+  // Cancels all of it, on the task's fiber; may suspend, for a bounded time.
+  virtual void end(Park& park) = 0;
+};
+
 class Task final : public RefCounted, public Interruptor {
  public:
-  Task(Kernel& kernel, Ref<ThreadGroup> group, int tid);
+  // A worker (task/worker.h) is no thread of the group: it has no number, no user mode, no signals.
+  Task(Kernel& kernel, Ref<ThreadGroup> group, int tid, bool worker = false);
   ~Task() override;
 
   Kernel& kernel;
@@ -164,6 +174,9 @@ class Task final : public RefCounted, public Interruptor {
   void set_comm(std::string_view name);
   TaskState state = TaskState::kRunning;
   bool is_leader() const { return group->leader == this; }
+  const bool worker;
+  bool no_wait = false;  // of a worker: what would wait interruptibly ends with kRestartSys
+  std::unique_ptr<TaskAsync> async;  // io_uring(7); null until it is used
 
   // The fiber's token; valid on the task's own fiber only.
   Park& park() const { return *park_; }
@@ -273,6 +286,7 @@ class Task final : public RefCounted, public Interruptor {
 
  private:
   friend void start_task(Task& task, std::function<void(Task&)> first);
+  friend class Workers;
   Park* park_ = nullptr;
 };
 

@@ -99,6 +99,10 @@ class File : public RefCounted {
   virtual Result<> truncate(Park& park, uint64_t size);  // by the inode
   // Null: kNODEV for mmap.
   virtual Ref<MemoryObject> memory_object();
+  // mmap(2) of these bytes, for files that can be mapped in certain pieces only.
+  virtual Result<> check_mapping(uint64_t offset, uint64_t len, bool shared) {
+    return (void)offset, (void)len, (void)shared, Result<>();
+  }
   virtual Result<FileAttr> getattr(Park& park);
 
   // poll(2): which of POLLIN, POLLOUT, ... are true now.

@@ -1,5 +1,7 @@
 #include "ukernel/fs/anonfs/eventfd.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_format.h"
 #include "ukernel/vfs/anon_inode.h"
 
@@ -35,6 +37,11 @@ Result<size_t> EventFd::write(Park& park, IoSource& from, uint64_t&) {
   count_ += value;
   queue_.wake_one(POLLIN | POLLRDNORM);
   return sizeof value;
+}
+
+void EventFd::signal(uint64_t n) {
+  count_ += std::min(n, UINT64_MAX - count_);
+  queue_.wake_one(POLLIN | POLLRDNORM);
 }
 
 uint32_t EventFd::ready() {

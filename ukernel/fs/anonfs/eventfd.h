@@ -13,6 +13,8 @@ class EventFd final : public File {
   Result<size_t> read(Park& park, IoSink& to, uint64_t offset) override;
   Result<size_t> write(Park& park, IoSource& from, uint64_t& offset) override;
   uint32_t ready() override;
+  // The kernel's own event: counts up, without waiting, as far as the counter goes.
+  void signal(uint64_t n);
   WaitQueue* poll_queue() override { return &queue_; }
   std::string fdinfo() const override;
 

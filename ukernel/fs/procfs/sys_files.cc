@@ -139,6 +139,22 @@ Result<> set_max_map_count(Ctx& c, std::string_view s) {
   return {};
 }
 
+Result<std::string> aio_nr(Ctx& c) { return std::to_string(c.kernel.settings.aio_nr) + "\n"; }
+Result<std::string> aio_max_nr(Ctx& c) {
+  return std::to_string(c.kernel.settings.aio_max_nr) + "\n";
+}
+Result<> set_aio_max_nr(Ctx& c, std::string_view s) {
+  c.kernel.settings.aio_max_nr = static_cast<uint64_t>(TRY(parse_number(s, 0, INT64_MAX)));
+  return {};
+}
+Result<std::string> io_uring_disabled(Ctx& c) {
+  return std::to_string(c.kernel.settings.io_uring_disabled) + "\n";
+}
+Result<> set_io_uring_disabled(Ctx& c, std::string_view s) {
+  c.kernel.settings.io_uring_disabled = static_cast<int>(TRY(parse_number(s, 0, 2)));
+  return {};
+}
+
 constexpr Entry kRandom[] = {
     text("boot_id", boot_id),
     fixed<256>("entropy_avail"),
@@ -152,7 +168,7 @@ constexpr Entry kKernel[] = {
     fixed<1>("dmesg_restrict"),
     text("domainname", domainname, 0644, set_domainname),
     text("hostname", hostname, 0644, set_hostname),
-    fixed<2>("io_uring_disabled"),
+    text("io_uring_disabled", io_uring_disabled, 0644, set_io_uring_disabled),
     fixed<1>("kptr_restrict"),
     fixed<65536>("ngroups_max"),
     text("ns_last_pid", last_pid, 0666, set_last_pid),
@@ -203,8 +219,8 @@ constexpr Entry kInotify[] = {
 };
 constexpr Entry kEpoll[] = {fixed<1000000>("max_user_watches")};
 constexpr Entry kFs[] = {
-    fixed<65536>("aio-max-nr"),
-    fixed<0>("aio-nr"),
+    text("aio-max-nr", aio_max_nr, 0644, set_aio_max_nr),
+    text("aio-nr", aio_nr),
     dir("epoll", kEpoll),
     fixed<INT64_MAX>("file-max"),
     text("file-nr", file_nr),
