@@ -41,6 +41,10 @@ inline Result<Path> walk_at(Task& task, Fd dirfd, UserStr path, int at_flags) {
   return walk_at(task, dirfd, path, at_flags, (at_flags & AT_SYMLINK_NOFOLLOW) == 0);
 }
 
+// The same for the calls that take AT_EMPTY_PATH with "" or no path at all as the descriptor itself
+// (setxattrat(2)): kBADF for one opened with O_PATH.
+Result<Path> walk_at_or_fd(Task& task, Fd dirfd, UserStr path, int at_flags);
+
 inline Result<int64_t> install_fd(Task& task, Ref<File> file, bool cloexec, int min = 0) {
   return TRY(task.fds().add(std::move(file), cloexec, task.rlimit(RLIMIT_NOFILE).cur, min));
 }

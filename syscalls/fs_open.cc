@@ -9,7 +9,9 @@
 
 #include <algorithm>
 
+#include "syscalls/extensible.h"
 #include "syscalls/fs_async.h"
+#include "syscalls/fs_attr.h"
 #include "syscalls/fs_common.h"
 
 namespace uk {
@@ -21,6 +23,16 @@ Result<Path> walk_at(Task& task, Fd dirfd, UserStr user, int at_flags, bool foll
   FsContext ctx = task.fs_context();
   return task.kernel.vfs.walk(task.park(), ctx, dir.from(), path,
                               (follow ? kWalkFollow : 0u) | (empty_ok ? kWalkEmptyOk : 0u));
+}
+
+Result<Path> walk_at_or_fd(Task& task, Fd dirfd, UserStr user, int at_flags) {
+  if ((at_flags & AT_EMPTY_PATH) == 0) return walk_at(task, dirfd, user, at_flags);
+  std::string path = user ? TRY(fetch_path(task, user, true)) : "";
+  if (path.empty() && dirfd >= 0) return TRY(task.fds().get_io(dirfd))->path();
+  DirFd dir = TRY(DirFd::get(task, dirfd, path));
+  const uint32_t follow = (at_flags & AT_SYMLINK_NOFOLLOW) == 0 ? kWalkFollow : 0u;
+  return task.kernel.vfs.walk(task.park(), task.fs_context(), dir.from(), path,
+                              follow | kWalkEmptyOk);
 }
 
 namespace {
@@ -65,22 +77,6 @@ class TaskIoctl final : public IoctlUser {
   Task& task_;
 };
 
-// FS_IOC_SETFLAGS (ioctl_iflags(2)).
-Result<int64_t> set_inode_flags(Task& task, File& file, UserIn<int> arg) {
-  if (file.inode() == nullptr || !file.inode()->has_inode_flags()) return Err(Errno::kNOTTY);
-  Ref<Inode> inode(file.inode());
-  auto wanted = static_cast<uint32_t>(TRY(arg.get(task.park(), task.mm())));
-  if (file.path().mount && file.path().mount->read_only()) return Err(Errno::kROFS);
-  if (TRY(inode->getattr(task.park())).uid != task.cred().fsuid && !task.cred().has(Cap::kFowner)) {
-    return Err(Errno::kPERM);
-  }
-  uint32_t changed = wanted ^ inode->inode_flags();
-  if ((changed & (kInodeImmutable | kInodeAppend)) != 0 && !task.cred().has(Cap::kLinuxImmutable)) {
-    return Err(Errno::kPERM);
-  }
-  return zero(inode->set_inode_flags(task.park(), wanted));
-}
-
 void set_flag(File& file, int flag, bool on) {
   if (on) {
     file.flags |= flag;
@@ -107,13 +103,7 @@ Result<int64_t> sys_openat(Task& task, Fd dirfd, UserStr path, OpenFlags flags, 
 
 Result<int64_t> sys_openat2(Task& task, Fd dirfd, UserStr path, UserIn<UserOpenHow> user,
                             size_t size) {
-  if (size < sizeof(UserOpenHow)) return Err(Errno::kINVAL);
-  if (size > kPageSize) return Err(Errno::k2BIG);
-  UserOpenHow how = TRY(user.get(task.park(), task.mm()));
-  auto rest = TRY((UserIn<uint8_t>{user + sizeof(UserOpenHow)}.get_array(
-      task.park(), task.mm(), size - sizeof(UserOpenHow))));
-  if (std::any_of(rest.begin(), rest.end(), [](uint8_t b) { return b != 0; }))
-    return Err(Errno::k2BIG);
+  UserOpenHow how = TRY(fetch_extensible<UserOpenHow>(task, user, size, sizeof(UserOpenHow)));
   constexpr uint64_t kResolve = RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS |
                                 RESOLVE_BENEATH | RESOLVE_IN_ROOT;
   if ((how.flags & ~static_cast<uint64_t>(kKnownFlags)) != 0 ||
@@ -200,13 +190,11 @@ Result<int64_t> sys_ioctl(Task& task, Fd fd, uint32_t cmd, UserAddr arg) {
       }
       return 0;
     }
-    case FS_IOC_GETFLAGS: {
-      if (file->inode() == nullptr || !file->inode()->has_inode_flags()) return Err(Errno::kNOTTY);
-      auto flags = static_cast<int>(file->inode()->inode_flags());
-      return zero(UserOut<int>{arg}.put(task.park(), task.mm(), flags));
-    }
+    case FS_IOC_GETFLAGS:
     case FS_IOC_SETFLAGS:
-      return set_inode_flags(task, *file, UserIn<int>{arg});
+    case FS_IOC_FSGETXATTR:
+    case FS_IOC_FSSETXATTR:
+      return file_attr_ioctl(task, *file, cmd, arg);
     case FIONREAD:
       if (file->inode() != nullptr && is_type(file->inode()->type(), S_IFREG)) {
         uint64_t size = TRY(file->getattr(task.park())).size;

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include "syscalls/extensible.h"
 #include "syscalls/fs_common.h"
 
 namespace uk {
@@ -72,6 +73,15 @@ Result<int64_t> with_fd(Task& task, Fd fd, F&& f) {
   return f(file->path());
 }
 
+// The file that an at form names.
+Result<Path> path_at(Task& task, Fd dirfd, UserStr path, Hex at_flags) {
+  return walk_at_or_fd(task, dirfd, path, static_cast<int>(at_flags.value));
+}
+
+bool are_known(Hex at_flags) {
+  return (at_flags.value & ~uint64_t{AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH}) == 0;
+}
+
 }  // namespace
 
 Result<int64_t> sys_setxattr(Task& task, UserStr path, UserStr name, UserIn<char> value,
@@ -117,6 +127,33 @@ Result<int64_t> sys_lremovexattr(Task& task, UserStr path, UserStr name) {
 }
 Result<int64_t> sys_fremovexattr(Task& task, Fd fd, UserStr name) {
   return with_fd(task, fd, [&](const Path& p) { return remove(task, p, name); });
+}
+
+Result<int64_t> sys_setxattrat(Task& task, Fd dirfd, UserStr path, Hex at_flags, UserStr name,
+                               UserIn<UserXattrArgs> user, size_t size) {
+  if (!are_known(at_flags)) return Err(Errno::kINVAL);
+  auto args = TRY(fetch_extensible<UserXattrArgs>(task, user, size, sizeof(UserXattrArgs)));
+  return set(task, path_at(task, dirfd, path, at_flags), name, {{args.value}}, args.size,
+             static_cast<int>(args.flags));
+}
+
+Result<int64_t> sys_getxattrat(Task& task, Fd dirfd, UserStr path, Hex at_flags, UserStr name,
+                               UserIn<UserXattrArgs> user, size_t size) {
+  if (!are_known(at_flags)) return Err(Errno::kINVAL);
+  auto args = TRY(fetch_extensible<UserXattrArgs>(task, user, size, sizeof(UserXattrArgs)));
+  if (args.flags != 0) return Err(Errno::kINVAL);
+  return get(task, path_at(task, dirfd, path, at_flags), name, {{args.value}}, args.size);
+}
+
+Result<int64_t> sys_listxattrat(Task& task, Fd dirfd, UserStr path, Hex at_flags, UserOut<char> to,
+                                size_t size) {
+  if (!are_known(at_flags)) return Err(Errno::kINVAL);
+  return list(task, path_at(task, dirfd, path, at_flags), to, size);
+}
+
+Result<int64_t> sys_removexattrat(Task& task, Fd dirfd, UserStr path, Hex at_flags, UserStr name) {
+  if (!are_known(at_flags)) return Err(Errno::kINVAL);
+  return remove(task, path_at(task, dirfd, path, at_flags), name);
 }
 
 }  // namespace uk

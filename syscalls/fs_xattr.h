@@ -1,5 +1,5 @@
-// Extended attributes: setxattr(2), getxattr(2), listxattr(2), removexattr(2) and their l and f
-// forms.
+// Extended attributes: setxattr(2), getxattr(2), listxattr(2), removexattr(2), their l and f
+// forms, and the at forms (setxattrat(2) and so on) that name a file as openat(2) does.
 #pragma once
 
 #include "syscalls/decode.h"
@@ -23,5 +23,20 @@ Result<int64_t> sys_flistxattr(Task& task, Fd fd, UserOut<char> list, size_t siz
 Result<int64_t> sys_removexattr(Task& task, UserStr path, UserStr name);
 Result<int64_t> sys_lremovexattr(Task& task, UserStr path, UserStr name);
 Result<int64_t> sys_fremovexattr(Task& task, Fd fd, UserStr name);
+
+// struct xattr_args of <linux/xattr.h>.
+struct UserXattrArgs {
+  uint64_t value;
+  uint32_t size, flags;
+};
+static_assert(sizeof(UserXattrArgs) == 16);
+
+Result<int64_t> sys_setxattrat(Task& task, Fd dirfd, UserStr path, Hex at_flags, UserStr name,
+                               UserIn<UserXattrArgs> args, size_t size);
+Result<int64_t> sys_getxattrat(Task& task, Fd dirfd, UserStr path, Hex at_flags, UserStr name,
+                               UserIn<UserXattrArgs> args, size_t size);
+Result<int64_t> sys_listxattrat(Task& task, Fd dirfd, UserStr path, Hex at_flags,
+                                UserOut<char> list, size_t size);
+Result<int64_t> sys_removexattrat(Task& task, Fd dirfd, UserStr path, Hex at_flags, UserStr name);
 
 }  // namespace uk

@@ -6,6 +6,7 @@
 // IWYU pragma: begin_exports
 #include "syscalls/aio.h"
 #include "syscalls/cred.h"
+#include "syscalls/fs_attr.h"
 #include "syscalls/fs_dir.h"
 #include "syscalls/fs_io.h"
 #include "syscalls/fs_mount.h"

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "syscalls/extensible.h"
 #include "syscalls/fs_common.h"
 #include "ukernel/ipc/namespace.h"
 #include "ukernel/task/exit.h"
@@ -18,29 +19,14 @@ namespace uk {
 namespace {
 
 constexpr uint64_t kCsignal = 0xff;
-constexpr size_t kClone3Min = 64, kClone3Known = 88;
+constexpr size_t kClone3Min = 64;
 
 // struct clone_args of clone3(2).
 struct UserCloneArgs {
   uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
       set_tid_size, cgroup;
 };
-static_assert(sizeof(UserCloneArgs) == kClone3Known);
-
-Result<UserCloneArgs> fetch_clone_args(Task& task, uint64_t addr, size_t size) {
-  if (size < kClone3Min) return Err(Errno::kINVAL);
-  if (size > kPageSize) return Err(Errno::k2BIG);
-  std::vector<std::byte> raw(std::max(size, kClone3Known));
-  std::span<std::byte> given(raw.data(), size);
-  if (TRY(task.mm().copy_in(task.park(), given, addr)) != size) return Err(Errno::kFAULT);
-  // A newer caller may give more, as long as it is zero (it asks for nothing that we do not know).
-  if (std::any_of(raw.begin() + kClone3Known, raw.end(),
-                  [](std::byte b) { return b != std::byte{0}; }))
-    return Err(Errno::k2BIG);
-  UserCloneArgs a;
-  std::memcpy(&a, raw.data(), sizeof a);
-  return a;
-}
+static_assert(sizeof(UserCloneArgs) == 88);
 
 Result<CloneArgs> check_clone3(Task& task, const UserCloneArgs& u) {
   constexpr uint64_t kKnown = 0xffffffffull | CLONE_CLEAR_SIGHAND | CLONE_INTO_CGROUP;
@@ -94,7 +80,7 @@ Result<int64_t> sys_clone(Task& task, Hex flags, UserAddr stack, UserAddr parent
 }
 
 Result<int64_t> sys_clone3(Task& task, UserAddr args, size_t size) {
-  UserCloneArgs u = TRY(fetch_clone_args(task, args.addr, size));
+  UserCloneArgs u = TRY(fetch_extensible<UserCloneArgs>(task, args, size, kClone3Min));
   return TRY(do_clone(task, TRY(check_clone3(task, u))));
 }
 

@@ -387,6 +387,13 @@ constexpr Row kRows[] = {
     none(460, "lsm_set_self_attr"),
     none(461, "lsm_list_modules"),
     none(462, "mseal"),
+    full(463, "setxattrat", call<sys_setxattrat>, "files/xattr_test.cc"),
+    full(464, "getxattrat", call<sys_getxattrat>, "files/xattr_test.cc"),
+    full(465, "listxattrat", call<sys_listxattrat>, "files/xattr_test.cc"),
+    full(466, "removexattrat", call<sys_removexattrat>, "files/xattr_test.cc"),
+    none(467, "open_tree_attr"),
+    full(468, "file_getattr", call<sys_file_getattr>, "files/file_attr_test.cc"),
+    full(469, "file_setattr", call<sys_file_setattr>, "files/file_attr_test.cc"),
 };
 // clang-format on
 
