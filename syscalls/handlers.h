@@ -19,6 +19,7 @@
 #include "syscalls/futex.h"
 #include "syscalls/ipc.h"
 #include "syscalls/limits.h"
+#include "syscalls/lsm.h"
 #include "syscalls/mm.h"
 #include "syscalls/mqueue.h"
 #include "syscalls/pipe.h"

@@ -1,6 +1,8 @@
 // uname, sysinfo, getrandom, hostname, syslog, rseq, kcmp, unimplemented numbers.
 #include <linux/kcmp.h>
+#include <linux/random.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/rseq.h>
 #include <sys/sysinfo.h>
@@ -56,6 +58,31 @@ TEST(sysinfo, MemoryAndTime) {
   EXPECT_GT(info.procs, 0);
   EXPECT_GE(info.uptime, 0);
   EXPECT_ERRNO(EFAULT, syscall(SYS_sysinfo, BadPointer()));
+}
+
+TEST(random, IoctlsTellAndTake) {
+  COVERS(ioctl);
+  Fd fd(open("/dev/urandom", O_RDONLY));
+  int bits = -1;
+  ASSERT_OK(ioctl(fd.get(), RNDGETENTCNT, &bits));
+  EXPECT_GE(bits, 0);
+  EXPECT_ERRNO(EFAULT, ioctl(fd.get(), RNDGETENTCNT, BadPointer()));
+  struct {
+    int bits, size, data[4];
+  } pool = {8, 16, {1, 2, 3, 4}};
+  int negative = -5;
+  if (!IsRoot()) {
+    EXPECT_ERRNO(EPERM, ioctl(fd.get(), RNDADDTOENTCNT, &bits));
+    EXPECT_ERRNO(EPERM, ioctl(fd.get(), RNDADDENTROPY, &pool));
+    EXPECT_ERRNO(EPERM, ioctl(fd.get(), RNDZAPENTCNT, 0));
+    return;
+  }
+  EXPECT_OK(ioctl(fd.get(), RNDADDTOENTCNT, &bits));
+  EXPECT_ERRNO(EINVAL, ioctl(fd.get(), RNDADDTOENTCNT, &negative));
+  EXPECT_OK(ioctl(fd.get(), RNDADDENTROPY, &pool));
+  EXPECT_ERRNO(EFAULT, ioctl(fd.get(), RNDADDENTROPY, BadPointer()));
+  pool.bits = -1;
+  EXPECT_ERRNO(EINVAL, ioctl(fd.get(), RNDADDENTROPY, &pool));
 }
 
 TEST(getrandom, FillsAndDiffers) {

@@ -1,5 +1,6 @@
 #include "ukernel/dev/mem/mem_devices.h"
 
+#include <linux/random.h>
 #include <sys/ioctl.h>
 
 #include <array>
@@ -89,8 +90,50 @@ class Random final : public MemDevice {
   Result<size_t> write(Park& park, IoSource& from, uint64_t& offset) override {
     return discard(park, from, offset);
   }
+  // random(4). Random numbers are the host's: what is given is forgotten and nothing runs out.
+  Result<int64_t> ioctl(Park& park, IoctlUser& user, uint32_t cmd, uint64_t arg) override {
+    switch (cmd) {
+      case RNDGETENTCNT: {
+        const int bits = 256;
+        TRY(user.copy_out(park, arg, std::as_bytes(std::span(&bits, 1))));
+        return 0;
+      }
+      case RNDADDTOENTCNT:
+      case RNDADDENTROPY: {
+        if (!user.cred().has(Cap::kSysAdmin)) return Err(Errno::kPERM);
+        int bits = 0;
+        TRY(user.copy_in(park, std::as_writable_bytes(std::span(&bits, 1)), arg));
+        if (bits < 0) return Err(Errno::kINVAL);
+        return cmd == RNDADDENTROPY ? take(park, user, arg + sizeof bits) : Result<int64_t>(0);
+      }
+      case RNDZAPENTCNT:
+      case RNDCLEARPOOL:
+      case kReseed:
+        if (!user.cred().has(Cap::kSysAdmin)) return Err(Errno::kPERM);
+        return 0;
+      default:
+        return Err(Errno::kINVAL);
+    }
+  }
 
  private:
+  static constexpr uint32_t kReseed = 0x5207;  // RNDRESEEDCRNG
+
+  // The rest of a struct rand_pool_info: its size and bytes, which must be there.
+  static Result<int64_t> take(Park& park, IoctlUser& user, uint64_t at) {
+    int size = 0;
+    TRY(user.copy_in(park, std::as_writable_bytes(std::span(&size, 1)), at));
+    if (size < 0) return Err(Errno::kFAULT);
+    std::array<std::byte, kChunk> buf;
+    for (uint64_t done = 0, left; (left = static_cast<uint64_t>(size) - done) > 0;) {
+      auto piece = std::span(buf).first(std::min<uint64_t>(kChunk, left));
+      TRY(user.copy_in(park, piece, at + sizeof size + done));
+      done += piece.size();
+      if (park.interrupted(WaitMode::kInterruptible)) break;
+    }
+    return 0;
+  }
+
   RandomSource random_;
 };
 
