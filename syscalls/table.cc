@@ -1,7 +1,7 @@
 // The system call table: one row a call, in number order.
 //   none(nr, name)                              not implemented: ENOSYS, named in dmesg once
-//   full(nr, name, call<sys_name>, "test")      as on Linux; the file of tests/syscalls that shows
-//   it partial(nr, name, call<sys_name>, "note")   the note says what is refused
+//   full(nr, name, call<sys_name>, "test")      as on Linux, shown by that file of tests/syscalls
+//   partial(nr, name, call<sys_name>, "note")   the note says what is refused
 // A row makes dispatch, --strace (by the handler's argument types) and docs/COMPAT.md.
 #include "syscalls/table.h"
 

@@ -103,7 +103,7 @@ class TidyTest(unittest.TestCase):
         good = "// What it is for.\n"
         self.assertEqual(self.complaints({"README.md": readme, "base/a.cc": good}), [])
         self.assert_one({"README.md": readme, "base/b.cc": good}, "base/a.cc does not exist")
-        self.assert_one({"README.md": readme, "base/a.cc": good + "int a();\n" * 399}, "400 lines")
+        self.assert_one({"README.md": readme, "base/a.cc": good + "int a();\n" * 419}, "420 lines")
         self.assert_one({"README.md": readme, "base/a.cc": "int a();\n"}, "opens with its purpose")
         self.assert_one({"README.md": "# x\n", "base/a.cc": good}, "no stops")
 
