@@ -128,13 +128,15 @@ Result<> SeccompSpace::expel() {
 }
 
 Result<std::unique_ptr<GuestThread>> SeccompSpace::new_thread(Park& park) {
+  // Two threads of the guest may make one each at the same time: a place is one's only under the
+  // lock.
+  MutexLock hold(park, mm().lock());
   const size_t place = stub_->stacks.size();
   if (place == stub::kMaxThreads) return Err(Errno::kAGAIN);
   auto stack = std::make_unique<stub::Stack>(platform_.stacks(), TRY(platform_.stacks().take()));
   const uint64_t address = platform_.user_limit() + stub::kStacksOffset + place * stub::kStackBytes;
   const uint64_t uc = GuestThread::prepare(*stack, address);
 
-  MutexLock hold(park, mm().lock());
   stub::CommandPage& p = page();
   p.commands[0] = {
       .nr = SYS_mmap,
