@@ -13,13 +13,15 @@
 #include "syscalls/process.h"
 #include "ukernel/task/gate_calls.h"
 #include "ukernel/task/ptrace.h"
+#include "ukernel/task/seccomp.h"
 
 namespace uk {
 namespace {
 
 constexpr int64_t kGetRegset = 0x4204, kSetRegset = 0x4205, kSeize = 0x4206, kInterrupt = 0x4207,
                   kListen = 0x4208, kGetSigmask = 0x420a, kSetSigmask = 0x420b,
-                  kGetSyscallInfo = 0x420e, kSysemu = 31, kSysemuStep = 32;
+                  kGetSyscallInfo = 0x420e, kPeekSiginfo = 0x4209, kGetFilter = 0x420c,
+                  kGetFilterMetadata = 0x420d, kSysemu = 31, kSysemuStep = 32;
 constexpr uint64_t kOptions = PTRACE_O_MASK;
 constexpr uint32_t kXstate = 0x202;  // NT_X86_XSTATE
 constexpr uint64_t kUserBytes = sizeof(struct user);
@@ -227,6 +229,69 @@ Result<int64_t> signal_mask(Task& task, Task& target, bool set, uint64_t size, U
   return 0;
 }
 
+// ---- filters (PTRACE_SECCOMP_GET_FILTER, PTRACE_SECCOMP_GET_METADATA)
+
+// The filter number `index`, from the oldest.
+Result<const SeccompFilter*> filter_at(Task& task, Task& target, uint64_t index) {
+  if (!task.cred().has(Cap::kSysAdmin) || task.seccomp_mode != 0) return Err(Errno::kACCES);
+  if (!target.seccomp) return Err(Errno::kINVAL);
+  auto count = static_cast<uint64_t>(target.seccomp->count());
+  if (index >= count) return Err(Errno::kNOENT);
+  const SeccompFilter* f = target.seccomp.get();
+  for (count -= index; count > 1; --count) f = f->previous();
+  return f;
+}
+
+Result<int64_t> get_filter(Task& task, Task& target, uint64_t index, UserAddr to) {
+  const SeccompFilter* f = TRY(filter_at(task, target, index));
+  const std::vector<SeccompFilter::Insn> program = f->program();  // the filter may go meanwhile
+  if (to)
+    TRY(UserOut<SeccompFilter::Insn>{to}.put_array(task.park(), task.mm(), std::span(program)));
+  return static_cast<int64_t>(program.size());
+}
+
+struct FilterMetadata {  // struct seccomp_metadata
+  uint64_t index, flags;
+};
+
+Result<int64_t> get_filter_metadata(Task& task, Task& target, uint64_t size, UserAddr at) {
+  if (!task.cred().has(Cap::kSysAdmin) || task.seccomp_mode != 0) return Err(Errno::kACCES);
+  size = std::min<uint64_t>(size, sizeof(FilterMetadata));
+  if (size < sizeof(uint64_t)) return Err(Errno::kINVAL);
+  const uint64_t index = TRY(UserIn<uint64_t>{at}.get(task.park(), task.mm()));
+  const SeccompFilter* f = TRY(filter_at(task, target, index));
+  constexpr uint64_t kFilterLog = 2;  // SECCOMP_FILTER_FLAG_LOG
+  const FilterMetadata m{index, f->log() ? kFilterLog : 0};
+  TRY(UserOut<std::byte>{at}.put_array(task.park(), task.mm(),
+                                       std::as_bytes(std::span(&m, 1)).first(size)));
+  return static_cast<int64_t>(size);
+}
+
+// ---- signals that wait (PTRACE_PEEKSIGINFO)
+
+struct PeekSiginfoArgs {
+  uint64_t offset;
+  uint32_t flags;
+  int32_t count;
+};
+
+Result<int64_t> peek_siginfo(Task& task, Task& target, UserAddr args_at, UserAddr to) {
+  const auto args = TRY(UserIn<PeekSiginfoArgs>{args_at}.get(task.park(), task.mm()));
+  constexpr uint32_t kShared = 1;
+  if ((args.flags & ~kShared) != 0 || args.count < 0) return Err(Errno::kINVAL);
+  const std::vector<SigInfo> queued =
+      ((args.flags & kShared) != 0 ? target.group->pending : target.pending).all();
+  int64_t done = 0;
+  for (uint64_t i = args.offset; i < queued.size() && done < args.count; ++i, ++done) {
+    const UserOut<SigInfo> out{{to.addr + static_cast<uint64_t>(done) * sizeof(SigInfo)}};
+    if (Result<> r = out.put(task.park(), task.mm(), queued[i]); !r) {
+      if (done == 0) return Err(r.error());
+      break;
+    }
+  }
+  return done;
+}
+
 // ---- going on
 
 Result<int64_t> resume(Task& target, int64_t request, uint64_t signo) {
@@ -295,6 +360,12 @@ Result<int64_t> inspect(Task& task, Task& target, int64_t request, UserAddr addr
       return signal_mask(task, target, request == kSetSigmask, addr.addr, data);
     case kGetSyscallInfo:
       return syscall_info(task, target, addr.addr, data);
+    case kPeekSiginfo:
+      return peek_siginfo(task, target, addr, data);
+    case kGetFilter:
+      return get_filter(task, target, addr.addr, data);
+    case kGetFilterMetadata:
+      return get_filter_metadata(task, target, addr.addr, data);
     default:
       return Err(Errno::kIO);
   }

@@ -62,8 +62,8 @@ struct Segment {
 };
 
 // coredump_filter's default: private and shared anonymous memory, changed private file pages, and
-// the first page of ELF files. Unchanged file pages cannot be told apart, so writable ones are
-// written whole.
+// the first page of ELF files. A private mapping with any changed page is written whole (as Linux
+// does): debuggers look into the part that ld.so made read-only when it had relocated it.
 std::vector<Segment> segments(const AddressSpace& mm) {
   std::vector<Segment> out;
   mm.each_vma([&](const VmaInfo& v) {
@@ -74,7 +74,8 @@ std::vector<Segment> segments(const AddressSpace& mm) {
     bool anonymous = v.ino == 0;
     if (v.name == "[vvar]") {
       s.bytes = 0;
-    } else if (anonymous || (!v.shared && any(v.prot & Prot::kWrite))) {
+    } else if (anonymous ||
+               (!v.shared && (any(v.prot & Prot::kWrite) || v.private_dirty_pages != 0))) {
       s.bytes = v.end - v.start;
     } else if (v.offset == 0 && !v.shared) {
       s.bytes = kPageSize;

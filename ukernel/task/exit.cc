@@ -11,6 +11,7 @@
 #include "ukernel/mm/futex.h"
 #include "ukernel/task/job_control.h"
 #include "ukernel/task/ptrace.h"
+#include "ukernel/task/seccomp.h"
 #include "ukernel/task/timers.h"
 
 namespace uk {
@@ -260,6 +261,7 @@ void exit_task(Task& task) {
   if (last && group->tgid == 1) end_instance(task);
   task.mounts_.reset();
   task.ipc_.reset();
+  task.seccomp.reset();  // its listener hears of it
 
   if (last) {
     end_session_leader(*group);

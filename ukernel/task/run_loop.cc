@@ -98,13 +98,13 @@ bool reread_call(Task& task, Trap& trap, uint64_t* rax) {
 }
 
 // Tracer and filters before a call. Its result if it is not to be made.
-std::optional<uint64_t> before_call(Task& task, Trap& trap) {
+std::optional<Result<int64_t>> before_call(Task& task, Trap& trap) {
   uint64_t rax = 0;
   if (is_traced(task) && task.trace->mode != TraceState::Mode::kCont) {
     const bool emulated = task.trace->mode == TraceState::Mode::kSysemu;
     trace_call(task, TraceState::Call::kEntry);
     if (task.must_exit()) return 0;
-    if (!reread_call(task, trap, &rax) || emulated) return rax;
+    if (!reread_call(task, trap, &rax) || emulated) return static_cast<int64_t>(rax);
   }
   if (task.seccomp_mode != 0) return before_filtered_call(task, trap);
   return std::nullopt;
@@ -116,12 +116,12 @@ void handle_syscall(Task& task, const Trap& original) {
   std::copy(std::begin(trap.args), std::end(trap.args), task.syscall_args.begin());
   task.regs_replaced = false;
   if (trap.patchable) note_costly_call(task, trap);
-  std::optional<uint64_t> given;
+  std::optional<Result<int64_t>> given;
   if (is_traced(task) || task.seccomp_mode != 0) [[unlikely]] {
     given = before_call(task, trap);
     if (task.must_exit()) return;
   }
-  Result<int64_t> r = given ? Result<int64_t>(static_cast<int64_t>(*given)) : dispatch(task, trap);
+  Result<int64_t> r = given ? *given : dispatch(task, trap);
   while (!r && is_restart(r.error()) && !task.must_exit()) {
     std::optional<CaughtSignal> caught = take_signal(task);
     if (task.must_exit()) return;
@@ -136,6 +136,12 @@ void handle_syscall(Task& task, const Trap& original) {
     }
     // No handler: the call goes on, without the guest's taking part.
     if (task.saved_blocked) task.blocked = *std::exchange(task.saved_blocked, std::nullopt);
+    if (given) {  // a filter's listener did not answer: it is asked again
+      given = before_filtered_call(task, trap);
+      if (task.must_exit()) return;
+      r = given ? *given : dispatch(task, trap);
+      continue;
+    }
     bool block = r.error() == Errno::kRestartBlock && task.restart_block;
     r = block ? task.restart_block(task) : dispatch(task, trap);
   }

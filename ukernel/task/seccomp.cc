@@ -11,6 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "ukernel/kernel.h"
 #include "ukernel/task/ptrace.h"
+#include "ukernel/task/seccomp_listener.h"
 
 namespace uk {
 namespace {
@@ -131,8 +132,11 @@ Result<Ref<SeccompFilter>> SeccompFilter::create(std::vector<Insn> program,
   return filter;
 }
 
+SeccompFilter::SeccompFilter(std::vector<Insn> program) : program_(std::move(program)) {}
+
 // A long chain must not be taken down by recursion.
 SeccompFilter::~SeccompFilter() {
+  if (notifier_) notifier_->filter_gone();
   Ref<SeccompFilter> next = std::move(previous_);
   while (next && next->ref_count() == 1) next = Ref<SeccompFilter>(std::move(next->previous_));
 }
@@ -143,13 +147,23 @@ bool SeccompFilter::descends_from(const SeccompFilter* other) const {
   return f == other;
 }
 
-uint32_t SeccompFilter::run(const SeccompData& data) const {
+void SeccompFilter::set_notifier(Ref<SeccompNotifier> n) { notifier_ = std::move(n); }
+
+bool SeccompFilter::listened() const {
+  const SeccompFilter* f = this;
+  while (f != nullptr && !(f->notifier_ && f->notifier_->listened())) f = f->previous_.get();
+  return f != nullptr;
+}
+
+uint32_t SeccompFilter::run(const SeccompData& data, const SeccompFilter** by) const {
   // The lower action wins, where killing the process counts as negative.
   auto action = [](uint32_t r) { return static_cast<int32_t>(r & SECCOMP_RET_ACTION_FULL); };
   uint32_t result = SECCOMP_RET_ALLOW;
   for (const SeccompFilter* f = this; f != nullptr; f = f->previous_.get()) {
     const uint32_t r = f->run_one(data);
-    if (action(r) < action(result)) result = r;
+    if (action(r) >= action(result)) continue;
+    result = r;
+    *by = f;
   }
   return result;
 }
@@ -199,7 +213,7 @@ namespace {
 
 constexpr uint64_t kRead = 0, kWrite = 1, kSigreturn = 15, kExit = 60;
 
-uint64_t error(Errno e) { return static_cast<uint64_t>(-static_cast<int64_t>(e)); }
+int64_t error(Errno e) { return -static_cast<int64_t>(e); }
 
 SigInfo sigsys(const Trap& trap, uint64_t ip, uint32_t data) {
   SigInfo info;
@@ -220,7 +234,7 @@ void end_thread(Task& task, int status) {
 
 }  // namespace
 
-std::optional<uint64_t> before_filtered_call(Task& task, Trap& trap) {
+std::optional<Result<int64_t>> before_filtered_call(Task& task, Trap& trap) {
   if (task.seccomp_mode == SECCOMP_MODE_STRICT) {
     if (trap.nr == kRead || trap.nr == kWrite || trap.nr == kSigreturn || trap.nr == kExit)
       return std::nullopt;
@@ -235,7 +249,8 @@ std::optional<uint64_t> before_filtered_call(Task& task, Trap& trap) {
   SeccompData data{static_cast<int32_t>(trap.nr), AUDIT_ARCH_X86_64, regs->rip, {}};
   std::copy(std::begin(trap.args), std::end(trap.args), data.args);
   Ref<SeccompFilter> filter = task.seccomp;
-  const uint32_t answer = filter->run(data);
+  const SeccompFilter* by = nullptr;
+  const uint32_t answer = filter->run(data, &by);
   const uint32_t value = answer & SECCOMP_RET_DATA;
   switch (answer & SECCOMP_RET_ACTION_FULL) {
     case SECCOMP_RET_ALLOW:
@@ -246,11 +261,11 @@ std::optional<uint64_t> before_filtered_call(Task& task, Trap& trap) {
       return std::nullopt;
     case SECCOMP_RET_ERRNO: {
       constexpr uint32_t kMaxErrno = 4095;
-      return static_cast<uint64_t>(-static_cast<int64_t>(std::min(value, kMaxErrno)));
+      return -static_cast<int64_t>(std::min(value, kMaxErrno));
     }
     case SECCOMP_RET_TRAP:
       force_signal(task, sigsys(trap, data.ip, value));
-      return trap.nr;  // the handler finds the number of the call in rax
+      return static_cast<int64_t>(trap.nr);  // the handler finds the number of the call in rax
     case SECCOMP_RET_TRACE: {
       if (!is_traced(task) || (task.trace->options & PTRACE_O_TRACESECCOMP) == 0)
         return error(Errno::kNOSYS);
@@ -260,11 +275,15 @@ std::optional<uint64_t> before_filtered_call(Task& task, Trap& trap) {
       trap.nr = regs->orig_rax;
       const uint64_t args[] = {regs->rdi, regs->rsi, regs->rdx, regs->r10, regs->r8, regs->r9};
       std::copy(std::begin(args), std::end(args), std::begin(trap.args));
-      if (static_cast<int64_t>(trap.nr) < 0) return regs->rax;
+      if (static_cast<int64_t>(trap.nr) < 0) return static_cast<int64_t>(regs->rax);
       return std::nullopt;
     }
     case SECCOMP_RET_USER_NOTIF:
-      return error(Errno::kNOSYS);  // nobody can listen
+      if (by == nullptr || by->notifier() == nullptr) return error(Errno::kNOSYS);
+      if (auto told = by->notifier()->hand_over(task, data);
+          !told || *told || is_restart(told->error()))
+        return told;
+      return error(Errno::kNOSYS);
     case SECCOMP_RET_KILL_THREAD:
       end_thread(task, SIGSYS);
       return 0;

@@ -7,6 +7,7 @@
 #include <deque>
 #include <initializer_list>
 #include <optional>
+#include <vector>
 
 #include "base/ref.h"
 #include "base/result.h"
@@ -96,6 +97,9 @@ class SigQueue {
   // already is dropped.
   bool add(const SigInfo& info, uint64_t limit);
   SigSet pending() const { return pending_; }
+  std::vector<SigInfo> all() const {
+    return {queue_.begin(), queue_.end()};
+  }  // in order of arrival
   // Takes the next one that is in `wanted`: synchronous faults first, then the lowest number.
   std::optional<SigInfo> take(SigSet wanted);
   void remove(SigSet which);
