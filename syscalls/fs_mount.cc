@@ -8,6 +8,7 @@
 #include "syscalls/fs_common.h"
 #include "ukernel/vfs/anon_inode.h"
 #include "ukernel/vfs/inotify.h"
+#include "ukernel/vfs/landlock.h"
 
 namespace uk {
 namespace {
@@ -16,6 +17,10 @@ constexpr uint64_t kMagicMask = 0xffff0000, kMagic = 0xC0ED0000;
 constexpr uint64_t kPropagation = MS_SHARED | MS_PRIVATE | MS_SLAVE | MS_UNBINDABLE;
 
 // mount(2)'s data: at most a page, up to its NUL; the page need not be readable to its end.
+bool may_mount(const Task& task) {
+  return task.cred().has(Cap::kSysAdmin) && !landlock_forbids_mounts(task.cred());
+}
+
 Result<std::string> fetch_data(Task& task, UserAddr data) {
   if (!data) return std::string();
   std::string text(kPageSize - 1, '\0');
@@ -56,7 +61,7 @@ Result<int64_t> sys_mount(Task& task, UserStr user_source, UserStr user_target, 
   std::string target = TRY(fetch_path(task, user_target));
   FsContext ctx = task.fs_context();
   Path at = TRY(vfs.walk(task.park(), ctx, {}, target, kWalkFollow));
-  if (!task.cred().has(Cap::kSysAdmin)) return Err(Errno::kPERM);
+  if (!may_mount(task)) return Err(Errno::kPERM);
   uint64_t flags = raw_flags;
   if ((flags & kMagicMask) == kMagic) flags &= ~kMagicMask;
   if ((flags & MS_REMOUNT) != 0) {
@@ -88,7 +93,7 @@ Result<int64_t> sys_umount2(Task& task, UserStr user, int flags) {
   FsContext ctx = task.fs_context();
   Path at = TRY(task.kernel.vfs.walk(task.park(), ctx, {}, path,
                                      (flags & UMOUNT_NOFOLLOW) != 0 ? 0u : kWalkFollow));
-  if (!task.cred().has(Cap::kSysAdmin)) return Err(Errno::kPERM);
+  if (!may_mount(task)) return Err(Errno::kPERM);
   if (at.dentry != at.mount->root) return Err(Errno::kINVAL);
   if ((flags & MNT_EXPIRE) != 0 && (flags & (MNT_FORCE | MNT_DETACH)) != 0) {
     return Err(Errno::kINVAL);
@@ -97,7 +102,7 @@ Result<int64_t> sys_umount2(Task& task, UserStr user, int flags) {
 }
 
 Result<int64_t> sys_pivot_root(Task& task, UserStr user_new, UserStr user_old) {
-  if (!task.cred().has(Cap::kSysAdmin)) return Err(Errno::kPERM);
+  if (!may_mount(task)) return Err(Errno::kPERM);
   std::string new_name = TRY(fetch_path(task, user_new));
   std::string old_name = TRY(fetch_path(task, user_old));
   FsContext ctx = task.fs_context();

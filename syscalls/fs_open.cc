@@ -203,6 +203,7 @@ Result<int64_t> sys_ioctl(Task& task, Fd fd, uint32_t cmd, UserAddr arg) {
       }
       [[fallthrough]];
     default: {
+      if (file->no_ioctl) return Err(Errno::kACCES);
       TaskIoctl user(task);
       return file->ioctl(task.park(), user, cmd, arg.addr);
     }

@@ -5,7 +5,7 @@
 #include <array>
 
 #include "syscalls/fs_common.h"
-
+#include "ukernel/vfs/acl.h"
 namespace uk {
 namespace {
 
@@ -203,7 +203,7 @@ Result<int64_t> sys_statx(Task& task, Fd dirfd, UserStr path, int flags, uint32_
   s.stx_mask = STATX_BASIC_STATS | (a.btime == FileTime{} ? 0u : mask & STATX_BTIME) |
                (mask & 0x1000 /* STATX_MNT_ID */);
   s.stx_blksize = a.block_size;
-  s.stx_attributes = a.attributes;
+  s.stx_attributes = a.attributes & ~kAttrHasAcl;
   s.stx_attributes_mask = 0x2000 | STATX_ATTR_APPEND | STATX_ATTR_IMMUTABLE;
   s.stx_nlink = a.nlink;
   s.stx_uid = a.uid;
@@ -336,6 +336,7 @@ Result<int64_t> sys_ftruncate(Task& task, Fd fd, int64_t size) {
   if (!file->can_write() || file->inode() == nullptr || !is_type(file->inode()->type(), S_IFREG))
     return Err(Errno::kINVAL);
   TRY(check_file_size(task, size));
+  if (file->no_truncate) return Err(Errno::kACCES);
   return zero(file->truncate(task.park(), static_cast<uint64_t>(size)));
 }
 

@@ -18,6 +18,8 @@
 #include "syscalls/fs_xattr.h"
 #include "syscalls/futex.h"
 #include "syscalls/ipc.h"
+#include "syscalls/keys.h"
+#include "syscalls/landlock.h"
 #include "syscalls/limits.h"
 #include "syscalls/lsm.h"
 #include "syscalls/mm.h"

@@ -7,8 +7,8 @@
 namespace uk {
 namespace {
 
-constexpr std::array<uint64_t, 1> kModules = {100};  // LSM_ID_CAPABILITY
-constexpr uint64_t kSingle = 1;                      // LSM_FLAG_SINGLE: of one module only
+constexpr std::array<uint64_t, 2> kModules = {100, 110};  // LSM_ID_CAPABILITY, LSM_ID_LANDLOCK
+constexpr uint64_t kSingle = 1;                           // LSM_FLAG_SINGLE: of one module only
 
 }  // namespace
 

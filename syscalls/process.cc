@@ -14,6 +14,7 @@
 #include "ukernel/task/job_control.h"
 #include "ukernel/task/namespaces.h"
 #include "ukernel/task/pidfd.h"
+#include "ukernel/vfs/landlock.h"
 
 namespace uk {
 namespace {
@@ -144,6 +145,7 @@ Result<Task*> find_task(Task& task, int tid) {
 
 bool may_access(const Task& task, const Task& target) {
   if (task.group == target.group) return true;
+  if (!landlock_may_trace(task.cred(), target.cred())) return false;
   const Cred &a = task.cred(), &b = target.cred();
   bool same = a.uid == b.uid && a.uid == b.euid && a.uid == b.suid && a.gid == b.gid &&
               a.gid == b.egid && a.gid == b.sgid;

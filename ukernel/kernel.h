@@ -68,6 +68,10 @@ class Kernel {
   std::unique_ptr<FutexTable> futexes;
   std::unique_ptr<Workers> workers;           // never null
   std::shared_ptr<UnixSockets> unix_sockets;  // made by whoever registers the sockets
+  // AF_NETLINK's; made with the first of its sockets.
+  std::shared_ptr<class NetlinkSockets> netlink_sockets;
+  // keyrings(7); made with the first key.
+  std::shared_ptr<class KeyTable> keys;
   std::unique_ptr<Vdso> vdso;
   Ref<SuperBlock> pipefs;  // unnamed pipes live here
   SyscallDispatcher* syscalls = nullptr;

@@ -9,6 +9,7 @@
 #include "ukernel/ipc/namespace.h"
 #include "ukernel/kernel.h"
 #include "ukernel/task/exit.h"
+#include "ukernel/task/keys.h"
 #include "ukernel/task/namespaces.h"
 #include "ukernel/task/pidfd.h"
 #include "ukernel/task/ptrace.h"
@@ -108,7 +109,7 @@ void inherit(Task& child, const Task& parent, const CloneArgs& a) {
   child.exe_name = parent.exe_name;
   child.exe = parent.exe;
   child.exe_file = parent.exe_file;
-  child.cred_ = parent.cred_;
+  child.cred_ = keys_for_child(parent.cred_, (a.flags & CLONE_THREAD) != 0);
   child.mounts_ = parent.mounts_;
   if ((a.flags & CLONE_NEWUTS) != 0) {
     child.uts_ = make_ref<UtsInfo>();

@@ -12,7 +12,9 @@
 #include "base/check.h"
 #include "ukernel/kernel.h"
 #include "ukernel/task/exit.h"
+#include "ukernel/task/keys.h"
 #include "ukernel/task/timers.h"
+#include "ukernel/vfs/landlock.h"
 
 namespace uk {
 namespace {
@@ -36,6 +38,7 @@ Result<Ref<File>> open_exec(Task& task, WalkFrom from, const std::string& path, 
   if (!is_type(inode->type(), S_IFREG)) return Err(Errno::kACCES);
   if (at.mount && (at.mount->flags & kMntNoexec) != 0) return Err(Errno::kACCES);
   TRY(vfs.check_permission(park, *inode, task.cred(), kMayExec));
+  TRY(landlock_check(task.cred(), at, landlock::kExecute | landlock::kReadFile));
   if (inode->writers > 0) return Err(Errno::kTXTBSY);
   return vfs.open_path(park, at, O_RDONLY, task.cred());
 }
@@ -129,6 +132,19 @@ Result<Program> find_program(Task& task, const ExecRequest& request) {
   return p;
 }
 
+// Capabilities that come with the file (capabilities(7)). kPERM: it cannot run without all of them.
+Result<std::optional<FileCaps>> file_caps_of(Park& park, File& file, bool nosuid,
+                                             const Cred& cred) {
+  if (nosuid) return std::nullopt;
+  Result<std::string> bytes = Ref<Inode>(file.inode())->getxattr(park, kFileCaps);
+  if (!bytes) return std::nullopt;
+  const FileCaps caps = TRY(FileCaps::parse(*bytes));
+  if (!caps.ours()) return std::nullopt;
+  if (caps.effective && (caps.permitted & kAllCaps & ~caps.granted(cred)) != 0)
+    return Err(Errno::kPERM);
+  return caps;
+}
+
 std::string base_name(const std::string& path) {
   size_t slash = path.rfind('/');
   return slash == std::string::npos ? path : path.substr(slash + 1);
@@ -172,7 +188,8 @@ Result<> do_execve(Task& task, const ExecRequest& request) {
   FileAttr attr = TRY(p.file->getattr(park));
   bool nosuid = p.file->path().mount && (p.file->path().mount->flags & kMntNosuid) != 0;
   bool secure = false;
-  Ref<Cred> cred = exec_cred(task.cred(), attr, nosuid, &secure);
+  const std::optional<FileCaps> caps = TRY(file_caps_of(park, *p.file, nosuid, task.cred()));
+  Ref<Cred> cred = exec_cred(task.cred(), attr, nosuid, &secure, caps);
   ImageIds ids{cred->uid, cred->euid, cred->gid, cred->egid, secure};
   NewImage image = TRY(build_image(task, p, ids));
   std::unique_ptr<GuestContext> context =
@@ -197,13 +214,15 @@ Result<> do_execve(Task& task, const ExecRequest& request) {
   // A program that one may run but not read shows nothing of itself either.
   task.mm().dumpable =
       plain && task.kernel.vfs.check_permission(park, *p.file->inode(), task.cred(), kMayRead);
+  keys_for_exec(*cred);
   task.set_cred(std::move(cred));
   reset_task(task, p);
   task.regs_replaced = true;
   return {};
 }
 
-Ref<Cred> exec_cred(const Cred& old, const FileAttr& attr, bool nosuid, bool* secure) {
+Ref<Cred> exec_cred(const Cred& old, const FileAttr& attr, bool nosuid, bool* secure,
+                    const std::optional<FileCaps>& caps) {
   constexpr uint32_t kNoRoot = 1, kKeepCaps = 0x10;
   Ref<Cred> c = old.copy();
   bool may = !nosuid && !old.no_new_privs;
@@ -219,21 +238,22 @@ Ref<Cred> exec_cred(const Cred& old, const FileAttr& attr, bool nosuid, bool* se
   c->suid = c->fsuid = c->euid;
   c->sgid = c->fsgid = c->egid;
 
-  // P'(permitted) and friends with the file capabilities root's programs are taken to have.
-  // DEVIATION: file capabilities (security.capability) are not looked at.
-  bool root = (old.securebits & kNoRoot) == 0 && (c->euid == 0 || c->uid == 0);
-  uint64_t file_permitted = 0;
-  bool file_effective = false;
-  if (root) {
-    file_permitted = kAllCaps;
-    file_effective = c->euid == 0;
+  // P'(permitted) and friends: from the file, or what root's programs are taken to have. A program
+  // that is setuid root and has capabilities gets only these.
+  uint64_t permitted = caps ? caps->granted(old) : 0;
+  bool effective = caps && caps->effective;
+  const bool root = (old.securebits & kNoRoot) == 0 && (c->euid == 0 || c->uid == 0);
+  if (root && !(caps && c->uid != 0 && c->euid == 0)) {
+    permitted = old.cap_bounding | old.cap_inheritable;
+    effective = effective || c->euid == 0;
   }
-  if (setid) c->cap_ambient = 0;
-  uint64_t from_inheritable = root ? old.cap_inheritable : 0;
-  c->cap_permitted = (file_permitted & old.cap_bounding) | from_inheritable | c->cap_ambient;
-  c->cap_effective = file_effective ? c->cap_permitted : c->cap_ambient;
+  if (old.no_new_privs && (permitted & ~old.cap_permitted) != 0) permitted &= old.cap_permitted;
+  if (setid || caps) c->cap_ambient = 0;
+  c->cap_permitted = permitted | c->cap_ambient;
+  c->cap_effective = effective ? c->cap_permitted : c->cap_ambient;
   c->securebits &= ~kKeepCaps;
-  *secure = setid || c->euid != c->uid || c->egid != c->gid;
+  const bool grew = (c->cap_permitted & ~c->cap_ambient) != 0;
+  *secure = setid || c->euid != c->uid || c->egid != c->gid || (c->uid != 0 && (effective || grew));
   return c;
 }
 

@@ -8,6 +8,7 @@
 
 #include "ukernel/task/elf.h"
 #include "ukernel/task/task.h"
+#include "ukernel/vfs/file_caps.h"
 
 namespace uk {
 
@@ -46,6 +47,7 @@ Result<NewImage> build_image(Task& task, const Program& program, const ImageIds&
 
 // The new credentials of setuid and setgid programs and of root (execve(2), capabilities(7)).
 // `secure`: AT_SECURE.
-Ref<Cred> exec_cred(const Cred& old, const FileAttr& attr, bool nosuid, bool* secure);
+Ref<Cred> exec_cred(const Cred& old, const FileAttr& attr, bool nosuid, bool* secure,
+                    const std::optional<FileCaps>& caps = std::nullopt);
 
 }  // namespace uk

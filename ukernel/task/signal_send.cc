@@ -6,6 +6,7 @@
 #include "ukernel/kernel.h"
 #include "ukernel/task/job_control.h"
 #include "ukernel/task/task.h"
+#include "ukernel/vfs/landlock.h"
 
 namespace uk {
 namespace {
@@ -105,6 +106,7 @@ void set_blocked(Task& task, SigSet blocked) {
 
 bool may_signal(const Task& from, const Task& to, int signo) {
   if (from.group == to.group) return true;
+  if (!landlock_in_scope(from.cred(), to.cred(), landlock::kScopeSignal)) return false;
   const Cred &a = from.cred(), &b = to.cred();
   if (a.euid == b.suid || a.euid == b.uid || a.uid == b.suid || a.uid == b.uid) return true;
   if (a.has(Cap::kKill)) return true;

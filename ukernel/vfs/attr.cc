@@ -1,6 +1,8 @@
 // Attributes: stat(2), chmod(2), chown(2), truncate(2), utimensat(2), readlink(2).
 #include <sys/inotify.h>
 
+#include "ukernel/vfs/acl.h"
+#include "ukernel/vfs/landlock.h"
 #include "ukernel/vfs/vfs_impl.h"
 
 namespace uk {
@@ -39,6 +41,12 @@ Result<> Vfs::chmod(Park& park, const FsContext& ctx, const Path& path, uint32_t
   change.mode = mode;
   change.ctime = now();
   TRY(inode->setattr(park, change));
+  if ((attr.attributes & kAttrHasAcl) != 0) {
+    if (std::optional<PosixAcl> acl = acl_of(park, *inode, kAclAccess)) {
+      TRY(acl->change_mode(mode));
+      TRY(inode->setxattr(park, kAclAccess, acl->bytes(), 0));
+    }
+  }
   notify(path, IN_ATTRIB);
   return {};
 }
@@ -88,6 +96,7 @@ Result<> Vfs::truncate(Park& park, const FsContext& ctx, const Path& path, uint6
   TRY(check_permission(park, *inode, *ctx.cred, kMayWrite));
   if (is_unchangeable(*inode)) return Err(Errno::kPERM);
   if (inode->deny_write > 0) return Err(Errno::kTXTBSY);
+  TRY(landlock_check(*ctx.cred, path, landlock::kTruncate));
   TRY(break_leases(park, *inode, true, false));
   FileAttr attr = TRY(inode->getattr(park));
   AttrChange change;

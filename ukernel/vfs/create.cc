@@ -1,6 +1,7 @@
 // Making names: mkdir(2), mknod(2), symlink(2), link(2).
 #include <sys/inotify.h>
 
+#include "ukernel/vfs/landlock.h"
 #include "ukernel/vfs/vfs_impl.h"
 
 namespace uk {
@@ -33,6 +34,7 @@ Result<Path> Vfs::make_node(Park& park, const FsContext& ctx, WalkFrom from, std
   bool is_dir = is_type(node.mode, S_IFDIR);
   return with_new_name(*this, *impl_, park, ctx, from, path, is_dir,
                        [&](const Parent& parent, Inode& dir, Dentry& d) -> Result<> {
+                         TRY(landlock_check(cred, parent.dir, landlock::right_to_make(node.mode)));
                          TRY(may_create(park, *this, parent.dir, cred));
                          bool whiteout = is_type(node.mode, S_IFCHR) && node.rdev == 0;
                          if (is_device(node.mode) && !whiteout && !cred.has(Cap::kMknod))
@@ -49,7 +51,11 @@ Result<Path> Vfs::make_node(Park& park, const FsContext& ctx, WalkFrom from, std
                              node.mode &= ~static_cast<uint32_t>(S_ISGID);
                            }
                          }
-                         impl_->fill(d, TRY(dir.create(park, parent.name, node)));
+                         const NewAcls acls =
+                             TRY(acls_for_new(park, dir, dir_attr, ctx.umask, &node.mode));
+                         Ref<Inode> made = TRY(dir.create(park, parent.name, node));
+                         TRY(set_new_acls(park, *made, acls));
+                         impl_->fill(d, std::move(made));
                          return {};
                        });
 }
@@ -57,7 +63,7 @@ Result<Path> Vfs::make_node(Park& park, const FsContext& ctx, WalkFrom from, std
 Result<> Vfs::mkdir(Park& park, const FsContext& ctx, WalkFrom from, std::string_view path,
                     uint32_t mode) {
   MakeNode node;
-  node.mode = S_IFDIR | (mode & 01777 & ~ctx.umask);
+  node.mode = S_IFDIR | (mode & 01777);
   TRY(make_node(park, ctx, from, path, std::move(node)));
   return {};
 }
@@ -82,7 +88,7 @@ Result<> Vfs::mknod(Park& park, const FsContext& ctx, WalkFrom from, std::string
     default:
       return Err(Errno::kINVAL);
   }
-  node.mode = (mode & S_IFMT) | (mode & 07777 & ~ctx.umask);
+  node.mode = (mode & S_IFMT) | (mode & 07777);
   TRY(make_node(park, ctx, from, path, std::move(node)));
   return {};
 }
@@ -112,6 +118,12 @@ static Result<> may_link_to(Park& park, Vfs& vfs, Inode& target, const Cred& cre
   return {};
 }
 
+static Result<> landlock_check_link(const Cred& cred, const Path& target, const Path& dir) {
+  if (target.dentry->parent() == nullptr) return {};
+  const Path from(target.mount, Ref<Dentry>(target.dentry->parent()));
+  return landlock_check_move(cred, from, *target.dentry, dir, nullptr, false, false);
+}
+
 Result<> Vfs::link(Park& park, const FsContext& ctx, const Path& target, WalkFrom from,
                    std::string_view path) {
   constexpr uint32_t kMaxLinks = 65000;
@@ -123,6 +135,7 @@ Result<> Vfs::link(Park& park, const FsContext& ctx, const Path& target, WalkFro
                       TRY(want_write(parent.dir));
                       if (target_path.mount != parent.dir.mount) return Err(Errno::kXDEV);
                       TRY(may_link_to(park, *this, *inode, *ctx.cred));
+                      TRY(landlock_check_link(*ctx.cred, target_path, parent.dir));
                       TRY(may_create(park, *this, parent.dir, *ctx.cred));
                       if (&inode->sb() != &dir.sb()) return Err(Errno::kXDEV);
                       if (inode->type() == S_IFDIR || is_unchangeable(*inode)) {

@@ -64,6 +64,10 @@ struct Cred final : RefCounted {
            cap_bounding = kAllCaps, cap_ambient = 0;
   uint32_t securebits = 0;
   bool no_new_privs = false;
+  // Null, or what landlock_restrict_self(2) took away (vfs/landlock.h: a LandlockDomain).
+  Ref<const RefCounted> landlock;
+  // keyrings(7): null, or this task's thread, process and session keyring (task/keys.h: Keyring).
+  Ref<RefCounted> thread_keys, process_keys, session_keys;
 
   bool has(Cap c) const { return (cap_effective >> static_cast<int>(c)) & 1; }
   bool in_group(uint32_t g) const {
@@ -78,6 +82,8 @@ struct Cred final : RefCounted {
     c->cap_inheritable = cap_inheritable;
     c->cap_bounding = cap_bounding, c->cap_ambient = cap_ambient;
     c->securebits = securebits, c->no_new_privs = no_new_privs;
+    c->landlock = landlock;
+    c->thread_keys = thread_keys, c->process_keys = process_keys, c->session_keys = session_keys;
     return c;
   }
 };

@@ -131,8 +131,10 @@ class File : public RefCounted {
   Result<> begin_write();
 
   bool created = false;  // the open that made this made the file
-  int flags;             // O_* as fcntl(F_GETFL) shows them, without creation flags
-  uint64_t pos = 0;      // under pos_lock for seekable files and directories
+  // Rights that Landlock took from this file when it was opened (vfs/landlock.h).
+  bool no_truncate = false, no_ioctl = false;
+  int flags;         // O_* as fcntl(F_GETFL) shows them, without creation flags
+  uint64_t pos = 0;  // under pos_lock for seekable files and directories
   Mutex pos_lock;
   List<FileObserver, FileObserver> observers;  // ~File() calls and empties it
   // F_SETOWN, F_SETSIG.

@@ -1,6 +1,7 @@
 // open(2): the order of checks is Linux's (fs/namei.c describes it; errors are the man page's).
 #include <sys/inotify.h>
 
+#include "ukernel/vfs/landlock.h"
 #include "ukernel/vfs/vfs_impl.h"
 
 namespace uk {
@@ -16,6 +17,26 @@ uint32_t wanted_access(int flags) {
   uint32_t may = kByMode[flags & O_ACCMODE];
   if ((flags & O_TRUNC) != 0) may |= kMayWrite;
   return may;
+}
+
+// What Landlock has to allow for an open like this.
+uint64_t landlock_rights(const Inode& inode, int flags) {
+  const int mode = flags & O_ACCMODE;
+  uint64_t rights = 0;
+  if (mode != O_WRONLY) {
+    rights |= inode.type() == S_IFDIR ? landlock::kReadDir : landlock::kReadFile;
+  }
+  if (mode != O_RDONLY) rights |= landlock::kWriteFile;
+  if ((flags & O_TRUNC) != 0 && inode.type() == S_IFREG) rights |= landlock::kTruncate;
+  return rights;
+}
+
+// Rights that matter later: they are the file's from now on.
+void keep_landlock_rights(File& file, const Path& path, const Cred& cred) {
+  const uint64_t granted = landlock_granted(cred, path, landlock::kTruncate | landlock::kIoctlDev);
+  const uint32_t type = path.inode()->type();
+  file.no_truncate = (granted & landlock::kTruncate) == 0;
+  file.no_ioctl = (granted & landlock::kIoctlDev) == 0 && (type == S_IFCHR || type == S_IFBLK);
 }
 
 // An O_PATH descriptor: it names a place, and does no I/O.
@@ -49,7 +70,6 @@ class Opener {
   Result<Path> find(WalkFrom from, std::string_view path);
   Result<Path> create_or_find(Walker& w);
   Result<> may_open(const Path& p);
-  uint32_t node_mode(uint32_t type) const { return type | (mode_ & 07777 & ~ctx_.umask); }
 
   Vfs& vfs_;
   Vfs::Impl& impl_;
@@ -107,10 +127,12 @@ Result<Path> Opener::create_or_find(Walker& w) {
     MutexLock lock(park_, parent->dir_lock);
     Ref<Dentry> d = TRY(impl_.lookup(park_, *dir.dentry, name, true));
     if (d->inode() == nullptr) {
+      TRY(landlock_check(*ctx_.cred, dir, landlock::kMakeReg));
       TRY(may_create(park_, vfs_, dir, *ctx_.cred));
       FileAttr dir_attr = TRY(parent->getattr(park_));
       MakeNode node;
-      node.mode = node_mode(S_IFREG);
+      node.mode = S_IFREG | (mode_ & 07777);
+      const NewAcls acls = TRY(acls_for_new(park_, *parent, dir_attr, ctx_.umask, &node.mode));
       node.uid = ctx_.cred->fsuid;
       node.gid = (dir_attr.mode & S_ISGID) != 0 ? dir_attr.gid : ctx_.cred->fsgid;
       if ((dir_attr.mode & S_ISGID) != 0 &&
@@ -119,6 +141,7 @@ Result<Path> Opener::create_or_find(Walker& w) {
         node.mode &= ~static_cast<uint32_t>(S_ISGID);
       }
       Ref<Inode> made = TRY(parent->create(park_, name, node));
+      TRY(set_new_acls(park_, *made, acls));
       impl_.fill(*d, std::move(made));
       created_ = true;
     }
@@ -173,16 +196,22 @@ Result<Ref<File>> Opener::open_tmpfile(WalkFrom from, std::string_view path) {
   Ref<Inode> parent = dir.dentry->inode_ref();
   FileAttr dir_attr = TRY(parent->getattr(park_));
   MakeNode node;
-  node.mode = node_mode(S_IFREG);
+  node.mode = S_IFREG | (mode_ & 07777);
+  const NewAcls acls = TRY(acls_for_new(park_, *parent, dir_attr, ctx_.umask, &node.mode));
   node.uid = ctx_.cred->fsuid;
   node.gid = (dir_attr.mode & S_ISGID) != 0 ? dir_attr.gid : ctx_.cred->fsgid;
   Ref<Inode> inode = TRY(parent->tmpfile(park_, node));
+  TRY(set_new_acls(park_, *inode, acls));
   inode->no_link = (flags_ & O_EXCL) != 0;
   // Named after its number, under the directory, and deleted from the start.
   FileAttr attr = TRY(inode->getattr(park_));
   auto d = make_ref<Dentry>(dir.dentry, "#" + std::to_string(attr.ino), inode);
   d->detach();
-  return vfs_.open_path(park_, Path(dir.mount, std::move(d)), flags_ & ~kTmpfileBit, *ctx_.cred);
+  const Path place(dir.mount, std::move(d));
+  if (ctx_.cred->landlock) TRY(landlock_check(*ctx_.cred, place, landlock_rights(*inode, flags_)));
+  Ref<File> file = TRY(vfs_.open_path(park_, place, flags_ & ~kTmpfileBit, *ctx_.cred));
+  if (ctx_.cred->landlock) keep_landlock_rights(*file, place, *ctx_.cred);
+  return file;
 }
 
 Result<Ref<File>> Opener::run(WalkFrom from, std::string_view path) {
@@ -201,12 +230,14 @@ Result<Ref<File>> Opener::run(WalkFrom from, std::string_view path) {
     if (inode->type() == S_IFREG && (flags_ & O_TRUNC) != 0) TRY(want_write(p));
     TRY(may_open(p));
   }
+  if (ctx_.cred->landlock) TRY(landlock_check(*ctx_.cred, p, landlock_rights(*inode, flags_)));
   if (inode->locks != nullptr && inode->type() == S_IFREG) {
     const bool write = (flags_ & O_ACCMODE) != O_RDONLY || (flags_ & O_TRUNC) != 0;
     TRY(vfs_.break_leases(park_, *inode, write, (flags_ & O_NONBLOCK) != 0));
   }
   Ref<File> file = TRY(vfs_.open_path(park_, p, flags_, *ctx_.cred));
   file->created = created_;
+  if (ctx_.cred->landlock) keep_landlock_rights(*file, p, *ctx_.cred);
   if ((flags_ & O_TRUNC) != 0 && inode->type() == S_IFREG) {
     if (inode->deny_write > 0) return Err(Errno::kTXTBSY);
     AttrChange change;
@@ -277,6 +308,7 @@ Result<Ref<File>> Vfs::open_exec(Park& park, const FsContext& ctx, WalkFrom from
   if (inode->type() != S_IFREG) return Err(Errno::kACCES);
   if (p.mount != nullptr && (p.mount->flags & kMntNoexec) != 0) return Err(Errno::kACCES);
   TRY(check_permission(park, *inode, *ctx.cred, kMayExec));
+  TRY(landlock_check(*ctx.cred, p, landlock::kExecute | landlock::kReadFile));
   if (inode->writers > 0) return Err(Errno::kTXTBSY);
   // The right to execute is enough: the program's bytes are read with the kernel's own authority.
   Ref<File> file = TRY(open_path(park, p, O_RDONLY, *ctx.cred));

@@ -1,5 +1,6 @@
 // Permission checks: mode bits, capabilities, read-only mounts, sticky directories
 // (path_resolution(7), capabilities(7)).
+#include "ukernel/vfs/acl.h"
 #include "ukernel/vfs/vfs_impl.h"
 
 namespace uk {
@@ -11,6 +12,13 @@ Result<> want_write(const Path& path) {
 
 bool is_unchangeable(const Inode& inode) {
   return (inode.inode_flags() & (kInodeImmutable | kInodeAppend)) != 0;
+}
+
+std::optional<PosixAcl> acl_of(Park& park, Inode& inode, std::string_view name) {
+  Result<std::string> bytes = inode.getxattr(park, name);
+  if (!bytes) return std::nullopt;
+  Result<std::optional<PosixAcl>> acl = PosixAcl::parse(*bytes);
+  return acl ? *acl : std::nullopt;
 }
 
 bool owner_or_capable(const FileAttr& attr, const Cred& cred) {
@@ -31,8 +39,12 @@ Result<> Vfs::check_permission(Park& park, Inode& inode, const Cred& cred, uint3
   if (type == S_IFDIR && dac) return inode.check_access(cred, may);
   FileAttr attr = TRY(inode.getattr(park));
   uint32_t bits = attr.mode;
+  const bool listed = (attr.attributes & kAttrHasAcl) != 0 && (attr.mode & 070) != 0;
   if (attr.uid == cred.fsuid) {
     bits >>= 6;
+  } else if (std::optional<PosixAcl> acl =
+                 listed ? acl_of(park, inode, kAclAccess) : std::nullopt) {
+    bits = acl->allows(cred, attr, may) ? may : 0;
   } else if (cred.in_group(attr.gid)) {
     bits >>= 3;
   }

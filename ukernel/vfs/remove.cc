@@ -2,6 +2,7 @@
 #include <sys/inotify.h>
 
 #include "ukernel/vfs/inotify.h"
+#include "ukernel/vfs/landlock.h"
 #include "ukernel/vfs/vfs_impl.h"
 
 namespace uk {
@@ -34,6 +35,7 @@ Result<> Vfs::unlink(Park& park, const FsContext& ctx, WalkFrom from, std::strin
     if (parent.trailing_slash) {
       return Err(inode->type() == S_IFDIR ? Errno::kISDIR : Errno::kNOTDIR);
     }
+    TRY(landlock_check(*ctx.cred, parent.dir, landlock::kRemoveFile));
     TRY(may_delete(park, *this, parent.dir, *d, *ctx.cred, false));
     if (d->mount_count != 0) return Err(Errno::kBUSY);
     TRY(dir->unlink(park, parent.name, *inode));
@@ -64,6 +66,7 @@ Result<> Vfs::rmdir(Park& park, const FsContext& ctx, WalkFrom from, std::string
     Ref<Dentry> d = TRY(impl_->lookup(park, *parent.dir.dentry, parent.name, true));
     inode = d->inode_ref();
     if (inode == nullptr) return Err(Errno::kNOENT);
+    TRY(landlock_check(*ctx.cred, parent.dir, landlock::kRemoveDir));
     TRY(may_delete(park, *this, parent.dir, *d, *ctx.cred, true));
     if (d->mount_count != 0) return Err(Errno::kBUSY);
     TRY(dir->rmdir(park, parent.name, *inode));

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "ukernel/vfs/inotify.h"
+#include "ukernel/vfs/landlock.h"
 #include "ukernel/vfs/vfs_impl.h"
 
 #ifndef RENAME_NOREPLACE
@@ -128,6 +129,8 @@ Result<> Vfs::rename(Park& park, const FsContext& ctx, WalkFrom from1, std::stri
     moved = from.d->inode_ref();
     replaced = to.d->inode_ref();
     if (moved == replaced) return {};
+    TRY(landlock_check_move(*ctx.cred, from.parent.dir, *from.d, to.parent.dir,
+                            replaced ? to.d.get() : nullptr, true, (flags & RENAME_EXCHANGE) != 0));
     TRY(check_rights(park, *this, from, to, *ctx.cred, flags));
     TRY(from.dir->rename(park, from.parent.name, *moved, *to.dir, to.parent.name, replaced.get(),
                          flags));

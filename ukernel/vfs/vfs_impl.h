@@ -116,6 +116,16 @@ Result<> may_delete(Park& park, Vfs& vfs, const Path& dir, const Dentry& victim,
                     bool want_dir);
 bool is_unchangeable(const Inode& inode);  // immutable or append-only
 bool owner_or_capable(const FileAttr& attr, const Cred& cred);
+// The list of this name (kAclAccess, kAclDefault) that `inode` has.
+std::optional<class PosixAcl> acl_of(Park& park, Inode& inode, std::string_view name);
+// acl.cc: lists of a new file in `dir`, from the default list there.
+struct NewAcls {
+  std::string access, default_;  // empty: none
+};
+// Takes the umask from `mode`, or what the default list takes.
+Result<NewAcls> acls_for_new(Park& park, Inode& dir, const FileAttr& dir_attr, uint32_t umask,
+                             uint32_t* mode);
+Result<> set_new_acls(Park& park, Inode& made, const NewAcls& acls);
 Result<> want_write(const Path& path);  // kROFS
 
 }  // namespace uk

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "ukernel/vfs/acl.h"
+#include "ukernel/vfs/file_caps.h"
 #include "ukernel/vfs/vfs_impl.h"
 
 namespace uk {
@@ -37,12 +39,55 @@ Result<> xattr_permission(Park& park, Vfs& vfs, Inode& inode, const Cred& cred,
   return vfs.check_permission(park, inode, cred, write ? kMayWrite : kMayRead);
 }
 
+bool is_acl(std::string_view name) { return name == kAclAccess || name == kAclDefault; }
+
+// Those of the host's files are neither shown nor heeded; whoever has no such attributes at all
+// says so by itself.
+Result<> acls_are_kept(const Inode& inode) {
+  if (inode.sb().fs_type() == "hostfs" || inode.type() == S_IFLNK) return Err(Errno::kOPNOTSUPP);
+  return {};
+}
+
+Result<> set_acl(Park& park, Inode& inode, const Cred& cred, std::string_view name,
+                 std::optional<PosixAcl> acl, FileTime now) {
+  TRY(acls_are_kept(inode));
+  if (is_unchangeable(inode)) return Err(Errno::kPERM);
+  FileAttr attr = TRY(inode.getattr(park));
+  if (name == kAclDefault && inode.type() != S_IFDIR) {
+    if (acl) return Err(Errno::kACCES);
+    return {};
+  }
+  if (!owner_or_capable(attr, cred)) return Err(Errno::kPERM);
+  AttrChange change;
+  change.ctime = now;
+  if (acl) TRY(acl->check());
+  if (acl && name == kAclAccess) {
+    bool exact = false;
+    uint32_t mode = (attr.mode & 07000) | acl->mode(&exact);
+    if (!cred.in_group(attr.gid) && !cred.has(Cap::kFsetid)) mode &= ~uint32_t{S_ISGID};
+    change.mode = mode;
+    if (exact) acl.reset();
+  }
+  if (acl) {
+    TRY(inode.setxattr(park, name, acl->bytes(), 0));
+  } else if (Result<> r = inode.removexattr(park, name); !r && r.error() != Errno::kNODATA) {
+    return r;
+  }
+  return inode.setattr(park, change);
+}
+
 }  // namespace
 
 Result<std::string> Vfs::getxattr(Park& park, const FsContext& ctx, const Path& path,
                                   std::string_view name) {
   Ref<Inode> inode = path.dentry->inode_ref();
   if (inode == nullptr) return Err(Errno::kNOENT);
+  if (is_acl(name)) {
+    TRY(acls_are_kept(*inode));
+    const FileAttr attr = TRY(inode->getattr(park));
+    if ((attr.attributes & kAttrHasAcl) == 0) return Err(Errno::kNODATA);
+    return inode->getxattr(park, name);
+  }
   TRY(xattr_permission(park, *this, *inode, *ctx.cred, name, false));
   return inode->getxattr(park, name);
 }
@@ -53,7 +98,15 @@ Result<> Vfs::setxattr(Park& park, const FsContext& ctx, const Path& path, std::
   if (inode == nullptr) return Err(Errno::kNOENT);
   TRY(want_write(path));
   if (inode->sb().read_only) return Err(Errno::kROFS);
+  if (is_acl(name)) {
+    std::optional<PosixAcl> acl;  // nothing at all takes it away, too
+    if (!value.empty()) acl = TRY(PosixAcl::parse(value));
+    TRY(set_acl(park, *inode, *ctx.cred, name, std::move(acl), now()));
+    notify(path, IN_ATTRIB);
+    return {};
+  }
   TRY(xattr_permission(park, *this, *inode, *ctx.cred, name, true));
+  if (name == kFileCaps) TRY(FileCaps::parse(value));
   TRY(inode->setxattr(park, name, value, flags));
   AttrChange change;
   change.ctime = now();
@@ -68,6 +121,11 @@ Result<> Vfs::removexattr(Park& park, const FsContext& ctx, const Path& path,
   if (inode == nullptr) return Err(Errno::kNOENT);
   TRY(want_write(path));
   if (inode->sb().read_only) return Err(Errno::kROFS);
+  if (is_acl(name)) {
+    TRY(set_acl(park, *inode, *ctx.cred, name, std::nullopt, now()));
+    notify(path, IN_ATTRIB);
+    return {};
+  }
   TRY(xattr_permission(park, *this, *inode, *ctx.cred, name, true));
   TRY(inode->removexattr(park, name));
   notify(path, IN_ATTRIB);
@@ -79,6 +137,11 @@ Result<std::vector<std::string>> Vfs::listxattr(Park& park, const FsContext& ctx
   Ref<Inode> inode = path.dentry->inode_ref();
   if (inode == nullptr) return Err(Errno::kNOENT);
   std::vector<std::string> names = TRY(inode->listxattr(park));
+  if (std::any_of(names.begin(), names.end(), [](const std::string& n) { return is_acl(n); })) {
+    const FileAttr attr = TRY(inode->getattr(park));
+    if ((attr.attributes & kAttrHasAcl) == 0)
+      std::erase_if(names, [](const std::string& n) { return is_acl(n); });
+  }
   if (!ctx.cred->has(Cap::kSysAdmin)) {
     std::erase_if(names, [](const std::string& n) { return has_prefix(n, "trusted."); });
   }

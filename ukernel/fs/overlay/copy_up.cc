@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "ukernel/fs/overlay/overlay_inode.h"
+#include "ukernel/vfs/acl.h"
 
 namespace uk {
 
@@ -68,6 +69,9 @@ Result<> OverlayInode::copy_attributes(Park& park, Inode& to, const FileAttr& at
   if (auto names = lower_->listxattr(park)) {
     for (const std::string& name : *names) {
       if (std::string_view(name).substr(0, kOverlayXattrs.size()) == kOverlayXattrs) continue;
+      // Lists count where the file says that it has some.
+      const bool list = name == kAclAccess || name == kAclDefault;
+      if (list && (attr.attributes & kAttrHasAcl) == 0) continue;
       auto value = lower_->getxattr(park, name);
       if (value) (void)to.setxattr(park, name, *value, 0);
     }

@@ -117,8 +117,8 @@ TmpfsRegular::TmpfsRegular(Ref<TmpfsSuper> sb, const MakeNode& node) : TmpfsInod
   pages_ = make_ref<PageCacheObject>(sb->vfs.mem(), o);
 }
 
-Result<FileAttr> TmpfsRegular::getattr(Park&) {
-  FileAttr a = attr_;
+Result<FileAttr> TmpfsRegular::getattr(Park& park) {
+  FileAttr a = TRY(TmpfsInode::getattr(park));
   a.size = size();
   a.blocks =
       borrowed_ != nullptr ? page_ceil(a.size) / 512 : pages_->resident_pages() * (kPageSize / 512);

@@ -3,6 +3,8 @@
 
 #include <sys/xattr.h>
 
+#include "ukernel/vfs/acl.h"
+
 namespace uk {
 
 TmpfsInode::TmpfsInode(Ref<TmpfsSuper> sb, const MakeNode& node) : Inode(sb) {
@@ -18,7 +20,16 @@ TmpfsInode::TmpfsInode(Ref<TmpfsSuper> sb, const MakeNode& node) : Inode(sb) {
 
 TmpfsInode::~TmpfsInode() { --super().inodes; }
 
-Result<FileAttr> TmpfsInode::getattr(Park&) { return attr_; }
+Result<FileAttr> TmpfsInode::getattr(Park&) {
+  FileAttr attr = attr_;
+  if (has_acl_) attr.attributes |= kAttrHasAcl;
+  return attr;
+}
+
+void TmpfsInode::xattr_changed(std::string_view name) {
+  if (name == kAclAccess || name == kAclDefault)
+    has_acl_ = xattrs_.contains(kAclAccess) || xattrs_.contains(kAclDefault);
+}
 
 Result<> TmpfsInode::setattr(Park&, const AttrChange& change) {
   if (change.mode) attr_.mode = (attr_.mode & S_IFMT) | (*change.mode & 07777);
@@ -45,6 +56,7 @@ Result<> TmpfsInode::setxattr(Park&, std::string_view name, std::string_view val
   if (xattr_bytes_ - old + now > kMaxXattrBytes) return Err(Errno::kNOSPC);
   xattr_bytes_ = xattr_bytes_ - old + now;
   xattrs_[std::string(name)] = std::string(value);
+  xattr_changed(name);
   return {};
 }
 
@@ -52,7 +64,9 @@ Result<> TmpfsInode::removexattr(Park&, std::string_view name) {
   auto it = xattrs_.find(name);
   if (it == xattrs_.end()) return Err(Errno::kNODATA);
   xattr_bytes_ -= it->first.size() + it->second.size();
+  const std::string gone = it->first;
   xattrs_.erase(it);
+  xattr_changed(gone);
   touch_ctime();
   return {};
 }

@@ -51,10 +51,12 @@ class TmpfsInode : public Inode {
   void touch_ctime() { attr_.ctime = super().vfs.now(); }
 
  protected:
+  void xattr_changed(std::string_view name);
   FileAttr attr_;
   uint32_t flags_ = 0;
   std::map<std::string, std::string, std::less<>> xattrs_;
   size_t xattr_bytes_ = 0;
+  bool has_acl_ = false;  // among them
 };
 
 class TmpfsRegular final : public TmpfsInode {
