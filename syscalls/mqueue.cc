@@ -8,6 +8,7 @@
 
 #include "syscalls/fs_common.h"
 #include "ukernel/fs/mqueue/namespace_queues.h"
+#include "ukernel/net/netlink/netlink_socket.h"
 
 namespace uk {
 namespace {
@@ -91,6 +92,31 @@ Result<Ref<MqInode>> create(Task& task, MqSuper& queues, const std::string& name
   return queues.create(name, owner, a, task.rlimit(RLIMIT_MSGQUEUE).cur);
 }
 
+// SIGEV_THREAD: the C library's thread reads 32 bytes of its own from a netlink socket, of which
+// the last says why. `sigev_signo` is the socket, `sigev_value` points to the bytes (mq_notify(2)).
+struct CookieSocket {
+  static constexpr std::byte kWokenUp{1}, kRemoved{2};
+  Ref<Socket> socket;
+  std::array<std::byte, 32> bytes{};
+  void tell(std::byte why) const {
+    std::vector<std::byte> message(bytes.begin(), bytes.end());
+    message.back() = why;
+    (void)static_cast<NetlinkSocket&>(*socket).deliver(std::move(message));
+  }
+};
+
+Result<CookieSocket> fetch_cookie(Task& task, const UserSigevent& e) {
+  CookieSocket c;
+  if (TRY(task.mm().copy_in(task.park(), c.bytes, e.value)) != c.bytes.size())
+    return Err(Errno::kFAULT);
+  Ref<File> file = TRY(task.fds().get_io(e.signo));
+  Socket* socket = socket_of(*file);
+  if (socket == nullptr) return Err(Errno::kNOTSOCK);
+  if (dynamic_cast<NetlinkSocket*>(socket) == nullptr) return Err(Errno::kINVAL);
+  c.socket = Ref<Socket>(socket);
+  return c;
+}
+
 }  // namespace
 
 Result<int64_t> sys_mq_open(Task& task, UserStr name, OpenFlags flags, Mode mode,
@@ -159,14 +185,14 @@ Result<int64_t> sys_mq_notify(Task& task, Fd fd, UserIn<UserSigevent> event) {
     if (e.notify != SIGEV_NONE && e.notify != SIGEV_SIGNAL && e.notify != SIGEV_THREAD)
       return Err(Errno::kINVAL);
     if (e.notify == SIGEV_SIGNAL && (e.signo < 1 || e.signo > kSignals)) return Err(Errno::kINVAL);
-    // DEVIATION: telling a thread goes through a netlink socket; see docs/CAVEATS.md.
-    if (e.notify == SIGEV_THREAD) return Err(Errno::kBADF);
   }
+  CookieSocket cookie;
+  if (event && e.notify == SIGEV_THREAD) cookie = TRY(fetch_cookie(task, e));
   Queue q = TRY(queue_of(task, fd));
   MqInode::Notify& notify = q.inode->notify;
   const void* owner = task.fds_.get();
   if (!event) {
-    if (notify.owner == owner) notify = {};
+    if (notify.owner == owner) q.inode->end_notify();
     return 0;
   }
   if (notify.owner != nullptr) return Err(Errno::kBUSY);
@@ -179,6 +205,9 @@ Result<int64_t> sys_mq_notify(Task& task, Fd fd, UserIn<UserSigevent> event) {
       (void)send_signal_group(*group,
                               siginfo_sigqueue(e.signo, SI_MESGQ, from.pid, from.uid, e.value));
     };
+  } else if (e.notify == SIGEV_THREAD) {
+    notify.fire = [cookie](const MqInode::Sender&) { cookie.tell(CookieSocket::kWokenUp); };
+    notify.removed = [cookie] { cookie.tell(CookieSocket::kRemoved); };
   }
   return 0;
 }

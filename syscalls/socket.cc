@@ -3,8 +3,11 @@
 #include <sys/socket.h>
 
 #include "syscalls/socket_common.h"
+#include "ukernel/net/netlink/netlink_socket.h"
+#include "ukernel/net/sockfs.h"
 #include "ukernel/net/unix/unix_socket.h"
 #include "ukernel/task/current.h"
+#include "ukernel/task/pidfd.h"
 
 namespace uk {
 namespace {
@@ -16,6 +19,10 @@ constexpr size_t kMaxOption = 4096;
 std::shared_ptr<UnixSockets> unix_sockets(Kernel& kernel) {
   if (!kernel.unix_sockets) {
     kernel.unix_sockets = std::make_shared<UnixSockets>();
+    kernel.unix_sockets->current_process = [&reactor = kernel.reactor]() -> RefCounted* {
+      Task* t = current_task(reactor);
+      return t == nullptr ? nullptr : t->group.get();
+    };
     kernel.unix_sockets->current = [&reactor = kernel.reactor]() -> UserCreds {
       Task* t = current_task(reactor);
       if (t == nullptr) return {};
@@ -36,9 +43,37 @@ Result<TypeFlags> split_type(int type) {
 }
 
 Result<> check_family(int family, int type) {
-  if (family != AF_UNIX) return Err(Errno::kAFNOSUPPORT);
+  if (family != AF_UNIX && family != AF_NETLINK) return Err(Errno::kAFNOSUPPORT);
   if (type < 0 || type > SOCK_PACKET) return Err(Errno::kINVAL);
   return {};
+}
+
+Result<Ref<Socket>> make_netlink(Task& task, const TypeFlags& t, int protocol) {
+  TRY(check_netlink(t.type, protocol));
+  Kernel& k = task.kernel;
+  if (!k.netlink_sockets) k.netlink_sockets = std::make_shared<NetlinkSockets>();
+  const std::shared_ptr<UnixSockets> names = unix_sockets(k);
+  Path path = make_socket_path(names->sockfs(), names->new_ino(), task.cred(), k.vfs.now());
+  return Ref<Socket>(make_ref<NetlinkSocket>(std::move(path), O_RDWR | t.file_flags,
+                                             k.netlink_sockets, t.type, protocol));
+}
+
+constexpr int kPeerPidfd = 77;  // SO_PEERPIDFD
+
+Result<int64_t> peer_pidfd(Task& task, SocketRef& s, UserAddr value, UserInOut<int32_t> len,
+                           int32_t room) {
+  auto* group = dynamic_cast<ThreadGroup*>(s->peer_process().get());
+  if (group == nullptr) return Err(Errno::kNODATA);
+  const int32_t fd = TRY(install_pidfd(task, Ref<ThreadGroup>(group), 0));
+  const size_t n = std::min<size_t>(static_cast<size_t>(room), sizeof fd);
+  auto stored = UserOut<char>{value}.put_array(task.park(), task.mm(),
+                                               std::span(reinterpret_cast<const char*>(&fd), n));
+  if (stored) stored = len.put(task.park(), task.mm(), static_cast<int32_t>(n));
+  if (!stored) {
+    (void)task.fds().close(task.park(), fd);
+    return Err(stored.error());
+  }
+  return 0;
 }
 
 }  // namespace
@@ -62,6 +97,8 @@ Result<> store_address(Task& task, UserAddr to, UserInOut<int32_t> len, std::str
 Result<int64_t> sys_socket(Task& task, int family, int type, int protocol) {
   const TypeFlags t = TRY(split_type(type));
   TRY(check_family(family, t.type));
+  if (family == AF_NETLINK)
+    return install_fd(task, TRY(make_netlink(task, t, protocol)), t.cloexec);
   Ref<Socket> s = TRY(make_unix_socket(unix_sockets(task.kernel), t.type, protocol, t.file_flags,
                                        task.cred(), task.kernel.vfs.now()));
   return install_fd(task, s, t.cloexec);
@@ -71,9 +108,13 @@ Result<int64_t> sys_socketpair(Task& task, int family, int type, int protocol,
                                UserOut<std::array<int32_t, 2>> fds) {
   const TypeFlags t = TRY(split_type(type));
   TRY(check_family(family, t.type));
+  if (family == AF_NETLINK) {
+    TRY(check_netlink(t.type, protocol));
+    return Err(Errno::kOPNOTSUPP);
+  }
   const UserCreds who{task.tgid(), task.cred().euid, task.cred().egid};
   UnixPair pair = TRY(make_unix_pair(unix_sockets(task.kernel), t.type, protocol, t.file_flags,
-                                     task.cred(), who, task.kernel.vfs.now()));
+                                     task.cred(), who, task.kernel.vfs.now(), task.group.get()));
   std::array<int32_t, 2> numbers{};
   numbers[0] = static_cast<int32_t>(TRY(install_fd(task, pair.a, t.cloexec)));
   auto second = install_fd(task, pair.b, t.cloexec);
@@ -149,7 +190,15 @@ Result<int64_t> sys_getsockopt(Task& task, Fd fd, int level, int name, UserAddr 
   SocketRef s = TRY(SocketRef::get(task, fd));
   const int32_t room = TRY(len.get(task.park(), task.mm()));
   if (room < 0) return Err(Errno::kINVAL);
+  if (level == SOL_SOCKET && name == kPeerPidfd && s->family() == AF_UNIX)
+    return peer_pidfd(task, s, value, len, room);
   std::string bytes = TRY(s->get_option(level, name));
+  if (level == SOL_SOCKET && name == SO_COOKIE && room != static_cast<int>(bytes.size()))
+    return Err(Errno::kINVAL);
+  if (level == SOL_SOCKET && name == SO_PEERGROUPS && static_cast<size_t>(room) < bytes.size()) {
+    TRY(len.put(task.park(), task.mm(), static_cast<int32_t>(bytes.size())));
+    return Err(Errno::kRANGE);
+  }
   bytes.resize(std::min(bytes.size(), static_cast<size_t>(room)));
   TRY(UserOut<char>{value}.put_array(task.park(), task.mm(), std::span(bytes)));
   return zero(len.put(task.park(), task.mm(), static_cast<int32_t>(bytes.size())));

@@ -35,7 +35,8 @@ class Caller {
         who_{task.kernel.vfs,
              fs_,
              {task.tgid(), task.cred().euid, task.cred().egid},
-             task.rlimit(RLIMIT_NOFILE).cur} {}
+             task.rlimit(RLIMIT_NOFILE).cur,
+             task.group.get()} {}
   Caller(const Caller&) = delete;
   operator const SocketCaller&() const { return who_; }  // NOLINT
 

@@ -2,6 +2,7 @@
 #include <sys/socket.h>
 
 #include "syscalls/socket_common.h"
+#include "ukernel/task/pidfd.h"
 
 namespace uk {
 namespace {
@@ -67,6 +68,11 @@ Result<> parse_control(Task& task, const std::vector<char>& control, SendMessage
 
 UserCreds real_creds(const Task& task) { return {task.tgid(), task.cred().uid, task.cred().gid}; }
 
+void sign(Task& task, SendMessage& m) {
+  m.process = task.group.get();
+  m.now_ns = task.kernel.clock.realtime_ns();
+}
+
 Result<int64_t> do_send(Task& task, SocketRef& s, SendMessage& m, bool nonblock) {
   m.nonblock = nonblock || (m.flags & MSG_DONTWAIT) != 0;
   Result<size_t> n = s->send(task.park(), Caller(task), m);
@@ -88,6 +94,7 @@ Result<int64_t> send_message(Task& task, SocketRef& s, const UserMsghdr& h, int 
   if (h.iov_len > 1024) return Err(Errno::kMSGSIZE);
   UserSource data(task.mm(), TRY(fetch_iovec(task.park(), task.mm(), {h.iov}, h.iov_len)));
   SendMessage m{.data = data, .to = to, .flags = flags, .creds = real_creds(task)};
+  sign(task, m);
   if (h.control != 0 && h.control_len != 0) {
     std::vector<char> control =
         TRY(UserIn<char>{{h.control}}.get_array(task.park(), task.mm(), h.control_len));
@@ -149,12 +156,34 @@ class ControlWriter {
   bool truncated_ = false;
 };
 
-Result<> put_control(const ReceiveMessage& m, ControlWriter& out) {
+// When it was sent; who stamps late says when it was received.
+Result<> put_stamp(Task& task, const ReceiveMessage& m, ControlWriter& out) {
+  const uint64_t ns = m.stamp_ns != 0 ? m.stamp_ns : task.kernel.clock.realtime_ns();
+  const bool nanoseconds = m.stamp_option == SO_TIMESTAMPNS;
+  const int64_t t[] = {static_cast<int64_t>(ns / kNsPerSec),
+                       static_cast<int64_t>(ns % kNsPerSec / (nanoseconds ? 1 : 1000))};
+  return out.put(m.stamp_option, std::span(reinterpret_cast<const char*>(t), sizeof t));
+}
+
+// The sender's process as a descriptor, or what error there was.
+Result<> put_process(Task& task, const ReceiveMessage& m, ControlWriter& out) {
+  int32_t fd = -static_cast<int32_t>(Errno::kSRCH);
+  if (auto* group = dynamic_cast<ThreadGroup*>(m.process.get())) {
+    auto made = install_pidfd(task, Ref<ThreadGroup>(group), 0);
+    fd = made ? *made : -static_cast<int32_t>(made.error());
+  }
+  constexpr int kScmPidfd = 4;
+  return out.put(kScmPidfd, std::span(reinterpret_cast<const char*>(&fd), sizeof fd));
+}
+
+Result<> put_control(Task& task, const ReceiveMessage& m, ControlWriter& out) {
+  if (m.stamp_option != 0) TRY(put_stamp(task, m, out));
   if (m.creds) {
     TRY(out.put(SCM_CREDENTIALS,
                 std::span(reinterpret_cast<const char*>(&*m.creds), sizeof(UserCreds))));
   }
   if (!m.files.empty()) TRY(out.put_files(m.files, (m.flags & MSG_CMSG_CLOEXEC) != 0));
+  if (m.want_process && m.want_control) TRY(put_process(task, m, out));
   return {};
 }
 
@@ -174,7 +203,7 @@ Result<int64_t> receive_message(Task& task, SocketRef& s, UserMsghdr& h, int fla
     h.name_len = static_cast<uint32_t>(m.from.size());
   }
   ControlWriter control(task, h.control, h.control != 0 ? h.control_len : 0);
-  TRY(put_control(m, control));
+  TRY(put_control(task, m, control));
   h.control_len = control.used();
   h.flags = static_cast<uint32_t>(m.out_flags | (flags & MSG_CMSG_CLOEXEC) |
                                   (control.truncated() ? MSG_CTRUNC : 0));
@@ -199,6 +228,7 @@ Result<int64_t> sys_sendto(Task& task, Fd fd, UserIn<std::byte> data, size_t len
   if (address) to = TRY(fetch_address(task, address, address_len));
   UserSource source(task.mm(), data.addr, std::min(len, kMaxRw));
   SendMessage m{.data = source, .to = to, .flags = flags, .creds = real_creds(task)};
+  sign(task, m);
   return do_send(task, s, m, s->nonblock());
 }
 

@@ -30,6 +30,8 @@ struct SocketCaller {
   const FsContext& fs;
   UserCreds creds;      // real ids, as Linux tells them
   uint64_t file_limit;  // RLIMIT_NOFILE: bounds descriptors in flight
+  RefCounted* process =
+      nullptr;  // the caller's, as SO_PEERPIDFD and SCM_PIDFD tell it; opaque here
 };
 
 struct SendMessage {
@@ -39,6 +41,8 @@ struct SendMessage {
   bool nonblock = false;
   UserCreds creds = {};  // the sender's, or those it gave with SCM_CREDENTIALS
   std::vector<Ref<File>> files = {};
+  RefCounted* process = nullptr;  // the sender's
+  uint64_t now_ns = 0;            // on the wall clock; 0: not known
 };
 
 struct ReceiveMessage {
@@ -51,6 +55,10 @@ struct ReceiveMessage {
   int out_flags = 0;  // MSG_TRUNC, MSG_EOR
   std::optional<UserCreds> creds = {};
   std::vector<Ref<File>> files = {};
+  bool want_process = false;     // SO_PASSPIDFD
+  Ref<RefCounted> process = {};  // with it
+  int stamp_option = 0;          // SO_TIMESTAMP, SO_TIMESTAMPNS: the time is wanted so
+  uint64_t stamp_ns = 0;         // 0: not taken yet, it is now
 };
 
 class Socket : public File {
@@ -75,6 +83,8 @@ class Socket : public File {
   virtual Result<> set_option(const SocketCaller& who, int level, int name,
                               std::string_view value) = 0;
   virtual Result<std::string> get_option(int level, int name) = 0;
+  // SO_PEERPIDFD: null, if there is none.
+  virtual Ref<RefCounted> peer_process() { return nullptr; }
 };
 
 // The socket behind a file, or null.

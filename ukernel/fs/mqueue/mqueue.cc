@@ -204,6 +204,11 @@ Result<MqInode::Message> MqInode::receive(Park& park, bool nonblock, Deadline de
   return m;
 }
 
+void MqInode::end_notify() {
+  Notify ended = std::exchange(notify, {});
+  if (ended.removed) ended.removed();
+}
+
 MqAttr MqInode::attr() const {
   MqAttr a = {};
   a.max_messages = static_cast<int64_t>(max_messages_);
@@ -239,7 +244,7 @@ Result<uint64_t> MqFile::seek(Park&, int64_t offset, int whence) {
 }
 
 void MqFile::on_close(Park& park, const void* owner) {
-  if (queue_->notify.owner == owner) queue_->notify = {};
+  if (queue_->notify.owner == owner) queue_->end_notify();
   File::on_close(park, owner);
 }
 

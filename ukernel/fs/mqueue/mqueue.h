@@ -68,6 +68,7 @@ class MqInode final : public Inode {
     const void* owner = nullptr;  // null: nobody is registered
     int owner_pid = 0, kind = 0, signo = 0;
     std::function<void(const Sender&)> fire;
+    std::function<void()> removed;  // the registration ends without having been told
   };
 
   MqInode(Ref<MqSuper> sb, const FileAttr& attr, const MqAttr& limits, uint64_t reserved);
@@ -91,6 +92,7 @@ class MqInode final : public Inode {
   WaitQueue& queue() { return queue_; }
   std::string status() const;
   Notify notify;
+  void end_notify();
 
  private:
   friend class MqSuper;

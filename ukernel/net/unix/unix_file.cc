@@ -3,43 +3,19 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include "ukernel/net/sockfs.h"
 #include "ukernel/net/unix/unix_socket.h"
 
 namespace uk {
 namespace {
 
-class SocketInode final : public Inode {
- public:
-  SocketInode(Ref<SuperBlock> sb, uint64_t ino, const Cred& cred, FileTime now)
-      : Inode(std::move(sb)) {
-    attr_.ino = ino;
-    attr_.mode = S_IFSOCK | 0777;
-    attr_.uid = cred.fsuid;
-    attr_.gid = cred.fsgid;
-    attr_.atime = attr_.mtime = attr_.ctime = now;
-  }
-  uint32_t type() const override { return S_IFSOCK; }
-  Result<FileAttr> getattr(Park&) override {
-    attr_.dev = sb().dev;
-    return attr_;
-  }
-  Result<> setattr(Park&, const AttrChange& c) override {
-    if (c.mode) attr_.mode = S_IFSOCK | *c.mode;
-    if (c.uid) attr_.uid = *c.uid;
-    if (c.gid) attr_.gid = *c.gid;
-    return {};
-  }
-
- private:
-  FileAttr attr_;
-};
-
 Ref<UnixSocketFile> make_file(UnixSockets& table, Ref<UnixSocket> socket, int flags,
                               const Cred& cred, FileTime now) {
   const uint64_t ino = table.new_ino();
-  auto inode = make_ref<SocketInode>(table.sockfs(), ino, cred, now);
-  Path path(nullptr, make_ref<Dentry>(nullptr, "socket:[" + std::to_string(ino) + "]", inode));
-  return make_ref<UnixSocketFile>(std::move(path), O_RDWR | flags, std::move(socket));
+  Path path = make_socket_path(table.sockfs(), ino, cred, now);
+  auto file = make_ref<UnixSocketFile>(std::move(path), O_RDWR | flags, std::move(socket));
+  file->cred = Ref<const Cred>(&cred);
+  return file;
 }
 
 Result<int> check_kind(int type, int protocol) {
@@ -99,7 +75,8 @@ Result<size_t> UnixSocketFile::read(Park& park, IoSink& to, uint64_t) {
 Result<size_t> UnixSocketFile::write(Park& park, IoSource& from, uint64_t&) {
   UserCreds creds;
   if (socket_->table().current) creds = socket_->table().current();
-  SendMessage m{.data = from, .to = {}, .nonblock = nonblock(), .creds = creds, .files = {}};
+  SendMessage m{.data = from, .nonblock = nonblock(), .creds = creds};
+  if (socket_->table().current_process) m.process = socket_->table().current_process();
   return socket_->send_plain(park, m);
 }
 
@@ -126,10 +103,12 @@ Result<Ref<Socket>> make_unix_socket(std::shared_ptr<UnixSockets> table, int typ
 }
 
 Result<UnixPair> make_unix_pair(std::shared_ptr<UnixSockets> table, int type, int protocol,
-                                int flags, const Cred& cred, UserCreds who, FileTime now) {
+                                int flags, const Cred& cred, UserCreds who, FileTime now,
+                                RefCounted* process) {
   const int kind = TRY(check_kind(type, protocol));
   auto a = make_ref<UnixSocket>(table, kind), b = make_ref<UnixSocket>(table, kind);
-  a->peer_creds = b->peer_creds = who;
+  for (UnixSocket* s : {a.get(), b.get()})
+    s->know_peer(who, Ref<RefCounted>(process), Ref<const Cred>(&cred));
   UnixSocket::connect_pair(*a, *b);
   return UnixPair{make_file(*table, a, flags, cred, now), make_file(*table, b, flags, cred, now)};
 }

@@ -11,6 +11,7 @@ namespace {
 
 constexpr int kMaxBuffer = 212992;  // net.core.wmem_max
 constexpr int kMinSendBuffer = 4608, kMinReceiveBuffer = 2304;
+constexpr int kPassPidfd = 76;                         // SO_PASSPIDFD
 constexpr int kTimeoutNew = 66, kSendTimeoutNew = 67;  // SO_RCVTIMEO_NEW, SO_SNDTIMEO_NEW
 
 template <class T>
@@ -89,6 +90,20 @@ Result<> UnixSocket::set_option(const SocketCaller& who, int name, std::string_v
     case SO_PASSCRED:
       pass_creds_ = v != 0;
       return {};
+    case kPassPidfd:
+      pass_pidfd_ = v != 0;
+      return {};
+    case SO_TIMESTAMP:
+    case SO_TIMESTAMPNS:
+      if (v != 0) {
+        stamp_option_ = name;
+      } else if (stamp_option_ != 0) {
+        stamp_option_ = 0;
+      }
+      return {};
+    case SO_PEEK_OFF:
+      peek_offset_ = std::max(v, -1);
+      return {};
     case SO_SNDBUFFORCE:
       if (!who.fs.cred->has(Cap::kNetAdmin)) return Err(Errno::kPERM);
       budget_->limit = static_cast<size_t>(std::clamp(v, kMinSendBuffer / 2, 1 << 29)) * 2;
@@ -131,6 +146,21 @@ Result<std::string> UnixSocket::get_option(int name) {
       return bytes_of(int{pass_creds_});
     case SO_PEERCRED:
       return bytes_of(peer_creds);
+    case kPassPidfd:
+      return bytes_of(int{pass_pidfd_});
+    case SO_TIMESTAMP:
+    case SO_TIMESTAMPNS:
+      return bytes_of(int{stamp_option_ == name});
+    case SO_PEEK_OFF:
+      return bytes_of(peek_offset_);
+    case SO_PEERGROUPS: {
+      if (!peer_cred) return Err(Errno::kNODATA);
+      const auto& g = peer_cred->groups;
+      return std::string(reinterpret_cast<const char*>(g.data()), g.size() * sizeof g[0]);
+    }
+    case SO_COOKIE:
+      if (cookie_ == 0) cookie_ = table_->next_cookie_++;
+      return bytes_of(cookie_);
     case SO_RCVTIMEO:
     case kTimeoutNew:
       return timeout_bytes(receive_timeout_ns_);

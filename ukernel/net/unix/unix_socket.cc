@@ -7,6 +7,7 @@
 #include <cstddef>
 
 #include "absl/strings/str_format.h"
+#include "ukernel/vfs/landlock.h"
 
 namespace uk {
 namespace {
@@ -55,6 +56,12 @@ UnixSocket::~UnixSocket() {
 }
 
 bool UnixSocket::connection_based() const { return type_ != SOCK_DGRAM; }
+
+void UnixSocket::know_peer(const UserCreds& creds, Ref<RefCounted> process, Ref<const Cred> cred) {
+  peer_creds = creds;
+  peer_process = std::move(process);
+  peer_cred = std::move(cred);
+}
 
 void UnixSocket::connect_pair(UnixSocket& a, UnixSocket& b) {
   a.peer_ = Ref<UnixSocket>(&b);
@@ -140,6 +147,9 @@ Result<Ref<UnixSocket>> UnixSocket::find(Park& park, const SocketCaller& who,
   UnixSocket* found = nullptr;
   if (name[0] == '\0') {
     found = table_->find_abstract(name);
+    if (found != nullptr && found->file != nullptr && found->file->cred &&
+        !landlock_in_scope(*who.fs.cred, *found->file->cred, landlock::kScopeAbstractUnix))
+      return Err(Errno::kPERM);
   } else {
     Path path = TRY(who.vfs.walk(park, who.fs, {}, name, kWalkFollow));
     TRY(who.vfs.access(park, path, *who.fs.cred, kMayWrite));
@@ -173,7 +183,7 @@ Result<> UnixSocket::connect(Park& park, const SocketCaller& who, std::string_vi
     if (other->peer_ && other->peer_.get() != this) return Err(Errno::kPERM);
     peer_ = other;
     state_ = State::kConnected;
-    peer_creds = UserCreds{0, ~0u, ~0u};
+    know_peer(UserCreds{0, ~0u, ~0u}, nullptr, nullptr);
     queue_.wake_all();
     return {};
   }
@@ -198,9 +208,10 @@ Result<> UnixSocket::connect_stream(Park& park, const SocketCaller& who, Ref<Uni
   }
   auto server = make_ref<UnixSocket>(table_, type_);
   server->bound = other->bound;
-  server->peer_creds = who.creds;
+  server->know_peer(who.creds, Ref<RefCounted>(who.process), Ref<const Cred>(who.fs.cred));
   server->pass_creds_ = other->pass_creds_;
-  peer_creds = other->listen_creds_;
+  server->pass_pidfd_ = other->pass_pidfd_;
+  know_peer(other->listen_creds_, other->listen_process_, other->listen_cred_);
   connect_pair(*this, *server);
   other->pending_.push_back(std::move(server));
   other->queue_.wake_all();
@@ -216,6 +227,9 @@ Result<> UnixSocket::listen(const SocketCaller& who, int backlog) {
   backlog_ =
       backlog < 0 ? kMaxBacklog : std::min<size_t>(static_cast<size_t>(backlog), kMaxBacklog);
   listen_creds_ = who.creds;
+  listen_process_ = Ref<RefCounted>(who.process);
+  listen_cred_ = Ref<const Cred>(who.fs.cred);
+  know_peer(listen_creds_, listen_process_, listen_cred_);  // whoever asks is told so
   queue_.wake_all();
   return {};
 }

@@ -10,6 +10,7 @@
 // accept and connect suspend (interruptible). Contents are guest data.
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <functional>
 #include <map>
@@ -38,6 +39,7 @@ class UnixSockets {
   // The credentials of the task that runs now, for write(2) on a socket; set by who makes the
   // table.
   std::function<UserCreds()> current;
+  std::function<RefCounted*()> current_process;
   // Descriptors in flight that this user sent.
   uint64_t in_flight(uint32_t uid) const;
 
@@ -50,6 +52,7 @@ class UnixSockets {
   std::map<const File*, uint32_t> flying_;  // how often a socket's file is in flight
   Ref<SuperBlock> sockfs_;
   uint64_t next_ino_ = 1;
+  uint64_t next_cookie_ = 1;
   uint32_t next_autobind_ = 0;
 };
 
@@ -65,8 +68,7 @@ class SendBudget final : public RefCounted {
 class UnixMessage {
  public:
   UnixMessage(std::shared_ptr<UnixSockets> table, Ref<SendBudget> budget,
-              std::vector<std::byte> data, UserCreds creds, std::string from,
-              std::vector<Ref<File>> files);
+              std::vector<std::byte> data, SendMessage& m, std::string from);
   UnixMessage(UnixMessage&&) = default;
   UnixMessage& operator=(UnixMessage&&) = delete;
   ~UnixMessage();
@@ -74,6 +76,8 @@ class UnixMessage {
   std::vector<std::byte> data;
   size_t start = 0;
   const UserCreds creds;
+  const Ref<RefCounted> process;
+  const uint64_t sent_ns;  // 0: not known
   const std::string from;
   std::vector<Ref<File>> take_files();
   const std::vector<Ref<File>>& files() const { return files_; }
@@ -119,6 +123,10 @@ class UnixSocket final : public RefCounted, public ListNode<> {
   void close();
 
   UserCreds peer_creds{0, ~0u, ~0u};
+  // With them: SO_PEERPIDFD, SO_PEERGROUPS. Null until there is a peer.
+  Ref<RefCounted> peer_process;
+  Ref<const Cred> peer_cred;
+  void know_peer(const UserCreds& creds, Ref<RefCounted> process, Ref<const Cred> cred);
   std::string bound;               // name: empty, a path, or NUL and an abstract name
   UnixSocketFile* file = nullptr;  // the open file, while there is one
 
@@ -139,7 +147,8 @@ class UnixSocket final : public RefCounted, public ListNode<> {
   Result<> check_files(const SocketCaller& who, const SendMessage& m) const;
   Result<size_t> receive_stream(Park& park, ReceiveMessage& m);
   Result<size_t> receive_packet(Park& park, ReceiveMessage& m);
-  Result<bool> wait_for_message(Park& park, bool nonblock);
+  // More messages than `beyond`.
+  Result<bool> wait_for_message(Park& park, bool nonblock, size_t beyond = 0);
   void deliver(UnixMessage message);
   void fill_control(UnixMessage& message, ReceiveMessage& m, bool peek);
   bool queue_full() const;
@@ -167,12 +176,23 @@ class UnixSocket final : public RefCounted, public ListNode<> {
   std::deque<Ref<UnixSocket>> pending_;  // of a listener: not accepted yet
   size_t backlog_ = 0;
   UserCreds listen_creds_;
+  Ref<RefCounted> listen_process_;
+  Ref<const Cred> listen_cred_;
   Ref<SendBudget> budget_;
   Ref<Inode> bound_inode_;
   WaitQueue queue_;
   Errno error_ = Errno::kOk;  // SO_ERROR
   // Options.
-  bool pass_creds_ = false;
+  bool pass_creds_ = false, pass_pidfd_ = false;
+  int stamp_option_ = 0;  // SO_TIMESTAMP or SO_TIMESTAMPNS
+  int peek_offset_ = -1;  // SO_PEEK_OFF; negative: off
+  void peeked(size_t bytes) {
+    if (peek_offset_ >= 0) peek_offset_ += static_cast<int>(bytes);
+  }
+  void taken(size_t bytes) {
+    if (peek_offset_ > 0) peek_offset_ -= static_cast<int>(std::min<size_t>(bytes, peek_offset_));
+  }
+  uint64_t cookie_ = 0;                                    // SO_COOKIE; 0: nobody asked yet
   uint64_t receive_timeout_ns_ = 0, send_timeout_ns_ = 0;  // 0: none
   int receive_buffer_ = 212992;
   std::map<int, int> plain_options_;  // kept and told, without effect (SO_KEEPALIVE, ...)
@@ -198,6 +218,7 @@ class UnixSocketFile final : public Socket {
   Result<> set_option(const SocketCaller& who, int level, int name,
                       std::string_view value) override;
   Result<std::string> get_option(int level, int name) override;
+  Ref<RefCounted> peer_process() override { return socket_->peer_process; }
 
   Result<size_t> read(Park& park, IoSink& to, uint64_t offset) override;
   Result<size_t> write(Park& park, IoSource& from, uint64_t& offset) override;
@@ -218,6 +239,7 @@ struct UnixPair {
   Ref<Socket> a, b;
 };
 Result<UnixPair> make_unix_pair(std::shared_ptr<UnixSockets> table, int type, int protocol,
-                                int flags, const Cred& cred, UserCreds who, FileTime now);
+                                int flags, const Cred& cred, UserCreds who, FileTime now,
+                                RefCounted* process = nullptr);
 
 }  // namespace uk

@@ -85,15 +85,16 @@ void UnixSockets::collect_garbage() {
 }
 
 UnixMessage::UnixMessage(std::shared_ptr<UnixSockets> table, Ref<SendBudget> budget,
-                         std::vector<std::byte> bytes, UserCreds creds, std::string from,
-                         std::vector<Ref<File>> files)
+                         std::vector<std::byte> bytes, SendMessage& m, std::string from)
     : data(std::move(bytes)),
-      creds(creds),
+      creds(m.creds),
+      process(m.process),
+      sent_ns(m.now_ns),
       from(std::move(from)),
       table_(std::move(table)),
       budget_(std::move(budget)),
       charge_(data.size() + kMessageOverhead),
-      files_(std::move(files)) {
+      files_(std::exchange(m.files, {})) {
   budget_->used += charge_;
   if (files_.empty()) return;
   table_->in_flight_[creds.uid] += files_.size();

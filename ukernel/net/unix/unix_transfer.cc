@@ -73,8 +73,7 @@ Result<size_t> UnixSocket::send_stream(Park& park, SendMessage& m) {
     if (broken()) return done > 0 ? Result<size_t>(done) : Err(Errno::kPIPE);
     const bool whole = *n == piece.size();
     piece.resize(*n);
-    peer->deliver(
-        UnixMessage(table_, budget_, std::move(piece), m.creds, bound, std::exchange(m.files, {})));
+    peer->deliver(UnixMessage(table_, budget_, std::move(piece), m, bound));
     done += *n;
     if (!whole) break;
   }
@@ -127,8 +126,7 @@ Result<size_t> UnixSocket::send_packet(Park& park, const SocketCaller* who, Send
   if ((shutdown_ & kNoSend) != 0) return Err(Errno::kPIPE);
   target = TRY(packet_target(park, who, m));  // it may have gone meanwhile
   if (target->shutdown_ & kNoReceive) return Err(Errno::kPIPE);
-  target->deliver(
-      UnixMessage(table_, budget_, std::move(bytes), m.creds, bound, std::exchange(m.files, {})));
+  target->deliver(UnixMessage(table_, budget_, std::move(bytes), m, bound));
   return size;
 }
 
@@ -136,6 +134,12 @@ Result<size_t> UnixSocket::send_packet(Park& park, const SocketCaller* who, Send
 
 void UnixSocket::fill_control(UnixMessage& message, ReceiveMessage& m, bool peek) {
   if (pass_creds_) m.creds = message.creds;
+  m.want_process = pass_pidfd_;
+  if (pass_pidfd_) m.process = message.process;
+  if (type_ != SOCK_STREAM) {
+    m.stamp_option = stamp_option_;
+    m.stamp_ns = message.sent_ns;
+  }
   if (m.from.empty() && !message.from.empty()) {
     const sa_family_t family = AF_UNIX;
     m.from.assign(reinterpret_cast<const char*>(&family), sizeof family);
@@ -151,15 +155,15 @@ void UnixSocket::fill_control(UnixMessage& message, ReceiveMessage& m, bool peek
 }
 
 // True: there is a message. False: the end.
-Result<bool> UnixSocket::wait_for_message(Park& park, bool nonblock) {
+Result<bool> UnixSocket::wait_for_message(Park& park, bool nonblock, size_t beyond) {
   auto ready = [&] {
-    return !messages_.empty() || (shutdown_ & kNoReceive) != 0 || error_ != Errno::kOk;
+    return messages_.size() > beyond || (shutdown_ & kNoReceive) != 0 || error_ != Errno::kOk;
   };
   if (!ready()) {
     if (nonblock) return Err(Errno::kAGAIN);
     TRY(wait(park, queue_, receive_timeout_ns_, ready, "unix_stream_read"));
   }
-  if (!messages_.empty()) return true;
+  if (messages_.size() > beyond) return true;
   TRY(take_error());
   return false;
 }
@@ -178,26 +182,36 @@ Result<size_t> UnixSocket::receive(Park& park, ReceiveMessage& m) {
 Result<size_t> UnixSocket::receive_stream(Park& park, ReceiveMessage& m) {
   const bool peek = (m.flags & MSG_PEEK) != 0;
   const size_t target = (m.flags & MSG_WAITALL) != 0 ? m.data.remaining() : 1;
-  size_t done = 0, peeked = 0;
+  size_t done = 0, seen = 0;
+  // SO_PEEK_OFF: what is passed over before the first byte is shown.
+  size_t skip = peek && peek_offset_ > 0 ? static_cast<size_t>(peek_offset_) : 0;
   bool first = true;
   while (m.data.remaining() > 0) {
-    if (messages_.size() <= peeked) {
+    while (peek && seen < messages_.size() && skip != 0 && skip >= messages_[seen].rest().size())
+      skip -= messages_[seen++].rest().size();
+    if (messages_.size() <= seen) {
       if (done >= target || (peek && done > 0)) break;
-      auto more = wait_for_message(park, m.nonblock);
+      auto more = wait_for_message(park, m.nonblock, seen);
       if (!more) return done > 0 ? Result<size_t>(done) : Err(more.error());
       if (!*more) break;
+      // The queue may have been read meanwhile: from the front again.
+      seen = 0;
+      skip = peek && peek_offset_ > 0 ? static_cast<size_t>(peek_offset_) : 0;
       continue;
     }
-    if (!first && pass_creds_ && !(messages_[peeked].creds == *m.creds)) break;
-    if (!first && !messages_[peeked].files().empty() && !m.files.empty()) break;
+    if (!first && pass_creds_ && !(messages_[seen].creds == *m.creds)) break;
+    if (!first && pass_pidfd_ && messages_[seen].process != m.process) break;
+    if (!first && !messages_[seen].files().empty() && !m.files.empty()) break;
     if (peek) {
-      UnixMessage& front = messages_[peeked++];
-      const size_t want = std::min(front.rest().size(), m.data.remaining());
-      auto from = front.rest().first(want);
+      UnixMessage& front = messages_[seen++];
+      const size_t want = std::min(front.rest().size() - skip, m.data.remaining());
+      auto from = front.rest().subspan(skip, want);
+      skip = 0;
       std::vector<std::byte> copy(from.begin(), from.end());  // put() may suspend
       fill_control(front, m, true);
       size_t n = TRY(m.data.put(park, copy));
       done += n;
+      peeked(n);
       if (n < want || !m.files.empty()) break;
       first = false;
       continue;
@@ -212,6 +226,7 @@ Result<size_t> UnixSocket::receive_stream(Park& park, ReceiveMessage& m) {
       fill_control(front, m, false);
       front.start += *n;
       done += *n;
+      taken(*n);
     }
     const bool had_files = !m.files.empty();
     const bool stop = !n || *n < want;
@@ -228,21 +243,29 @@ Result<size_t> UnixSocket::receive_stream(Park& park, ReceiveMessage& m) {
 }
 
 Result<size_t> UnixSocket::receive_packet(Park& park, ReceiveMessage& m) {
-  if (!TRY(wait_for_message(park, m.nonblock))) return 0;
   const bool peek = (m.flags & MSG_PEEK) != 0;
+  size_t skip = 0, at = 0;  // SO_PEEK_OFF: in the packet number `at`
+  do {
+    if (!TRY(wait_for_message(park, m.nonblock, at))) return 0;
+    skip = peek && peek_offset_ > 0 ? static_cast<size_t>(peek_offset_) : 0;
+    for (at = 0; skip != 0 && at < messages_.size() && skip >= messages_[at].rest().size(); ++at)
+      skip -= messages_[at].rest().size();
+  } while (at >= messages_.size());
   const bool was_full = queue_full();
   const size_t room = m.data.remaining();
-  size_t size = messages_.front().rest().size();
   std::vector<std::byte> bytes;
   if (peek) {
-    UnixMessage& front = messages_.front();
+    UnixMessage& front = messages_[at];
     fill_control(front, m, true);
-    bytes.assign(front.rest().begin(), front.rest().end());
+    const auto shown = front.rest().subspan(skip);
+    bytes.assign(shown.begin(), shown.end());
+    peeked(std::min(bytes.size(), room));
   } else {
     UnixMessage front = std::move(messages_.front());
     messages_.pop_front();
     message_bytes_ -= front.rest().size();
     fill_control(front, m, false);
+    taken(front.rest().size());
     bytes = std::move(front.data);
   }
   if (was_full && !queue_full()) {
@@ -251,7 +274,7 @@ Result<size_t> UnixSocket::receive_packet(Park& park, ReceiveMessage& m) {
       if (s.peer_.get() == this) s.queue_.wake_all(POLLOUT | POLLWRNORM);
     }
   }
-  size = bytes.size();
+  const size_t size = bytes.size();
   const size_t want = std::min(size, room);
   if (want > 0) {
     size_t n = TRY(m.data.put(park, std::span(bytes).first(want)));
