@@ -111,6 +111,23 @@ TEST(pty, RawModePassesEverything) {
   EXPECT_EQ(p.Output(3), "a\nb") << "no output processing either";
 }
 
+TEST(pty, LinesMadeByTheOtherSideComeAsTheyAre) {
+  Pty p;
+  termios t = p.Get();
+  t.c_lflag = 0200000 /* EXTPROC */ | ICANON | ECHO | ISIG;
+  ASSERT_OK(tcsetattr(p.slave, TCSANOW, &t));
+  ASSERT_EQ(write(p.master, "a\x7f\x03z", 4), 4);
+  int waiting = 0;
+  pollfd fd = {p.slave, POLLIN, 0};
+  EXPECT_EQ(poll(&fd, 1, 5000), 1) << "no end of a line is needed";
+  ASSERT_OK(ioctl(p.slave, FIONREAD, &waiting));
+  EXPECT_EQ(waiting, 4);
+  EXPECT_EQ(p.Read(), "a\x7f\x03z") << "neither edited nor taken for a signal";
+  EXPECT_EQ(poll(&fd, 1, 0), 0);
+  fd = {p.master, POLLIN, 0};
+  EXPECT_EQ(poll(&fd, 1, 0), 0) << "no echo";
+}
+
 TEST(pty, MinAndTime) {
   Pty p;
   termios t = p.Get();

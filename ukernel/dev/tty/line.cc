@@ -10,8 +10,6 @@ namespace {
 
 constexpr uint8_t kDisabled = 0;  // _POSIX_VDISABLE
 constexpr size_t kTab = 8;
-// Not in the C library's header.
-constexpr uint32_t kExtproc = 0200000;
 
 bool is_continuation(uint8_t c) { return (c & 0xc0) == 0x80; }
 bool is_control(uint8_t c) { return c < 0x20 || c == 0x7f; }
@@ -46,7 +44,7 @@ size_t Line::room() const {
 }
 
 void Line::receive(std::string_view in) {
-  if (t_.lflag & kExtproc) {
+  if (lflag(kExtproc)) {
     for (char c : in) add(static_cast<uint8_t>(c));
     return;
   }

@@ -34,7 +34,8 @@ class Line {
 
   const UserTermios& termios() const { return t_; }
   void set_termios(const UserTermios& t);
-  bool canonical() const { return (t_.lflag & ICANON) != 0; }
+  // Are lines made here? With EXTPROC the other side has made them (ioctl_tty(2), TIOCPKT).
+  bool canonical() const { return (t_.lflag & (ICANON | kExtproc)) == ICANON; }
   bool stopped() const { return stopped_; }
   void set_stopped(bool stop) { stopped_ = stop; }
 

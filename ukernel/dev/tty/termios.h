@@ -31,6 +31,9 @@ struct UserTermio {  // TCGETA
 };
 static_assert(sizeof(UserTermio) == 18);
 
+// EXTPROC; not in the C library's header.
+constexpr uint32_t kExtproc = 0200000;
+
 struct UserWinsize {
   uint16_t rows, cols, xpixel, ypixel;
   bool operator==(const UserWinsize&) const = default;
