@@ -8,12 +8,15 @@
 
 #include "syscalls/decode.h"
 #include "ukernel/kernel.h"
+#include "ukernel/task/worker.h"
 
 namespace uk {
 
 // A path argument: kFAULT, kNAMETOOLONG; kNOENT for "" unless empty_ok.
 inline Result<std::string> fetch_path(Task& task, UserStr path, bool empty_ok = false) {
-  std::string text = TRY(path.get(task.park(), task.mm(), kPathMax - 1));
+  const std::string* copied = task.worker ? task.kernel.workers->path(task, path.addr) : nullptr;
+  std::string text =
+      copied != nullptr ? *copied : TRY(path.get(task.park(), task.mm(), kPathMax - 1));
   if (text.empty() && !empty_ok) return Err(Errno::kNOENT);
   return text;
 }

@@ -341,20 +341,24 @@ Result<int64_t> sys_copy_file_range(Task& task, Fd in_fd, UserInOut<int64_t> in_
 
 Result<int64_t> sys_fallocate(Task& task, Fd fd, int mode, int64_t offset, int64_t len) {
   Ref<File> file = TRY(task.fds().get_io(fd));
+  return zero(fallocate_file(task, *file, mode, offset, len));
+}
+
+Result<> fallocate_file(Task& task, File& file, int mode, int64_t offset, int64_t len) {
   if (offset < 0 || len <= 0) return Err(Errno::kINVAL);
   // A hole is punched without changing the size, or not at all.
   if ((mode & FALLOC_FL_PUNCH_HOLE) != 0 && (mode & FALLOC_FL_KEEP_SIZE) == 0) {
     return Err(Errno::kOPNOTSUPP);
   }
-  if (!file->can_write()) return Err(Errno::kBADF);
-  if (!file->seekable() && file->inode() != nullptr && is_type(file->inode()->type(), S_IFIFO))
+  if (!file.can_write()) return Err(Errno::kBADF);
+  if (!file.seekable() && file.inode() != nullptr && is_type(file.inode()->type(), S_IFIFO))
     return Err(Errno::kSPIPE);
   int64_t end = 0;
   if (__builtin_add_overflow(offset, len, &end)) return Err(Errno::kFBIG);
   if ((mode & FALLOC_FL_KEEP_SIZE) == 0)
-    TRY(size_limit(task, *file, static_cast<uint64_t>(end) - 1, 1));
-  return zero(file->fallocate(task.park(), mode, static_cast<uint64_t>(offset),
-                              static_cast<uint64_t>(len)));
+    TRY(size_limit(task, file, static_cast<uint64_t>(end) - 1, 1));
+  return file.fallocate(task.park(), mode, static_cast<uint64_t>(offset),
+                        static_cast<uint64_t>(len));
 }
 
 }  // namespace uk

@@ -13,6 +13,7 @@ namespace uk {
 // offset in a stream. The caller holds the file.
 Result<size_t> read_file(Task& task, File& file, IoSink& to, std::optional<uint64_t> offset);
 Result<size_t> write_file(Task& task, File& file, IoSource& from, std::optional<uint64_t> offset);
+Result<> fallocate_file(Task& task, File& file, int mode, int64_t offset, int64_t len);
 // kFAULT: a buffer that leaves the user range, before anything moves (access_ok in Linux).
 Result<> check_range(Task& task, uint64_t addr, size_t count);
 

@@ -103,7 +103,11 @@ Result<int64_t> sys_openat(Task& task, Fd dirfd, UserStr path, OpenFlags flags, 
 
 Result<int64_t> sys_openat2(Task& task, Fd dirfd, UserStr path, UserIn<UserOpenHow> user,
                             size_t size) {
-  UserOpenHow how = TRY(fetch_extensible<UserOpenHow>(task, user, size, sizeof(UserOpenHow)));
+  const UserOpenHow how = TRY(fetch_extensible<UserOpenHow>(task, user, size, sizeof(UserOpenHow)));
+  return open_how(task, dirfd, path, how);
+}
+
+Result<int64_t> open_how(Task& task, Fd dirfd, UserStr path, const UserOpenHow& how) {
   constexpr uint64_t kResolve = RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS |
                                 RESOLVE_BENEATH | RESOLVE_IN_ROOT;
   if ((how.flags & ~static_cast<uint64_t>(kKnownFlags)) != 0 ||

@@ -14,6 +14,8 @@ Result<int64_t> sys_creat(Task& task, UserStr path, Mode mode);
 Result<int64_t> sys_openat(Task& task, Fd dirfd, UserStr path, OpenFlags flags, Mode mode);
 Result<int64_t> sys_openat2(Task& task, Fd dirfd, UserStr path, UserIn<UserOpenHow> how,
                             size_t size);
+// openat2(2) with its argument at hand.
+Result<int64_t> open_how(Task& task, Fd dirfd, UserStr path, const UserOpenHow& how);
 Result<int64_t> sys_close(Task& task, Fd fd);
 Result<int64_t> sys_close_range(Task& task, uint32_t first, uint32_t last, uint32_t flags);
 Result<int64_t> sys_dup(Task& task, Fd fd);

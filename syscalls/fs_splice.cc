@@ -137,26 +137,41 @@ Result<int64_t> sys_splice(Task& task, Fd in_fd, UserInOut<int64_t> in_user, Fd 
   for (File* f : {in.get(), out.get()}) {
     if (f->inode() != nullptr && is_type(f->inode()->type(), S_IFDIR)) return Err(Errno::kINVAL);
   }
-  count = std::min(count, kMaxRw);
-  bool nonblock = (flags & SPLICE_F_NONBLOCK) != 0;
-  bool pipe_nonblock =
-      nonblock || (from != nullptr && in->nonblock()) || (to != nullptr && out->nonblock());
-  Result<size_t> n = 0;
-  if (from != nullptr && to != nullptr) {
-    if (from == to) return Err(Errno::kINVAL);
-    n = pipe_to_pipe(task.park(), *from, *to, count, pipe_nonblock, false);
-  } else if (from != nullptr) {
-    n = pipe_to_file(task, *from, *out, out_off, count, pipe_nonblock);
-  } else {
-    n = file_to_pipe(task, *in, in_off, *to, count, pipe_nonblock);
-  }
+  Result<size_t> n = splice_files(task, *in, in_off, *out, out_off, count, flags);
   if (n && in_off) {
     TRY(in_user.put(task.park(), task.mm(), static_cast<int64_t>(*in_off)));
   }
   if (n && out_off) {
     TRY(out_user.put(task.park(), task.mm(), static_cast<int64_t>(*out_off)));
   }
-  return as_count(raise_sigpipe(task, n));
+  return as_count(n);
+}
+
+Result<size_t> splice_files(Task& task, File& in, std::optional<uint64_t>& in_off, File& out,
+                            std::optional<uint64_t>& out_off, size_t count, uint64_t flags) {
+  if (count == 0) return size_t{0};
+  if ((flags & ~kKnownFlags) != 0) return Err(Errno::kINVAL);
+  if (!in.can_read() || !out.can_write()) return Err(Errno::kBADF);
+  Pipe* from = pipe_of(in);
+  Pipe* to = pipe_of(out);
+  if (from == nullptr && to == nullptr) return Err(Errno::kINVAL);
+  if ((in_off && from != nullptr) || (out_off && to != nullptr)) return Err(Errno::kSPIPE);
+  for (File* f : {&in, &out}) {
+    if (f->inode() != nullptr && is_type(f->inode()->type(), S_IFDIR)) return Err(Errno::kINVAL);
+  }
+  count = std::min(count, kMaxRw);
+  const bool nonblock = (flags & SPLICE_F_NONBLOCK) != 0 || (from != nullptr && in.nonblock()) ||
+                        (to != nullptr && out.nonblock());
+  Result<size_t> n = 0;
+  if (from != nullptr && to != nullptr) {
+    if (from == to) return Err(Errno::kINVAL);
+    n = pipe_to_pipe(task.park(), *from, *to, count, nonblock, false);
+  } else if (from != nullptr) {
+    n = pipe_to_file(task, *from, out, out_off, count, nonblock);
+  } else {
+    n = file_to_pipe(task, in, in_off, *to, count, nonblock);
+  }
+  return raise_sigpipe(task, n);
 }
 
 Result<int64_t> sys_tee(Task& task, Fd in_fd, Fd out_fd, size_t count, Hex flags) {
@@ -164,13 +179,19 @@ Result<int64_t> sys_tee(Task& task, Fd in_fd, Fd out_fd, size_t count, Hex flags
   if (count == 0) return 0;
   Ref<File> in = TRY(task.fds().get_io(in_fd));
   Ref<File> out = TRY(task.fds().get_io(out_fd));
-  if (!in->can_read() || !out->can_write()) return Err(Errno::kBADF);
-  Pipe* from = pipe_of(*in);
-  Pipe* to = pipe_of(*out);
+  return as_count(tee_files(task, *in, *out, count, flags));
+}
+
+Result<size_t> tee_files(Task& task, File& in, File& out, size_t count, uint64_t flags) {
+  if ((flags & ~kKnownFlags) != 0) return Err(Errno::kINVAL);
+  if (count == 0) return size_t{0};
+  if (!in.can_read() || !out.can_write()) return Err(Errno::kBADF);
+  Pipe* from = pipe_of(in);
+  Pipe* to = pipe_of(out);
   if (from == nullptr || to == nullptr || from == to) return Err(Errno::kINVAL);
-  bool nonblock = (flags & SPLICE_F_NONBLOCK) != 0 || in->nonblock() || out->nonblock();
-  return as_count(raise_sigpipe(
-      task, pipe_to_pipe(task.park(), *from, *to, std::min(count, kMaxRw), nonblock, true)));
+  const bool nonblock = (flags & SPLICE_F_NONBLOCK) != 0 || in.nonblock() || out.nonblock();
+  return raise_sigpipe(
+      task, pipe_to_pipe(task.park(), *from, *to, std::min(count, kMaxRw), nonblock, true));
 }
 
 Result<int64_t> sys_vmsplice(Task& task, Fd fd, UserAddr iov, uint64_t count, Hex flags) {

@@ -35,26 +35,33 @@ Result<int64_t> sys_syncfs(Task& task, Fd fd) {
 
 Result<int64_t> sys_sync_file_range(Task& task, Fd fd, int64_t offset, int64_t len,
                                     uint32_t flags) {
+  Ref<File> file = TRY(task.fds().get_io(fd));
+  return zero(sync_range(task, *file, offset, len, flags));
+}
+
+Result<> sync_range(Task& task, File& file, int64_t offset, int64_t len, uint32_t flags) {
   constexpr uint32_t kKnown = 7;  // SYNC_FILE_RANGE_WAIT_BEFORE, WRITE, WAIT_AFTER
   if ((flags & ~kKnown) != 0 || offset < 0 || len < 0) return Err(Errno::kINVAL);
   int64_t end = 0;
   if (__builtin_add_overflow(offset, len, &end)) return Err(Errno::kINVAL);
-  Ref<File> file = TRY(task.fds().get_io(fd));
-  if (file->inode() == nullptr) return Err(Errno::kSPIPE);
-  uint32_t type = file->inode()->type();
+  if (file.inode() == nullptr) return Err(Errno::kSPIPE);
+  uint32_t type = file.inode()->type();
   if (type != S_IFREG && type != S_IFBLK && type != S_IFDIR && type != S_IFLNK) {
     return Err(Errno::kSPIPE);
   }
-  return flags == 0 ? 0 : zero(file->fsync(task.park(), true));
+  return flags == 0 ? Result<>() : file.fsync(task.park(), true);
 }
 
 // Advice only: everything is cached as it is used, so checking the arguments is all there is to do.
+Result<> advise_file(File& file, int64_t len, int advice) {
+  if (file.inode() != nullptr && is_type(file.inode()->type(), S_IFIFO)) return Err(Errno::kSPIPE);
+  if (len < 0 || advice < 0 || advice > POSIX_FADV_NOREUSE) return Err(Errno::kINVAL);
+  return {};
+}
+
 Result<int64_t> sys_fadvise64(Task& task, Fd fd, int64_t, int64_t len, int advice) {
   Ref<File> file = TRY(task.fds().get_io(fd));
-  if (file->inode() != nullptr && is_type(file->inode()->type(), S_IFIFO))
-    return Err(Errno::kSPIPE);
-  if (len < 0 || advice < 0 || advice > POSIX_FADV_NOREUSE) return Err(Errno::kINVAL);
-  return 0;
+  return zero(advise_file(*file, len, advice));
 }
 
 Result<int64_t> sys_readahead(Task& task, Fd fd, int64_t, size_t) {

@@ -6,6 +6,10 @@
 
 namespace uk {
 
+// sync_file_range(2) and posix_fadvise(2) of a file that the caller holds.
+Result<> sync_range(Task& task, File& file, int64_t offset, int64_t len, uint32_t flags);
+Result<> advise_file(File& file, int64_t len, int advice);
+
 Result<int64_t> sys_fsync(Task& task, Fd fd);
 Result<int64_t> sys_fdatasync(Task& task, Fd fd);
 Result<int64_t> sys_sync(Task& task);

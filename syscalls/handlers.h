@@ -36,4 +36,5 @@
 #include "syscalls/time.h"
 #include "syscalls/timerfd.h"
 #include "syscalls/tty.h"
+#include "syscalls/uring.h"
 // IWYU pragma: end_exports

@@ -294,6 +294,10 @@ Result<int64_t> sys_epoll_create1(Task& task, int flags) {
 Result<int64_t> sys_epoll_ctl(Task& task, Fd epfd, int op, Fd fd, UserIn<EpollEvent> user) {
   EpollEvent event{};
   if (op != EPOLL_CTL_DEL) event = TRY(user.get(task.park(), task.mm()));
+  return epoll_control(task, epfd, op, fd, event);
+}
+
+Result<int64_t> epoll_control(Task& task, Fd epfd, int op, Fd fd, const EpollEvent& event) {
   Ref<File> epfile = TRY(task.fds().get_io(epfd));
   Ref<File> file = TRY(task.fds().get_io(fd));
   if (file->poll_queue() == nullptr) return Err(Errno::kPERM);

@@ -23,6 +23,8 @@ Result<int64_t> sys_pselect6(Task& task, int n, UserAddr in, UserAddr out, UserA
 Result<int64_t> sys_epoll_create(Task& task, int size);
 Result<int64_t> sys_epoll_create1(Task& task, int flags);
 Result<int64_t> sys_epoll_ctl(Task& task, Fd epfd, int op, Fd fd, UserIn<EpollEvent> event);
+// epoll_ctl(2) with the event at hand.
+Result<int64_t> epoll_control(Task& task, Fd epfd, int op, Fd fd, const EpollEvent& event);
 Result<int64_t> sys_epoll_wait(Task& task, Fd epfd, UserOut<EpollEvent> events, int max,
                                int timeout_ms);
 Result<int64_t> sys_epoll_pwait(Task& task, Fd epfd, UserOut<EpollEvent> events, int max,

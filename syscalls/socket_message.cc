@@ -66,6 +66,8 @@ Result<> parse_control(Task& task, const std::vector<char>& control, SendMessage
   return {};
 }
 
+}  // namespace
+
 UserCreds real_creds(const Task& task) { return {task.tgid(), task.cred().uid, task.cred().gid}; }
 
 void sign(Task& task, SendMessage& m) {
@@ -92,7 +94,14 @@ Result<int64_t> send_message(Task& task, SocketRef& s, const UserMsghdr& h, int 
     to = TRY(fetch_address(task, {h.name}, std::min<uint32_t>(h.name_len, kMaxAddress)));
   }
   if (h.iov_len > 1024) return Err(Errno::kMSGSIZE);
-  UserSource data(task.mm(), TRY(fetch_iovec(task.park(), task.mm(), {h.iov}, h.iov_len)));
+  return send_pieces(task, s, h, TRY(fetch_iovec(task.park(), task.mm(), {h.iov}, h.iov_len)), to,
+                     flags);
+}
+
+Result<int64_t> send_pieces(Task& task, SocketRef& s, const UserMsghdr& h,
+                            std::vector<UserIovec> iov, std::string_view to, int flags) {
+  if (h.control_len > kMaxControl) return Err(Errno::kNOBUFS);
+  UserSource data(task.mm(), std::move(iov));
   SendMessage m{.data = data, .to = to, .flags = flags, .creds = real_creds(task)};
   sign(task, m);
   if (h.control != 0 && h.control_len != 0) {
@@ -104,6 +113,8 @@ Result<int64_t> send_message(Task& task, SocketRef& s, const UserMsghdr& h, int 
 }
 
 // ---- receiving
+
+namespace {
 
 // Writes control messages into the guest's buffer, and notes what does not fit.
 class ControlWriter {
@@ -187,11 +198,19 @@ Result<> put_control(Task& task, const ReceiveMessage& m, ControlWriter& out) {
   return {};
 }
 
+}  // namespace
+
 // Receives one message; updates the header's out fields.
 Result<int64_t> receive_message(Task& task, SocketRef& s, UserMsghdr& h, int flags) {
   if (h.name != 0 && h.name_len > INT32_MAX) return Err(Errno::kINVAL);
   if (h.iov_len > 1024) return Err(Errno::kMSGSIZE);
-  UserSink data(task.mm(), TRY(fetch_iovec(task.park(), task.mm(), {h.iov}, h.iov_len)));
+  return receive_pieces(task, s, h, TRY(fetch_iovec(task.park(), task.mm(), {h.iov}, h.iov_len)),
+                        flags);
+}
+
+Result<int64_t> receive_pieces(Task& task, SocketRef& s, UserMsghdr& h, std::vector<UserIovec> iov,
+                               int flags) {
+  UserSink data(task.mm(), std::move(iov));
   ReceiveMessage m{.data = data,
                    .flags = flags,
                    .nonblock = s->nonblock() || (flags & MSG_DONTWAIT) != 0,
@@ -218,8 +237,6 @@ Result<> store_header(Task& task, uint64_t at, const UserMsghdr& h) {
   TRY(control_len.put(task.park(), task.mm(), h.control_len));
   return flags.put(task.park(), task.mm(), h.flags);
 }
-
-}  // namespace
 
 Result<int64_t> sys_sendto(Task& task, Fd fd, UserIn<std::byte> data, size_t len, int flags,
                            UserAddr address, int address_len) {

@@ -77,7 +77,9 @@ void Workers::run_job(Job& job_ref, Park& park) {
   Ref<Job> job(&job_ref);
   Ref<Task> worker = job->worker_;
   worker->park_ = &park;
+  running_[worker.get()] = job.get();
   Result<int64_t> result = job->run(*worker);
+  running_.erase(worker.get());
   // Its files may be the last of a process that ended meanwhile; closing may suspend.
   if (worker->fds_) drop_files(park, std::exchange(worker->fds_, nullptr));
   Ref<ThreadGroup> group = worker->group;
@@ -109,6 +111,12 @@ void Workers::launch_waiting() {
   }
   rest.splice_back(waiting_);
   waiting_.splice_back(rest);
+}
+
+const std::string* Workers::path(const Task& worker, uint64_t address) const {
+  auto it = running_.find(&worker);
+  if (it == running_.end() || address < Job::kPathBase) return nullptr;
+  return it->second->path(address - Job::kPathBase);
 }
 
 bool Workers::charge(uint64_t bytes) {

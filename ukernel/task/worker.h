@@ -14,6 +14,8 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <string>
 
 #include "base/list.h"
 #include "base/ref.h"
@@ -31,7 +33,13 @@ class Job : public RefCounted, public ListNode<struct JobTag> {
   // (kCANCELED). Must not suspend. The job may be started again from here.
   virtual void finished(Result<int64_t> result) = 0;
 
+  // A path that was copied from the guest when the job was made; `index` counts from 0. Handlers
+  // are given path_address(index) for its address, which no guest has.
+  virtual const std::string* path(uint64_t index) const { return (void)index, nullptr; }
+  static constexpr uint64_t path_address(uint64_t index) { return kPathBase + index; }
+
   bool active() const { return worker_ != nullptr; }  // it waits for a fiber, or runs
+  bool waits_for_fiber() const { return active() && ListNode<JobTag>::linked(); }
   bool cancelled() const { return cancelled_; }
   // The next run ends where it would wait. Set before start().
   bool no_wait = false;
@@ -41,6 +49,7 @@ class Job : public RefCounted, public ListNode<struct JobTag> {
 
  private:
   friend class Workers;
+  static constexpr uint64_t kPathBase = 0xfffff00000000000;
   Ref<Task> worker_;
   bool cancelled_ = false;
 };
@@ -59,6 +68,9 @@ class Workers {
   // Ends the job's waits, or takes it out of the queue. Nothing if it is not active.
   void cancel(Job& job);
 
+  // The copied path that an address given to a handler stands for, or null.
+  const std::string* path(const Task& worker, uint64_t address) const;
+
   // Memory of the kernel that guests pin by requests: false if there is too much of it already.
   bool charge(uint64_t bytes);
   void uncharge(uint64_t bytes) { charged_ -= bytes; }
@@ -72,6 +84,7 @@ class Workers {
   static constexpr int kMaxFibers = 1024;
   Kernel& kernel_;
   List<Job, JobTag> waiting_;  // each holds a reference
+  std::map<const Task*, const Job*> running_;
   int fibers_ = 0;
   uint64_t charged_ = 0;
 };
