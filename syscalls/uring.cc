@@ -89,8 +89,10 @@ Result<int64_t> sys_io_uring_setup(Task& task, uint32_t entries, UserInOut<io_ur
     return Err(Errno::kPERM);
   io_uring_params p = TRY(user.get(task.park(), task.mm()));
   p.sq_entries = entries;
-  if ((p.flags & IORING_SETUP_ATTACH_WQ) != 0)  // nothing is shared: all rings have one pool
-    TRY(ring_file(task, static_cast<int>(p.wq_fd), false));
+  if ((p.flags & IORING_SETUP_ATTACH_WQ) != 0) {  // nothing is shared: all rings have one pool
+    Result<Ref<File>> other = ring_file(task, static_cast<int>(p.wq_fd), false);
+    if (!other) return Err(other.error() == Errno::kBADF ? Errno::kNXIO : Errno::kINVAL);
+  }
   Ref<Ring> ring = TRY(Ring::create(task.kernel, p));
   if ((p.flags & IORING_SETUP_SINGLE_ISSUER) != 0 && !ring->disabled) ring->issuer = &task;
   Ref<File> file = make_ref<RingFile>(std::move(ring));

@@ -2,6 +2,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 
+#include "syscalls/extensible.h"
 #include "syscalls/fs_common.h"
 #include "syscalls/fs_names.h"
 #include "syscalls/fs_stat.h"

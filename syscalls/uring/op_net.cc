@@ -53,7 +53,7 @@ Result<int64_t> run_recv(Task& worker, Request& r) {
   const Sqe& s = r.sqe();
   uint64_t at = s.addr, len = s.len;
   if (r.flag(IOSQE_BUFFER_SELECT)) {
-    const ChosenBuffer b = TRY(r.choose_buffer(worker));
+    const ChosenBuffer b = TRY(r.choose_buffer(worker, len));
     at = b.addr;
     len = b.len;
   }
@@ -105,9 +105,8 @@ Result<int64_t> run_recvmsg(Task& worker, Request& r) {
   SocketRef socket = TRY(SocketRef::of(r.file));
   std::vector<UserIovec> iov = r.prepared.rw.iov;
   if (r.flag(IOSQE_BUFFER_SELECT)) {
-    const ChosenBuffer b = TRY(r.choose_buffer(worker));
-    const uint64_t room = iov.empty() || iov[0].len == 0 ? b.len : iov[0].len;
-    iov = {UserIovec{b.addr, std::min<uint64_t>(b.len, room)}};
+    const ChosenBuffer b = TRY(r.choose_buffer(worker, iov.empty() ? 0 : iov[0].len));
+    iov = {UserIovec{b.addr, b.len}};
   }
   UserMsghdr h = r.prepared.message;
   const int64_t n =

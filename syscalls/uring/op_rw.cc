@@ -86,7 +86,7 @@ Result<int64_t> run_rw(Task& worker, Request& r) {
   File& f = *r.file;
   if (rw.write ? !f.can_write() : !f.can_read()) return Err(Errno::kBADF);
   if (r.flag(IOSQE_BUFFER_SELECT)) {
-    const ChosenBuffer b = TRY(r.choose_buffer(worker));
+    const ChosenBuffer b = TRY(r.choose_buffer(worker, rw.iov[0].len));
     rw.iov = {UserIovec{b.addr, b.len}};
   }
   for (const UserIovec& v : rw.iov) TRY(check_range(worker, v.base, v.len));
@@ -110,7 +110,15 @@ Result<int64_t> run_multishot(Task& worker, Request& r) {
   return run_rw(worker, r);
 }
 
-void do_nop(Request& r) { r.complete(0); }
+constexpr uint32_t kNopInject = 1;  // IORING_NOP_INJECT_RESULT
+
+Result<> prepare_nop(Task&, Request& r) {
+  if ((static_cast<uint32_t>(r.sqe().rw_flags) & ~kNopInject) != 0) return Err(Errno::kINVAL);
+  return {};
+}
+void do_nop(Request& r) {
+  r.complete(r.sqe().rw_flags != 0 ? static_cast<int32_t>(r.sqe().len) : 0);
+}
 
 // ---- other things done to an open file
 
@@ -222,7 +230,7 @@ Result<int64_t> run_tee(Task& worker, Request& r) {
 
 }  // namespace
 
-constexpr Op kNop{.now = do_nop};
+constexpr Op kNop{.prepare = prepare_nop, .now = do_nop};
 constexpr Op kRead{.prepare = prepare_plain<false>,
                    .run = run_rw,
                    .poll = POLLIN,

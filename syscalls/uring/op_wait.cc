@@ -300,7 +300,7 @@ Result<int64_t> run_files_update(Task& worker, Request& r) {
   Resources& res = r.ring().resources;
   if (!res.files) return Err(Errno::kNXIO);
   const auto fds = TRY((UserIn<int32_t>{{s.addr}}.get_array(worker.park(), worker.mm(), s.len)));
-  if (s.off == IORING_FILE_INDEX_ALLOC) {
+  if (static_cast<uint32_t>(s.off) == IORING_FILE_INDEX_ALLOC) {
     std::vector<int32_t> places;
     Result<> ok;
     for (int32_t fd : fds) {

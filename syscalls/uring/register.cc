@@ -30,6 +30,11 @@ Ref<Resource> resource_of(Ring& ring, Ref<File> file, uint64_t tag) {
   return r;
 }
 
+void forget(const std::vector<Ref<Resource>>& all) {
+  for (const Ref<Resource>& r : all)
+    if (r) r->forget_tag();
+}
+
 // ---- files
 
 Result<> set_files(Task& task, Ring& ring, uint32_t count, uint64_t fds, uint64_t tags) {
@@ -39,13 +44,19 @@ Result<> set_files(Task& task, Ring& ring, uint32_t count, uint64_t fds, uint64_
   if (count > Resources::kMaxFiles || count > task.rlimit(RLIMIT_NOFILE).cur)
     return Err(Errno::kMFILE);
   std::vector<Ref<Resource>> all(count);
-  for (uint32_t i = 0; i < count && fds != 0; ++i) {
-    const auto fd = TRY(fetch<int32_t>(task, fds, i));
-    const uint64_t tag = tags != 0 ? TRY(fetch<uint64_t>(task, tags, i)) : 0;
-    if (fd == -1 && tag != 0) return Err(Errno::kINVAL);
-    all[i] = resource_of(ring, TRY(file_of(task, fd)), tag);
+  auto fill = [&]() -> Result<> {
+    for (uint32_t i = 0; i < count && fds != 0; ++i) {
+      const auto fd = TRY(fetch<int32_t>(task, fds, i));
+      const uint64_t tag = tags != 0 ? TRY(fetch<uint64_t>(task, tags, i)) : 0;
+      if (fd == -1 && tag != 0) return Err(Errno::kINVAL);
+      all[i] = resource_of(ring, TRY(file_of(task, fd)), tag);
+    }
+    return {};
+  };
+  if (Result<> ok = fill(); !ok) {
+    forget(all);
+    return ok;
   }
-  if (res.files) return Err(Errno::kBUSY);  // copying takes time
   res.files = std::move(all);
   res.alloc_from = 0;
   res.alloc_to = count;
@@ -78,12 +89,18 @@ Result<> set_buffers(Task& task, Ring& ring, uint32_t count, uint64_t iovs, uint
   if (res.buffers) return Err(Errno::kBUSY);
   if (count == 0 || count > Resources::kMaxBuffers) return Err(Errno::kINVAL);
   std::vector<Ref<Resource>> all(count);
-  for (uint32_t i = 0; i < count && iovs != 0; ++i) {
-    const auto v = TRY(fetch<UserIovec>(task, iovs, i));
-    const uint64_t tag = tags != 0 ? TRY(fetch<uint64_t>(task, tags, i)) : 0;
-    all[i] = TRY(make_buffer(task, ring, v, tag));
+  auto fill = [&]() -> Result<> {
+    for (uint32_t i = 0; i < count && iovs != 0; ++i) {
+      const auto v = TRY(fetch<UserIovec>(task, iovs, i));
+      const uint64_t tag = tags != 0 ? TRY(fetch<uint64_t>(task, tags, i)) : 0;
+      all[i] = TRY(make_buffer(task, ring, v, tag));
+    }
+    return {};
+  };
+  if (Result<> ok = fill(); !ok) {
+    forget(all);
+    return ok;
   }
-  if (res.buffers) return Err(Errno::kBUSY);
   res.buffers = std::move(all);
   return {};
 }

@@ -123,6 +123,7 @@ void Request::wait_ready() {
   if (const uint32_t now = file->ready() & poll_mask; now != 0) {
     if (!multishot) return complete(now);
     post_more(now);
+    if (done_) return;
   } else if (queue == nullptr) {
     // Never: until it is cancelled.
     return wait_until(kNever);
@@ -172,7 +173,7 @@ void Request::finished(Result<int64_t> result) {
   if (poll_op) {
     if (!multishot) return *result != 0 ? complete(*result) : wait_ready();
     if (*result != 0) post_more(*result);
-    if (woken_) start();
+    if (woken_ && !done_) start();
     return;
   }
   if (!result) {
@@ -180,6 +181,7 @@ void Request::finished(Result<int64_t> result) {
       if (prepared.count != 1) {
         if (prepared.count != 0) --prepared.count;
         post_more(-static_cast<int64_t>(Errno::kTIME));
+        if (done_) return;
         return wait_until({deadline_.at_ns + prepared.time_ns});
       }
     }
@@ -216,14 +218,14 @@ uint32_t Request::take_buffer_flags() {
   return f;
 }
 
-Result<ChosenBuffer> Request::choose_buffer(Task& worker) {
+Result<ChosenBuffer> Request::choose_buffer(Task& worker, uint64_t limit) {
   auto& groups = ring_->resources.groups;
   auto it = groups.find(sqe_.buf_group);
   if (it == groups.end()) return Err(Errno::kNOBUFS);
   Ref<BufferGroup> group = it->second;
   ChosenBuffer b = TRY(group->take(worker.park(), worker.mm()));
   b.group = sqe_.buf_group;
-  if (sqe_.len != 0) b.len = std::min(b.len, sqe_.len);
+  if (limit != 0) b.len = static_cast<uint32_t>(std::min<uint64_t>(b.len, limit));
   buffer_ = b;
   return b;
 }
@@ -235,7 +237,9 @@ void Request::give_buffer_back() {
   buffer_.reset();
 }
 
+// Without room for its completion it ends: the guest is to see that it fell behind.
 void Request::post_more(int64_t res) {
+  if (ring_->full()) return complete(res);
   ring_->post(sqe_.user_data, static_cast<int32_t>(res), IORING_CQE_F_MORE | take_buffer_flags());
 }
 
@@ -252,13 +256,14 @@ void Request::complete(int64_t res) {
   const bool failure =
       (res < 0 && !lenient) || (op_ != nullptr && op_->short_fails && res < wanted);
   const bool silent = failure && skip_cqe_;  // then those behind it say nothing
-  if (!skip_cqe_ || failure) {
+  if ((!skip_cqe_ || failure) && !quiet_) {
     ring_->post(sqe_.user_data, static_cast<int32_t>(res), take_buffer_flags());
     if (sqe_.opcode == IORING_OP_TIMEOUT) ring_->uncount();
   }
   if (prepared.target != 0) ring_->counted.erase({prepared.target, this});
   if (watcher != nullptr) {
     watcher->guarded = nullptr;
+    watcher->quiet_ = watcher->skip_cqe_;
     if (!watcher->active()) watcher->fail(Errno::kCANCELED);
   }
   Ref<Request> then = std::move(next);

@@ -78,7 +78,8 @@ class Request final : public Job, public ListNode<ByRing>, public ListNode<ByTas
   UserStr path_arg(size_t i) const { return UserStr{{path_address(i)}}; }
   const std::string* path(uint64_t index) const override;
   // With IOSQE_BUFFER_SELECT: a buffer of the group, which the completion will name.
-  Result<ChosenBuffer> choose_buffer(Task& worker);
+  // Of at most `limit` bytes, unless that is 0.
+  Result<ChosenBuffer> choose_buffer(Task& worker, uint64_t limit);
   // Listens for poll_mask; completes, or posts with IORING_CQE_F_MORE, when some of it is true.
   void wait_ready();
   // Completes with kTIME at `at`, unless cancelled before.
@@ -130,8 +131,8 @@ class Request final : public Job, public ListNode<ByRing>, public ListNode<ByTas
   Sqe sqe_;
   const Op* const op_;
   uint64_t charged_ = kBytes;
-  bool skip_cqe_ = false, issued_ = false, done_ = false, counted_ = false, woken_ = false,
-       tried_ = false;
+  bool skip_cqe_ = false, quiet_ = false, issued_ = false, done_ = false, counted_ = false,
+       woken_ = false, tried_ = false;
   std::unique_ptr<Timer> timer_;
   Deadline deadline_ = kNever;
   std::optional<ChosenBuffer> buffer_;

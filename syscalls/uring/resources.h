@@ -21,13 +21,14 @@ class Ring;
 class Resource final : public RefCounted {
  public:
   Resource(Ring& ring, uint64_t tag) : ring_(ring), tag_(tag) {}
-  ~Resource() override;  // posts the tag
+  ~Resource() override;            // posts the tag
+  void forget_tag() { tag_ = 0; }  // it was not registered after all
   Ref<File> file;
   uint64_t addr = 0, len = 0;  // of a buffer; 0, 0: an empty place
 
  private:
   Ring& ring_;  // who uses a resource holds the ring
-  const uint64_t tag_;
+  uint64_t tag_;
 };
 
 struct ChosenBuffer {

@@ -54,24 +54,23 @@ Place place_of(Ring& ring, uint64_t offset) {
   return {ring.rings(), IORING_OFF_SQ_RING};
 }
 
-// The rings as something to map: the descriptor's offsets are those of the object.
+// One of the shared areas as something to map, by the descriptor's offsets.
 class RingObject final : public MemoryObject {
  public:
-  explicit RingObject(Ref<Handle> handle) : ring_(handle->ring), handle_(std::move(handle)) {}
+  RingObject(Ref<Handle> handle, Place place)
+      : place_(std::move(place)), handle_(std::move(handle)) {}
   Result<PageRef> get_page(Park& park, uint64_t index, bool for_write) override {
-    const Place p = place_of(*ring_, index * kPageSize);
-    if (!p.frames) return Err(Errno::kFAULT);
-    return p.frames->get_page(park, index - p.base / kPageSize, for_write);
+    if (index < first()) return Err(Errno::kFAULT);
+    return place_.frames->get_page(park, index - first(), for_write);
   }
   Pfn cached_page(uint64_t index) override {
-    const Place p = place_of(*ring_, index * kPageSize);
-    return p.frames ? p.frames->cached_page(index - p.base / kPageSize) : kNoPfn;
+    return index < first() ? kNoPfn : place_.frames->cached_page(index - first());
   }
   Result<size_t> read(Park& park, uint64_t offset, std::span<std::byte> out) override {
-    const Place p = place_of(*ring_, offset);
-    return p.frames ? p.frames->read(park, offset - p.base, out) : Result<size_t>(0);
+    if (offset < place_.base) return size_t{0};
+    return place_.frames->read(park, offset - place_.base, out);
   }
-  uint64_t size() override { return UINT32_MAX; }
+  uint64_t size() override { return place_.base + place_.frames->size(); }
   bool tracks_writes() const override { return false; }
   bool shmem() const override { return true; }
   void mapped() override { ++mappings_; }
@@ -80,7 +79,8 @@ class RingObject final : public MemoryObject {
   }
 
  private:
-  const Ref<Ring> ring_;
+  uint64_t first() const { return place_.base / kPageSize; }
+  const Place place_;
   Ref<Handle> handle_;  // while there is a mapping; the address space may keep the object longer
   uint64_t mappings_ = 0;
 };
@@ -276,12 +276,18 @@ uint32_t RingFile::ready() {
   return bits;
 }
 
-Ref<MemoryObject> RingFile::memory_object() { return make_ref<RingObject>(handle_); }
+// Of what the mapping that was checked last shows: groups of buffers overlap in their offsets.
+Ref<MemoryObject> RingFile::memory_object() {
+  const Place p = place_of(ring(), mapping_at_);
+  if (!p.frames) return nullptr;
+  return make_ref<RingObject>(handle_, p);
+}
 
 // What a longer mapping shows behind the rings is SIGBUS.
 Result<> RingFile::check_mapping(uint64_t offset, uint64_t, bool) {
   const Place p = place_of(ring(), offset);
   if (!p.frames || offset != p.base) return Err(Errno::kINVAL);
+  mapping_at_ = offset;
   return {};
 }
 

@@ -64,6 +64,7 @@ class Ring final : public RefCounted {
   void post(uint64_t user_data, int32_t res, uint32_t flags);
   uint32_t unread() const { return cq_tail_ - rings_->acquire(kCqHeadAt); }
   uint32_t cq_entries() const { return cq_entries_; }
+  bool full() const { return !overflow_.empty() || unread() >= cq_entries_; }
   bool overflown() const { return !overflow_.empty(); }
   void flush_overflow();
   WaitQueue& queue() { return queue_; }  // woken by completions
@@ -149,6 +150,7 @@ class RingFile final : public File {
 
  private:
   Ref<Handle> handle_;
+  uint64_t mapping_at_ = 0;  // what memory_object(), called right after it, is asked for
 };
 
 // What a task has to do with rings.

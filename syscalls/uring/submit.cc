@@ -68,8 +68,9 @@ class Submission {
       r->failed = chain_failed_ = true;
       r->error = ok.error();
     }
+    const bool open = r->linked_on();  // a chain is taken to its end
     append(std::move(r));
-    return ok.has_value() || (ring_.flags_ & IORING_SETUP_SUBMIT_ALL) != 0;
+    return ok.has_value() || open || (ring_.flags_ & IORING_SETUP_SUBMIT_ALL) != 0;
   }
 
   int64_t taken() const { return taken_; }
