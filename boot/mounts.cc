@@ -108,7 +108,7 @@ void mount_if_possible(Park& park, Kernel& kernel, const FsContext& ctx, const c
     if (t.name != type) continue;
     auto path = kernel.vfs.walk(park, ctx, {}, at, kWalkFollow | kWalkDirectory);
     if (!path) return;
-    auto mounted = kernel.vfs.mount(park, ctx, *path, type, type, options, 0);
+    auto mounted = kernel.vfs.mount(park, ctx, *path, type, type, options, kMntRelatime);
     if (!mounted)
       kernel.log.warn(absl::StrFormat("mount %s on %s: %s", type, at, errno_text(mounted.error())));
   }
@@ -130,7 +130,7 @@ std::string mount_host_dirs(Park& park, Kernel& kernel, const FsContext& ctx,
     if (!sb) return sentence(what, sb.error(), "give a host directory you can read");
     auto dentry = make_ref<Dentry>(nullptr, "", root);
     auto mounted = kernel.vfs.attach(*kernel.mounts, *at, *sb, dentry, m.host,
-                                     m.read_only ? uint32_t{kMntRdonly} : 0u);
+                                     kMntRelatime | (m.read_only ? uint32_t{kMntRdonly} : 0u));
     if (!mounted) return sentence(what, mounted.error(), "give another guest directory");
   }
   return "";

@@ -15,6 +15,7 @@ namespace {
 
 constexpr uint64_t kMagicMask = 0xffff0000, kMagic = 0xC0ED0000;
 constexpr uint64_t kPropagation = MS_SHARED | MS_PRIVATE | MS_SLAVE | MS_UNBINDABLE;
+constexpr uint64_t kStrictAtime = MS_STRICTATIME;
 
 // mount(2)'s data: at most a page, up to its NUL; the page need not be readable to its end.
 bool may_mount(const Task& task) {
@@ -36,21 +37,41 @@ Result<std::string> fetch_optional(Task& task, UserStr user) {
 }
 
 uint32_t mount_flags(uint64_t flags) {
-  uint32_t kept = static_cast<uint32_t>(
-      flags & (kMntRdonly | kMntNosuid | kMntNodev | kMntNoexec | kMntNoatime));
-  if ((flags & (MS_NOATIME | MS_STRICTATIME)) == 0) kept |= kMntRelatime;
+  auto kept = static_cast<uint32_t>(flags & kMntKept & ~uint64_t{kMntRelatime});
+  if ((flags & (MS_NOATIME | kStrictAtime)) == 0) kept |= kMntRelatime;
   return kept;
 }
 
-Result<> change_propagation(const Path& at, uint64_t flags) {
-  uint64_t kind = flags & kPropagation;
-  if ((kind & (kind - 1)) != 0) return Err(Errno::kINVAL);
-  if (at.mount == nullptr || at.dentry != at.mount->root) return Err(Errno::kINVAL);
-  // DEVIATION: every mount is private; see docs/CAVEATS.md.
-  return kind == MS_PRIVATE || kind == MS_SLAVE ? Result<>() : Err(Errno::kINVAL);
+// MS_REMOUNT without a word about access times keeps what there is.
+uint32_t remount_flags(uint64_t flags, const Mount& m) {
+  constexpr uint64_t kAtime = MS_NOATIME | MS_NODIRATIME | MS_RELATIME | kStrictAtime;
+  const uint32_t wanted = mount_flags(flags);
+  if ((flags & kAtime) != 0) return wanted;
+  return (wanted & ~kMntAtime) | (m.flags & kMntAtime);
+}
+
+Result<> change_propagation(Vfs& vfs, const FsContext& ctx, const Path& at, uint64_t flags) {
+  if ((flags & ~(kPropagation | MS_REC | MS_SILENT)) != 0) return Err(Errno::kINVAL);
+  const bool recursive = (flags & MS_REC) != 0;
+  switch (flags & kPropagation) {
+    case MS_SHARED:
+      return vfs.set_propagation(ctx, at, Propagation::kShared, recursive);
+    case MS_PRIVATE:
+      return vfs.set_propagation(ctx, at, Propagation::kPrivate, recursive);
+    case MS_SLAVE:
+      return vfs.set_propagation(ctx, at, Propagation::kSlave, recursive);
+    case MS_UNBINDABLE:
+      return vfs.set_propagation(ctx, at, Propagation::kUnbindable, recursive);
+    default:
+      return Err(Errno::kINVAL);
+  }
 }
 
 }  // namespace
+
+bool may_mount(const Task& task) {
+  return task.cred().has_in(task.mounts().owner.get(), Cap::kSysAdmin);
+}
 
 Result<int64_t> sys_mount(Task& task, UserStr user_source, UserStr user_target, UserStr user_type,
                           Hex raw_flags, UserAddr data) {
@@ -65,7 +86,9 @@ Result<int64_t> sys_mount(Task& task, UserStr user_source, UserStr user_target, 
   uint64_t flags = raw_flags;
   if ((flags & kMagicMask) == kMagic) flags &= ~kMagicMask;
   if ((flags & MS_REMOUNT) != 0) {
-    return zero(vfs.remount(at, mount_flags(flags), (flags & MS_BIND) != 0, options));
+    if (at.mount == nullptr || at.dentry != at.mount->root) return Err(Errno::kINVAL);
+    return zero(
+        vfs.remount(ctx, at, remount_flags(flags, *at.mount), (flags & MS_BIND) != 0, options));
   }
   if ((flags & MS_BIND) != 0) {
     if (source.empty()) return Err(user_source ? Errno::kNOENT : Errno::kINVAL);
@@ -73,7 +96,7 @@ Result<int64_t> sys_mount(Task& task, UserStr user_source, UserStr user_target, 
     TRY(vfs.bind(ctx, from, at, (flags & MS_REC) != 0));
     return 0;
   }
-  if ((flags & kPropagation) != 0) return zero(change_propagation(at, flags));
+  if ((flags & kPropagation) != 0) return zero(change_propagation(vfs, ctx, at, flags));
   if ((flags & MS_MOVE) != 0) {
     if (source.empty()) return Err(user_source ? Errno::kNOENT : Errno::kINVAL);
     Path from = TRY(vfs.walk(task.park(), ctx, {}, source, kWalkFollow));

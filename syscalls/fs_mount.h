@@ -5,6 +5,9 @@
 
 namespace uk {
 
+// The right to change the task's mount namespace.
+bool may_mount(const Task& task);
+
 Result<int64_t> sys_mount(Task& task, UserStr source, UserStr target, UserStr type, Hex flags,
                           UserAddr data);
 Result<int64_t> sys_umount2(Task& task, UserStr target, int flags);

@@ -9,6 +9,8 @@
 namespace uk {
 namespace {
 
+constexpr uint32_t kMntIdUnique = 0x4000;  // STATX_MNT_ID_UNIQUE
+
 UserStat to_stat(const FileAttr& a) {
   UserStat s{};
   s.st_dev = a.dev;
@@ -196,12 +198,12 @@ Result<int64_t> sys_statx(Task& task, Fd dirfd, UserStr path, int flags, uint32_
   } else {
     Path p = TRY(walk_at(task, dirfd, path, flags));
     a = TRY(attr_of(task, p));
-    if (p.mount) a.mount_id = p.mount->id;
+    if (p.mount) a.mount_id = (mask & kMntIdUnique) != 0 ? p.mount->unique_id() : p.mount->id;
     if (p.mount && p.dentry == p.mount->root) a.attributes |= 0x2000;  // STATX_ATTR_MOUNT_ROOT
   }
   UserStatx s{};
   s.stx_mask = STATX_BASIC_STATS | (a.btime == FileTime{} ? 0u : mask & STATX_BTIME) |
-               (mask & 0x1000 /* STATX_MNT_ID */);
+               ((mask & kMntIdUnique) != 0 ? kMntIdUnique : mask & 0x1000 /* STATX_MNT_ID */);
   s.stx_blksize = a.block_size;
   s.stx_attributes = a.attributes & ~kAttrHasAcl;
   s.stx_attributes_mask = 0x2000 | STATX_ATTR_APPEND | STATX_ATTR_IMMUTABLE;

@@ -21,7 +21,7 @@ Result<int64_t> sys_fdatasync(Task& task, Fd fd) { return do_fsync(task, fd, tru
 
 Result<int64_t> sys_sync(Task& task) {
   std::vector<Ref<SuperBlock>> all;
-  for (const Ref<Mount>& m : task.mounts().mounts) all.push_back(m->sb);
+  for (const auto& [id, m] : task.mounts().mounts) all.push_back(m->sb);
   for (const Ref<SuperBlock>& sb : all) (void)sb->sync(task.park());
   return 0;
 }

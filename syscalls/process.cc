@@ -9,6 +9,7 @@
 
 #include "syscalls/extensible.h"
 #include "syscalls/fs_common.h"
+#include "syscalls/ns.h"
 #include "ukernel/ipc/namespace.h"
 #include "ukernel/task/exit.h"
 #include "ukernel/task/job_control.h"
@@ -85,40 +86,23 @@ Result<int64_t> sys_clone3(Task& task, UserAddr args, size_t size) {
   return TRY(do_clone(task, TRY(check_clone3(task, u))));
 }
 
-namespace {
-
 // What semop(2) did under SEM_UNDO is undone when the last user of the list leaves it.
 void leave_sem_undo(Task& task) {
   if (task.sem_undo) task.sem_undo->pid = task.tgid();
   task.sem_undo.reset();
 }
 
-}  // namespace
-
 Result<int64_t> sys_unshare(Task& task, Hex flags) {
   constexpr uint64_t kPlain = CLONE_FS | CLONE_FILES | CLONE_SYSVSEM;
   constexpr uint64_t kAlone = CLONE_THREAD | CLONE_SIGHAND | CLONE_VM;  // no effect when alone
-  constexpr uint64_t kNamespaces = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC |
-                                   CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWTIME;
   uint64_t f = flags.value;
-  if ((f & ~(kPlain | kAlone | kNamespaces)) != 0) return Err(Errno::kINVAL);
+  if ((f & ~(kPlain | kAlone | kNsFlags)) != 0) return Err(Errno::kINVAL);
   if ((f & kAlone) != 0 && task.group->live > 1) return Err(Errno::kINVAL);
-  if ((f & kNamespaces) != 0) {
-    // DEVIATION: only the namespaces of host names, of mounts and of IPC can be made.
-    if ((f & kNamespaces & ~(CLONE_NEWUTS | CLONE_NEWNS | CLONE_NEWIPC)) != 0)
-      return Err(Errno::kINVAL);
-    if (!task.cred().has(Cap::kSysAdmin)) return Err(Errno::kPERM);
-  }
-  if ((f & CLONE_NEWUTS) != 0) {
-    auto uts = make_ref<UtsInfo>();
-    uts->nodename = task.uts().nodename;
-    uts->domainname = task.uts().domainname;
-    task.uts_ = std::move(uts);
-  }
+  Ref<FsInfo> fs = (f & (CLONE_FS | CLONE_NEWNS)) != 0 ? task.fs_->copy() : task.fs_;
+  NewNamespaces spaces = TRY(make_namespaces(task, f, *fs));
   if ((f & (CLONE_NEWIPC | CLONE_SYSVSEM)) != 0) leave_sem_undo(task);
-  if ((f & CLONE_NEWIPC) != 0) task.ipc_ = task.ipc().fresh();
-  if ((f & (CLONE_FS | CLONE_NEWNS)) != 0) task.fs_ = task.fs_->copy();
-  if ((f & CLONE_NEWNS) != 0) new_mount_namespace(task);
+  task.fs_ = std::move(fs);
+  spaces.install(task);
   if ((f & CLONE_FILES) != 0 && task.fds_->users > 1) {
     Ref<FdTable> own = task.fds_->copy();
     drop_files(task.park(), std::exchange(task.fds_, std::move(own)));

@@ -15,6 +15,7 @@
 #include "ukernel/random.h"
 #include "ukernel/task/current.h"
 #include "ukernel/task/exec.h"
+#include "ukernel/task/nsfs.h"
 #include "ukernel/task/timers.h"
 #include "ukernel/task/worker.h"
 #include "ukernel/vdso/vdso.h"
@@ -53,6 +54,7 @@ Kernel::Kernel(Reactor& reactor, Clock& clock, Log& log, std::unique_ptr<PhysMem
         if (mem->trim()) trim_.arm({this->clock.monotonic_ns() + PhysMemory::kTrimNs});
       }) {
   uts->nodename = options.hostname;
+  nsfs = make_ref<NsFs>(*this);
   random(std::as_writable_bytes(std::span(order_cookies)));
   uint64_t tasks = mem->total_pages() * kPageSize / kBytesPerTask;
   pids.max_tasks = static_cast<int>(std::clamp<uint64_t>(tasks, kMinTasks, kMaxTasks));
@@ -64,6 +66,7 @@ Kernel::Kernel(Reactor& reactor, Clock& clock, Log& log, std::unique_ptr<PhysMem
 }
 
 Kernel::~Kernel() {
+  nsfs->close();
   mem->oom_kill = nullptr;
   mem->on_surplus = nullptr;
   mem->code_shelf = nullptr;

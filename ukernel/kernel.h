@@ -26,6 +26,7 @@ namespace uk {
 
 class FutexTable;
 class IpcNamespace;
+class NsFs;
 class Random;
 class UnixSockets;
 class Vdso;
@@ -88,6 +89,7 @@ class Kernel {
   Ref<UtsInfo> uts;
   Ref<MountNamespace> mounts;
   Ref<IpcNamespace> ipc;
+  Ref<NsFs> nsfs;        // files of namespaces, and their numbers
   uint64_t boot_ns = 0;  // monotonic time at boot
   uint64_t forks = 0;    // /proc/stat
   uint64_t context_switches = 0;

@@ -3,7 +3,8 @@
 namespace uk {
 
 IpcNamespace::IpcNamespace(Clock& clock, PhysMemory& mem, std::function<int()> current_pid)
-    : clock(clock),
+    : Namespace(NsKind::kIpc),
+      clock(clock),
       mem(mem),
       current_pid_(std::move(current_pid)),
       charge_limit_(uint64_t{mem.total_pages()} * kPageSize / 8) {}

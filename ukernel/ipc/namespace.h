@@ -18,7 +18,7 @@
 
 namespace uk {
 
-class IpcNamespace final : public RefCounted {
+class IpcNamespace final : public Namespace {
  public:
   // `current_pid`: the process for which the kernel works now, for shm_lpid; 0 if none.
   IpcNamespace(Clock& clock, PhysMemory& mem, std::function<int()> current_pid);

@@ -18,9 +18,6 @@
 namespace uk {
 namespace {
 
-constexpr uint64_t kNamespaces = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC |
-                                 CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWTIME;
-
 Result<> validate(Task& parent, const CloneArgs& a) {
   uint64_t f = a.flags;
   auto has = [&](uint64_t bits) { return (f & bits) == bits; };
@@ -34,12 +31,6 @@ Result<> validate(Task& parent, const CloneArgs& a) {
   if (has(CLONE_PIDFD | CLONE_THREAD)) return Err(Errno::kINVAL);
   if (has(CLONE_PARENT) && parent.group->unkillable && parent.tgid() == 1)
     return Err(Errno::kINVAL);
-  if ((f & kNamespaces) != 0) {
-    // DEVIATION: of the namespaces only those of host names, mounts and IPC can be made.
-    if (!parent.cred().has(Cap::kSysAdmin)) return Err(Errno::kPERM);
-    if ((f & kNamespaces & ~(CLONE_NEWUTS | CLONE_NEWNS | CLONE_NEWIPC)) != 0)
-      return Err(Errno::kINVAL);
-  }
   if ((f & CLONE_INTO_CGROUP) != 0) return Err(Errno::kINVAL);
   if (a.exit_signal > kSignals) return Err(Errno::kINVAL);
   return {};
@@ -104,27 +95,23 @@ Ref<ThreadGroup> new_group(Task& parent, const CloneArgs& a, int tgid) {
   return group;
 }
 
-void inherit(Task& child, const Task& parent, const CloneArgs& a) {
+void inherit(Task& child, const Task& parent, const CloneArgs& a, Ref<FsInfo> fs,
+             NewNamespaces& spaces) {
   child.comm = parent.comm;
   child.exe_name = parent.exe_name;
   child.exe = parent.exe;
   child.exe_file = parent.exe_file;
   child.cred_ = keys_for_child(parent.cred_, (a.flags & CLONE_THREAD) != 0);
   child.mounts_ = parent.mounts_;
-  if ((a.flags & CLONE_NEWUTS) != 0) {
-    child.uts_ = make_ref<UtsInfo>();
-    child.uts_->nodename = parent.uts_->nodename;
-    child.uts_->domainname = parent.uts_->domainname;
-  } else {
-    child.uts_ = parent.uts_;
-  }
-  child.ipc_ = (a.flags & CLONE_NEWIPC) != 0 ? parent.ipc_->fresh() : parent.ipc_;
+  child.uts_ = parent.uts_;
+  child.ipc_ = parent.ipc_;
+  child.more_ns = parent.more_ns;
+  spaces.install(child);
   if ((a.flags & CLONE_SYSVSEM) != 0) child.sem_undo = parent.sem_undo;
   child.io_priority = parent.io_priority;
   child.seccomp_mode = parent.seccomp_mode;
   child.seccomp = parent.seccomp;
-  child.fs_ = (a.flags & CLONE_FS) != 0 ? parent.fs_ : parent.fs_->copy();
-  if ((a.flags & CLONE_NEWNS) != 0) new_mount_namespace(child);
+  child.fs_ = std::move(fs);
   if ((a.flags & CLONE_FILES) != 0) {
     child.fds_ = parent.fds_;
     ++child.fds_->users;
@@ -210,6 +197,8 @@ Result<int> do_clone(Task& parent, const CloneArgs& a) {
       (a.flags & CLONE_VM) != 0 ? parent.mm_ref() : TRY(parent.mm().fork(park, parent.mm_limits()));
   std::unique_ptr<GuestContext> context = TRY(mm->guest().new_context(park, regs, fp));
 
+  Ref<FsInfo> fs = (a.flags & CLONE_FS) != 0 ? parent.fs_ : parent.fs_->copy();
+  NewNamespaces spaces = TRY(make_namespaces(parent, a.flags, *fs));
   Ref<ThreadGroup> group = thread ? parent.group : new_group(parent, a, tid);
   if ((a.flags & CLONE_PIDFD) != 0) {
     int fd = TRY(install_pidfd(parent, group, 0));
@@ -224,7 +213,7 @@ Result<int> do_clone(Task& parent, const CloneArgs& a) {
   if (parent.must_exit()) return Err(Errno::kRestartNoIntr);
   if ((a.flags & CLONE_SYSVSEM) != 0 && !parent.sem_undo) parent.sem_undo = make_ref<SemUndo>();
   auto child = make_ref<Task>(k, group, tid);
-  inherit(*child, parent, a);
+  inherit(*child, parent, a, std::move(fs), spaces);
   child->mm_ = mm;
   child->context = std::move(context);
   if ((a.flags & CLONE_VFORK) != 0) child->vfork_parent = &parent;

@@ -1,12 +1,39 @@
-// Namespaces a task can have of its own. Reactor-owned; nothing suspends.
+// Namespaces a task can have of its own, and how clone(2), unshare(2) and setns(2) get them.
+// Reactor-owned; nothing suspends.
 #pragma once
 
 #include "ukernel/task/task.h"
 
 namespace uk {
 
-// A copy of the mounts for `task` (CLONE_NEWNS); its root and working directory move into it. Its
-// FsInfo must not be shared.
-void new_mount_namespace(Task& task);
+// Those that are rarer than a name: a task without a set has the initial ones. Changed by copy.
+class NsSet final : public RefCounted {
+ public:
+  Ref<NsSet> copy() const { return make_ref<NsSet>(); }
+};
+
+// The namespaces that clone(2) and unshare(2) can make.
+constexpr uint64_t kNsFlags = 0x7e020080;
+constexpr uint64_t kNsCanMake = 0x0c020000;  // CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC
+
+// What a task gets with its new namespaces; null members stay as they are.
+struct NewNamespaces {
+  Ref<Cred> cred;
+  Ref<UtsInfo> uts;
+  Ref<IpcNamespace> ipc;
+  Ref<MountNamespace> mounts;
+  Ref<NsSet> more;
+  // Gives them to `task`; `fs` of make_namespaces() is to become its own as well.
+  void install(Task& task);
+};
+
+// Makes the namespaces that `flags` (CLONE_NEW*) name, as copies of `task`'s. With CLONE_NEWNS the
+// root and working directory of `fs`, which must not be shared, move into the new one. kINVAL for
+// kinds that do not exist, kPERM, kNOSPC.
+Result<NewNamespaces> make_namespaces(const Task& task, uint64_t flags, FsInfo& fs);
+
+// Of what kind `kind` the task is; the one its children will have if `for_children`. Null: it has
+// ended.
+Ref<Namespace> namespace_of(const Task& task, NsKind kind, bool for_children = false);
 
 }  // namespace uk

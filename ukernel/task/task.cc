@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "ukernel/ipc/namespace.h"
 #include "ukernel/kernel.h"
+#include "ukernel/task/namespaces.h"
 #include "ukernel/task/ptrace.h"
 #include "ukernel/task/seccomp.h"
 #include "ukernel/task/signal_delivery.h"

@@ -34,6 +34,7 @@
 namespace uk {
 
 class IpcNamespace;
+class NsSet;
 class Kernel;
 class SeccompFilter;
 class SemUndo;
@@ -51,8 +52,9 @@ class FsInfo final : public RefCounted {
 };
 
 // UTS names; one per uts namespace.
-class UtsInfo final : public RefCounted {
+class UtsInfo final : public Namespace {
  public:
+  UtsInfo() : Namespace(NsKind::kUts) {}
   std::string nodename = "ukernel", domainname = "(none)";
 };
 
@@ -201,6 +203,7 @@ class Task final : public RefCounted, public Interruptor {
   Ref<UtsInfo> uts_;
   Ref<MountNamespace> mounts_;
   Ref<IpcNamespace> ipc_;
+  Ref<NsSet> more_ns;     // pid, time and cgroup namespaces (namespaces.h); null: the initial ones
   Ref<SemUndo> sem_undo;  // of semop(2); null until the first SEM_UNDO
   Path exe;
   Ref<ExeFile> exe_file;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/ref.h"
+#include "ukernel/vfs/namespace.h"
 
 namespace uk {
 
@@ -69,7 +70,15 @@ struct Cred final : RefCounted {
   // keyrings(7): null, or this task's thread, process and session keyring (task/keys.h: Keyring).
   Ref<RefCounted> thread_keys, process_keys, session_keys;
 
-  bool has(Cap c) const { return (cap_effective >> static_cast<int>(c)) & 1; }
+  Ref<UserNamespace> user_ns;  // whose capabilities these are; null: the initial one
+
+  bool raised(Cap c) const { return (cap_effective >> static_cast<int>(c)) & 1; }
+  // Over the whole instance.
+  bool has(Cap c) const { return user_ns == nullptr && raised(c); }
+  // Over what belongs to `ns`.
+  bool has_in(const UserNamespace* ns, Cap c) const;
+  // Over an inode with these owners (kernel ids), which must have mappings in our namespace.
+  bool has_over(uint32_t uid, uint32_t gid, Cap c) const;
   bool in_group(uint32_t g) const {
     return g == fsgid || std::find(groups.begin(), groups.end(), g) != groups.end();
   }
@@ -84,6 +93,7 @@ struct Cred final : RefCounted {
     c->securebits = securebits, c->no_new_privs = no_new_privs;
     c->landlock = landlock;
     c->thread_keys = thread_keys, c->process_keys = process_keys, c->session_keys = session_keys;
+    c->user_ns = user_ns;
     return c;
   }
 };

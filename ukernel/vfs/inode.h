@@ -26,6 +26,7 @@ class Dentry;
 class File;
 class Inode;
 class Mount;
+class MountNamespace;
 class FileLocks;
 class InodeWatches;
 struct Path;
@@ -41,6 +42,10 @@ class SuperBlock : public RefCounted {
   virtual Result<> reconfigure(const std::string& options) { return (void)options, Result<>{}; }
   virtual bool never_writable() const { return false; }
   uint64_t dev = 0;  // st_dev, assigned by the Vfs
+  int mounts = 0;    // that show it, in any namespace
+  // Who may reconfigure it, and whose device nodes it has (mounts of user namespaces have none);
+  // null: the initial one.
+  Ref<UserNamespace> user_ns;
   bool read_only = false;
   // Names that are looked up may change behind our back (procfs, hostfs rw): dentries are
   // revalidated on every walk.
@@ -140,6 +145,9 @@ class Inode : public RefCounted {
   virtual Result<std::vector<std::string>> listxattr(Park& park) {
     return (void)park, Err(Errno::kOPNOTSUPP);
   }
+
+  // The mount namespace whose file in nsfs this is: it may not be mounted inside itself.
+  virtual const MountNamespace* mount_namespace() const { return nullptr; }
 
   // File seals (fcntl(2) F_ADD_SEALS); kINVAL where there are none.
   virtual Result<uint32_t> seals() { return Err(Errno::kINVAL); }

@@ -15,30 +15,43 @@
 namespace uk {
 namespace {
 
-constexpr uint32_t kKeptFlags =
-    kMntRdonly | kMntNosuid | kMntNodev | kMntNoexec | kMntNoatime | kMntRelatime;
+// Host memory of one mount, as far as guests can make more of them.
+constexpr size_t kMountBytes = 512;
 
 bool is_dir(const Dentry& d) { return d.inode() != nullptr && d.inode()->type() == S_IFDIR; }
 
-bool below(const Mount* m, const Mount& top) {
+// Not a mount of ours, nor one without a place of its own.
+bool foreign(const FsContext& ctx, const Mount* m) {
+  return m == nullptr || m->ns == nullptr || (m->ns != ctx.ns && !m->ns->anonymous);
+}
+
+}  // namespace
+
+Mount::Mount(std::shared_ptr<MountCounters> counters) : counters_(std::move(counters)) {
+  ++counters_->mounts;
+}
+Mount::~Mount() { --counters_->mounts; }
+
+bool mounted_below(const Mount* m, const Mount& top) {
   for (; m != nullptr; m = m->parent.get()) {
     if (m == &top) return true;
   }
   return false;
 }
 
-}  // namespace
-
 MountNamespace::~MountNamespace() {
-  for (const Ref<Mount>& m : mounts) {
-    vfs->impl().unhang(*m);
-    m->ns = nullptr;
+  while (!mounts.empty()) {
+    Ref<Mount> m = mounts.begin()->second;
+    vfs->impl().dissolve(*m);
   }
 }
 
-void Vfs::Impl::hang(Mount& m) {
+void Vfs::Impl::hang(Mount& m, Ref<Mount> parent, Ref<Dentry> mountpoint) {
+  m.parent = std::move(parent);
+  m.mountpoint = std::move(mountpoint);
   mounted[{m.parent.get(), m.mountpoint.get()}] = &m;
   ++m.mountpoint->mount_count;
+  m.parent->children.push_back(m);
 }
 
 void Vfs::Impl::unhang(Mount& m) {
@@ -48,8 +61,94 @@ void Vfs::Impl::unhang(Mount& m) {
     mounted.erase(it);
     --m.mountpoint->mount_count;
   }
+  m.ListNode<ChildTag>::unlink();
   m.parent.reset();
   m.mountpoint.reset();
+}
+
+Ref<MountNamespace> Vfs::Impl::anonymous(Vfs& vfs, const MountNamespace* like) {
+  auto ns = make_ref<MountNamespace>();
+  ns->vfs = &vfs;
+  ns->anonymous = true;
+  if (like != nullptr) ns->owner = like->owner;
+  return ns;
+}
+
+Result<Ref<Mount>> Vfs::Impl::new_mount(Vfs& vfs, MountNamespace& ns, Ref<SuperBlock> sb,
+                                        Ref<Dentry> root, std::string source, uint32_t flags) {
+  if (ns.mounts.size() >= vfs.settings.mount_max ||
+      counters->mounts >= vfs.mem().total_pages() * kPageSize / 8 / kMountBytes) {
+    return Err(Errno::kNOSPC);
+  }
+  if (sb->dev == 0) sb->dev = vfs.new_anon_dev();
+  auto m = make_ref<Mount>(counters);
+  m->sb = std::move(sb);
+  m->root = std::move(root);
+  m->flags = flags & kMntKept;
+  m->id = next_mount_id++;
+  m->source = std::move(source);
+  m->ns = &ns;
+  ++m->sb->mounts;
+  ns.mounts.emplace(m->id, m);
+  return m;
+}
+
+void Vfs::Impl::dissolve(Mount& m) {
+  Ref<Mount> keep(&m);
+  leave_groups(m);
+  while (!m.children.empty()) unhang(m.children.front());
+  unhang(m);
+  if (m.ns == nullptr) return;
+  if (m.ns->root.get() == &m) m.ns->root.reset();
+  m.ns->mounts.erase(m.id);
+  m.ns = nullptr;
+  if (--m.sb->mounts > 0) return;
+  names.forget_all(*m.sb);
+  handles.forget_all(*m.sb);
+}
+
+Result<> Vfs::Impl::graft(Vfs& vfs, MountNamespace& from, const Path& at) {
+  Ref<Mount> top = from.root;
+  MountNamespace& target = *at.mount->ns;
+  if (target.mounts.size() + from.mounts.size() > vfs.settings.mount_max) return Err(Errno::kNOSPC);
+  std::vector<Placed> copies;
+  if (at.mount->shared) {
+    std::vector<Mount*> newly;
+    for (Mount* m : mount_tree(*top)) {
+      if (m->shared) continue;
+      share(*m);
+      newly.push_back(m);
+    }
+    auto made = spread(vfs, *top, at);
+    if (!made) {
+      for (Mount* m : newly) {  // alone again: the copies are gone
+        Ref<PeerGroup> master = m->master;
+        leave_groups(*m);
+        m->master = master;
+        if (master) master->slaves.push_back(*m);
+      }
+      return Err(made.error());
+    }
+    copies = std::move(*made);
+  }
+  Ref<MountNamespace> keep(&from);
+  copies.insert(copies.begin(), {keep, at.mount});
+  for (const Placed& p : copies) {
+    MountNamespace& ns = *p.parent->ns;
+    Ref<Mount> root = std::move(p.tree->root);
+    for (auto& [id, m] : p.tree->mounts) {
+      m->ns = &ns;
+      ns.mounts.emplace(id, m);
+    }
+    p.tree->mounts.clear();
+    // What was there already lies on top of what came by propagation.
+    Ref<Mount> over(mounted_at(*p.parent, *at.dentry));
+    if (over) unhang(*over);
+    hang(*root, p.parent, at.dentry);
+    if (over) hang(*over, root, root->root);
+    ns.notify_changed();
+  }
+  return {};
 }
 
 Result<Ref<Mount>> Vfs::new_root(Park& park, MountNamespace& ns, Ref<SuperBlock> sb,
@@ -57,18 +156,12 @@ Result<Ref<Mount>> Vfs::new_root(Park& park, MountNamespace& ns, Ref<SuperBlock>
   (void)park;
   if (ns.root != nullptr) return Err(Errno::kBUSY);
   if (root == nullptr || root->type() != S_IFDIR) return Err(Errno::kNOTDIR);
-  if (sb->dev == 0) sb->dev = new_anon_dev();
-  auto m = make_ref<Mount>();
-  m->sb = std::move(sb);
-  m->root = make_ref<Dentry>(nullptr, "", std::move(root));
-  m->flags = flags & kKeptFlags;
-  m->id = impl_->next_mount_id++;
-  m->source = std::move(source);
-  m->ns = &ns;
   ns.vfs = this;
-  ns.root = m;
-  ns.mounts.push_back(m);
-  return m;
+  ns.id = impl_->next_mount_ns++;
+  ns.root =
+      TRY(impl_->new_mount(*this, ns, std::move(sb), make_ref<Dentry>(nullptr, "", std::move(root)),
+                           std::move(source), flags | kMntRelatime));
+  return ns.root;
 }
 
 Result<Ref<Mount>> Vfs::attach(MountNamespace& ns, const Path& at, Ref<SuperBlock> sb,
@@ -79,188 +172,235 @@ Result<Ref<Mount>> Vfs::attach(MountNamespace& ns, const Path& at, Ref<SuperBloc
   }
   if (is_dir(*top.dentry) != is_dir(*root)) return Err(Errno::kNOTDIR);
   if (top.dentry->unlinked()) return Err(Errno::kNOENT);
-  if (sb->dev == 0) sb->dev = new_anon_dev();
-  auto m = make_ref<Mount>();
-  m->sb = std::move(sb);
-  m->root = std::move(root);
-  m->parent = top.mount;
-  m->mountpoint = top.dentry;
-  m->flags = flags & kKeptFlags;
-  m->id = impl_->next_mount_id++;
-  m->source = std::move(source);
-  m->ns = &ns;
-  impl_->hang(*m);
-  ns.mounts.push_back(m);
-  ns.notify_changed();
+  Ref<MountNamespace> tree = impl_->anonymous(*this, &ns);
+  Ref<Mount> m =
+      TRY(impl_->new_mount(*this, *tree, std::move(sb), std::move(root), std::move(source), flags));
+  tree->root = m;
+  TRY(impl_->graft(*this, *tree, top));
   return m;
 }
 
 Result<Ref<Mount>> Vfs::mount(Park& park, const FsContext& ctx, const Path& at,
                               std::string_view type, const std::string& source,
                               const std::string& options, uint32_t flags) {
+  NewSuper made = TRY(make_super(park, ctx, type, source, options));
+  if ((flags & kMntRdonly) != 0) made.sb->read_only = true;
+  Path top = follow_mounts(at);
+  if (top.mount != nullptr && top.mount->sb == made.sb && top.dentry == top.mount->root)
+    return Err(Errno::kBUSY);
+  return attach(*ctx.ns, at, std::move(made.sb), std::move(made.root), source, flags);
+}
+
+Result<Vfs::NewSuper> Vfs::make_super(Park& park, const FsContext& ctx, std::string_view type,
+                                      const std::string& source, const std::string& options) {
   auto found = std::find_if(impl_->types.begin(), impl_->types.end(),
                             [&](const FsType& t) { return t.name == type; });
   if (found == impl_->types.end()) return Err(Errno::kNODEV);
+  const Ref<UserNamespace> owner = ctx.cred->user_ns;
+  if (owner != nullptr && !found->user_mounts) return Err(Errno::kPERM);
   auto make = found->mount;
   Ref<Inode> root;
   Ref<SuperBlock> sb = TRY(make(park, *this, source, options, &root));
-  if ((flags & kMntRdonly) != 0) sb->read_only = true;
   // A superblock that is mounted already has its root's dentry.
-  Ref<Dentry> root_dentry;
-  for (const Ref<Mount>& m : ctx.ns->mounts) {
-    if (m->sb == sb && m->root->inode() == root.get()) root_dentry = m->root;
+  if (sb->mounts > 0) {
+    for (const auto& [id, m] : ctx.ns->mounts) {
+      if (m->sb == sb && m->root->inode() == root.get()) return NewSuper{sb, m->root};
+    }
+  } else {
+    sb->user_ns = owner;
   }
-  if (root_dentry == nullptr) root_dentry = make_ref<Dentry>(nullptr, "", root);
-  return attach(*ctx.ns, at, std::move(sb), std::move(root_dentry), source, flags);
+  return NewSuper{sb, make_ref<Dentry>(nullptr, "", root)};
+}
+
+Result<Ref<MountNamespace>> Vfs::detached_copy(const FsContext& ctx, const Path& from,
+                                               bool recursive) {
+  if (from.mount == nullptr) return Err(Errno::kINVAL);
+  if (!from.mount->internal && foreign(ctx, from.mount.get())) return Err(Errno::kINVAL);
+  // A namespace's file may not be mounted where it would keep itself alive.
+  const MountNamespace* named = from.inode()->mount_namespace();
+  if (named != nullptr && named->id >= ctx.ns->id) return Err(Errno::kINVAL);
+  if (!recursive) {
+    for (const Mount& child : from.mount->children) {
+      if (child.locked && dentry_below(child.mountpoint.get(), from.dentry.get()))
+        return Err(Errno::kINVAL);
+    }
+  }
+  return impl_->copy_tree(*this, *from.mount, from.dentry, {}, ctx.ns, recursive);
+}
+
+Result<Ref<MountNamespace>> Vfs::detached_mount(const FsContext& ctx, Ref<SuperBlock> sb,
+                                                Ref<Dentry> root, std::string source,
+                                                uint32_t flags) {
+  Ref<MountNamespace> tree = impl_->anonymous(*this, ctx.ns);
+  tree->root =
+      TRY(impl_->new_mount(*this, *tree, std::move(sb), std::move(root), std::move(source), flags));
+  return tree;
+}
+
+Ref<Mount> Vfs::internal_mount(Ref<SuperBlock> sb) {
+  if (sb->dev == 0) sb->dev = new_anon_dev();
+  auto m = make_ref<Mount>(impl_->counters);
+  m->sb = std::move(sb);
+  m->id = impl_->next_mount_id++;
+  m->internal = true;
+  m->source = m->sb->fs_type();
+  return m;
 }
 
 Result<Ref<Mount>> Vfs::bind(const FsContext& ctx, const Path& from, const Path& at,
                              bool recursive) {
-  if (from.mount == nullptr || from.mount->ns != ctx.ns) return Err(Errno::kINVAL);
-  Path source = from;
-  // What is below is looked at before the new mount may become part of it.
-  std::vector<Ref<Mount>> inner;
-  if (recursive) {
-    for (const Ref<Mount>& m : ctx.ns->mounts) {
-      if (m != source.mount && below(m.get(), *source.mount)) inner.push_back(m);
-    }
-  }
-  Ref<Mount> top = TRY(attach(*ctx.ns, at, source.mount->sb, source.dentry, source.mount->source,
-                              source.mount->flags));
-  std::unordered_map<const Mount*, Ref<Mount>> copies{{source.mount.get(), top}};
-  for (const Ref<Mount>& m : inner) {
-    auto parent = copies.find(m->parent.get());
-    if (parent == copies.end()) continue;
-    if (m->parent == source.mount) {  // only what lies below the bound directory
-      const Dentry* d = m->mountpoint.get();
-      while (d != nullptr && d != source.dentry.get()) d = d->parent();
-      if (d == nullptr) continue;
-    }
-    copies[m.get()] = TRY(
-        attach(*ctx.ns, Path(parent->second, m->mountpoint), m->sb, m->root, m->source, m->flags));
-  }
-  return top;
+  Path top = follow_mounts(at);
+  if (top.mount == nullptr || top.mount->ns != ctx.ns) return Err(Errno::kINVAL);
+  Ref<MountNamespace> tree = TRY(detached_copy(ctx, from, recursive));
+  if (is_dir(*top.dentry) != is_dir(*from.dentry)) return Err(Errno::kNOTDIR);
+  if (top.dentry->unlinked()) return Err(Errno::kNOENT);
+  Ref<Mount> m = tree->root;
+  TRY(impl_->graft(*this, *tree, top));
+  return m;
 }
 
 Result<> Vfs::umount(Park& park, const FsContext& ctx, const Path& at, int flags) {
   if (at.mount == nullptr || at.dentry != at.mount->root) return Err(Errno::kINVAL);
-  if (at.mount->ns != ctx.ns) return Err(Errno::kINVAL);
-  if (at.mount->parent == nullptr || at.mount == ctx.root.mount) {
-    return Err((flags & MNT_DETACH) != 0 ? Errno::kINVAL : Errno::kBUSY);
-  }
+  if (at.mount->ns != ctx.ns || at.mount->locked) return Err(Errno::kINVAL);
+  const bool lazy = (flags & MNT_DETACH) != 0;
+  if (at.mount->parent == nullptr) return Err(lazy ? Errno::kINVAL : Errno::kBUSY);
+  if (at.mount == ctx.root.mount && !lazy) return Err(Errno::kBUSY);
   Ref<Mount> m = at.mount;
-  std::vector<Ref<Mount>> going;
-  for (const Ref<Mount>& other : ctx.ns->mounts) {
-    if (below(other.get(), *m)) going.push_back(other);
-  }
-  if ((flags & MNT_DETACH) == 0) {
-    // References of nobody's: the namespace's, the caller's path, `m` and `going`.
-    constexpr uint32_t kOurRefs = 4;
-    if (going.size() > 1 || m->ref_count() > kOurRefs) return Err(Errno::kBUSY);
+  if (!lazy) {
+    // References of nobody's: the namespace's, the caller's path, and `m`.
+    constexpr uint32_t kOurRefs = 3;
+    if (!m->children.empty() || m->ref_count() > kOurRefs || impl_->spread_busy(*m))
+      return Err(Errno::kBUSY);
     if ((flags & MNT_EXPIRE) != 0 && !m->expiring) {
       m->expiring = true;
       return Err(Errno::kAGAIN);
     }
     TRY(m->sb->sync(park));
-    if (m->ns == nullptr) return Err(Errno::kINVAL);  // somebody else was faster
+    // Somebody else was faster, or put something there.
+    if (m->ns != ctx.ns || m->parent == nullptr) return Err(Errno::kINVAL);
+    if (!m->children.empty()) return Err(Errno::kBUSY);
   }
-  for (const Ref<Mount>& gone : going) {
-    impl_->unhang(*gone);
-    gone->ns = nullptr;
-    std::erase(ctx.ns->mounts, gone);
-    bool elsewhere = std::any_of(ctx.ns->mounts.begin(), ctx.ns->mounts.end(),
-                                 [&](const Ref<Mount>& o) { return o->sb == gone->sb; });
-    if (!elsewhere) impl_->names.forget_all(*gone->sb);
+  std::vector<Mount*> going = mount_tree(*m);
+  for (Mount* elsewhere : impl_->spread_umount(going)) {
+    Ref<MountNamespace> ns(elsewhere->ns);
+    // What covers it stays, in its place.
+    Ref<Mount> parent = elsewhere->parent, over(impl_->mounted_at(*elsewhere, *elsewhere->root));
+    Ref<Dentry> place = elsewhere->mountpoint;
+    if (over) impl_->unhang(*over);
+    impl_->dissolve(*elsewhere);
+    if (over && parent) impl_->hang(*over, parent, place);
+    if (ns) ns->notify_changed();
   }
-  ctx.ns->notify_changed();
-  return {};
-}
-
-Result<> Vfs::remount(const Path& at, uint32_t flags, bool bind_only, const std::string& options) {
-  if (at.mount == nullptr || at.dentry != at.mount->root) return Err(Errno::kINVAL);
-  if (!bind_only) {
-    if (!options.empty()) TRY(at.mount->sb->reconfigure(options));
-    bool read_only = (flags & kMntRdonly) != 0;
-    if (!read_only && at.mount->sb->never_writable()) return Err(Errno::kROFS);
-    at.mount->sb->read_only = read_only;
-  }
-  at.mount->flags = flags & kKeptFlags;
-  if (at.mount->ns != nullptr) at.mount->ns->notify_changed();
+  Ref<MountNamespace> ns(ctx.ns);
+  for (size_t i = going.size(); i-- > 0;) impl_->dissolve(*going[i]);
+  ns->notify_changed();
   return {};
 }
 
 Result<> Vfs::move_mount(const FsContext& ctx, const Path& from, const Path& to) {
   if (from.mount == nullptr || from.dentry != from.mount->root) return Err(Errno::kINVAL);
-  if (from.mount->parent == nullptr || from.mount->ns != ctx.ns) return Err(Errno::kINVAL);
+  Ref<Mount> m = from.mount;
   Path top = follow_mounts(to);
-  if (top.mount->ns != ctx.ns) return Err(Errno::kINVAL);
-  if (is_dir(*top.dentry) != is_dir(*from.dentry)) return Err(Errno::kNOTDIR);
-  if (below(top.mount.get(), *from.mount)) return Err(Errno::kLOOP);
-  impl_->unhang(*from.mount);
-  from.mount->parent = top.mount;
-  from.mount->mountpoint = top.dentry;
-  impl_->hang(*from.mount);
-  ctx.ns->notify_changed();
-  return {};
+  if (top.mount == nullptr || foreign(ctx, top.mount.get()) || foreign(ctx, m.get()))
+    return Err(Errno::kINVAL);
+  const bool attached = m->ns == ctx.ns;
+  // Of a tree without a place only the whole is moved.
+  if (!attached && (m->ns->root != m || top.mount->ns == m->ns)) return Err(Errno::kINVAL);
+  if (attached && (m->parent == nullptr || m->locked)) return Err(Errno::kINVAL);
+  if (is_dir(*top.dentry) != is_dir(*from.dentry)) return Err(Errno::kINVAL);
+  if (top.dentry->unlinked()) return Err(Errno::kNOENT);
+  if (attached && m->parent->shared) return Err(Errno::kINVAL);
+  std::vector<Mount*> tree = mount_tree(*m);
+  if (top.mount->shared) {
+    for (const Mount* t : tree)
+      if (t->unbindable) return Err(Errno::kINVAL);
+  }
+  if (mounted_below(top.mount.get(), *m)) return Err(Errno::kLOOP);
+  if (!attached) {
+    Ref<MountNamespace> keep(m->ns);
+    return impl_->graft(*this, *keep, top);
+  }
+  Ref<Mount> old_parent = m->parent;
+  Ref<Dentry> old_place = m->mountpoint;
+  impl_->unhang(*m);
+  Ref<MountNamespace> loose = impl_->anonymous(*this, ctx.ns);
+  auto own = [&](MountNamespace& ns, MountNamespace& before) {
+    for (Mount* t : tree) {
+      Ref<Mount> keep(t);
+      before.mounts.erase(t->id);
+      t->ns = &ns;
+      ns.mounts.emplace(t->id, keep);
+    }
+  };
+  own(*loose, *ctx.ns);
+  loose->root = m;
+  Result<> moved = impl_->graft(*this, *loose, top);
+  if (!moved) {
+    loose->root.reset();
+    own(*ctx.ns, *loose);
+    impl_->hang(*m, old_parent, old_place);
+  }
+  return moved;
 }
 
 Result<> Vfs::pivot_root(const FsContext& ctx, const Path& new_root, const Path& put_old) {
   Ref<Mount> nm = new_root.mount, old = ctx.root.mount;
   if (!is_dir(*new_root.dentry) || !is_dir(*put_old.dentry)) return Err(Errno::kNOTDIR);
+  if (put_old.mount->shared || (nm->parent != nullptr && nm->parent->shared) ||
+      (old->parent != nullptr && old->parent->shared) || nm->ns != ctx.ns || old->ns != ctx.ns ||
+      nm->locked) {
+    return Err(Errno::kINVAL);
+  }
+  if (new_root.dentry->unlinked()) return Err(Errno::kNOENT);
   if (nm == old || put_old.mount == old) return Err(Errno::kBUSY);
-  if (nm->ns != ctx.ns || old->ns != ctx.ns || new_root.dentry != nm->root ||
-      ctx.root.dentry != old->root || nm->parent == nullptr || !below(put_old.mount.get(), *nm)) {
+  if (new_root.dentry != nm->root || ctx.root.dentry != old->root || nm->parent == nullptr ||
+      !mounted_below(put_old.mount.get(), *nm)) {
     return Err(Errno::kINVAL);
   }
   Ref<Mount> old_parent = old->parent;
   Ref<Dentry> old_place = old->mountpoint;
   impl_->unhang(*nm);
   impl_->unhang(*old);
-  nm->parent = old_parent;
-  nm->mountpoint = old_place;
-  if (nm->parent != nullptr) {
-    impl_->hang(*nm);
+  // The new root takes over the lock of the old one's place.
+  std::swap(nm->locked, old->locked);
+  if (old_parent != nullptr) {
+    impl_->hang(*nm, old_parent, old_place);
   } else {
     ctx.ns->root = nm;
   }
-  old->parent = put_old.mount;
-  old->mountpoint = put_old.dentry;
-  impl_->hang(*old);
+  Path place = follow_mounts(put_old);
+  impl_->hang(*old, place.mount, place.dentry);
   ctx.ns->notify_changed();
   return {};
 }
 
-Ref<MountNamespace> Vfs::copy_namespace(MountNamespace& ns,
-                                        const std::function<void(Mount&, Mount&)>& moved) {
-  auto copy = make_ref<MountNamespace>();
-  copy->vfs = this;
-  std::unordered_map<const Mount*, Ref<Mount>> copies;
-  for (const Ref<Mount>& m : ns.mounts) {
-    auto c = make_ref<Mount>();
-    c->sb = m->sb;
-    c->root = m->root;
-    c->flags = m->flags;
-    c->id = impl_->next_mount_id++;
-    c->source = m->source;
-    c->ns = copy.get();
-    copies[m.get()] = c;
-    copy->mounts.push_back(c);
+Result<Ref<MountNamespace>> Vfs::copy_namespace(MountNamespace& ns, Ref<UserNamespace> owner,
+                                                const std::function<void(Mount&, Mount&)>& moved) {
+  const bool less = owner != ns.owner;
+  Impl::CloneTree how = {.as = less ? Impl::CloneAs::kSharedToSlave : Impl::CloneAs::kPeer,
+                         .copy_unbindable = true,
+                         .lock = less};
+  Ref<MountNamespace> copy =
+      TRY(impl_->copy_tree(*this, *ns.root, ns.root->root, how, nullptr, true));
+  copy->anonymous = false;
+  copy->owner = std::move(owner);
+  copy->id = impl_->next_mount_ns++;
+  // Both trees have the same shape, but for what was left out.
+  std::vector<std::pair<Mount*, Mount*>> pairs{{ns.root.get(), copy->root.get()}};
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    auto [a, b] = pairs[i];
+    moved(*a, *b);
+    for (Mount& child : a->children) {
+      Mount* twin = impl_->mounted_at(*b, *child.mountpoint);
+      if (twin != nullptr) pairs.emplace_back(&child, twin);
+    }
   }
-  for (const Ref<Mount>& m : ns.mounts) {
-    const Ref<Mount>& c = copies[m.get()];
-    if (m->parent == nullptr) continue;
-    c->parent = copies[m->parent.get()];
-    c->mountpoint = m->mountpoint;
-    impl_->hang(*c);
-  }
-  copy->root = copies[ns.root.get()];
-  for (const Ref<Mount>& m : ns.mounts) moved(*m, *copies[m.get()]);
   return copy;
 }
 
 std::string Vfs::path_name(const Path& path, const Path& root, bool mark_unreachable) const {
   if (path.dentry == nullptr) return {};
-  if (path.mount == nullptr) {
+  if (path.mount == nullptr || path.mount->internal) {
     return path.dentry->name() + (path.dentry->unlinked() ? " (deleted)" : "");
   }
   std::vector<const std::string*> names;

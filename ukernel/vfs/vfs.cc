@@ -61,6 +61,8 @@ bool Vfs::wants_atime(const Path& path, int open_flags, const FileAttr& attr) {
   if ((open_flags & O_NOATIME) != 0) return false;
   if (path.mount != nullptr) {
     if (path.mount->read_only() || (path.mount->flags & kMntNoatime) != 0) return false;
+    if ((path.mount->flags & kMntNodiratime) != 0 && path.inode()->type() == S_IFDIR) return false;
+    if ((path.mount->flags & kMntRelatime) == 0 && !path.mount->internal) return true;
   }
   auto not_after = [](const FileTime& a, const FileTime& b) {
     return a.sec != b.sec ? a.sec < b.sec : a.nsec <= b.nsec;

@@ -15,51 +15,12 @@
 #include "ukernel/mm/phys.h"
 #include "ukernel/sched/clock.h"
 #include "ukernel/vfs/file.h"
+#include "ukernel/vfs/mount.h"
 #include "ukernel/vfs/path.h"
 
 namespace uk {
 
 class LockGraph;
-class MountNamespace;
-
-// MS_* bits kept by a mount.
-enum MountFlags : uint32_t {
-  kMntRdonly = 1,
-  kMntNosuid = 2,
-  kMntNodev = 4,
-  kMntNoexec = 8,
-  kMntNoatime = 1024,
-  kMntRelatime = 1 << 21
-};
-
-class Mount final : public RefCounted {
- public:
-  Ref<SuperBlock> sb;
-  Ref<Dentry> root;   // of this mount (a subtree for bind mounts)
-  Ref<Mount> parent;  // null for the namespace's root
-  Ref<Dentry> mountpoint;
-  uint32_t flags = 0;
-  uint64_t id = 0;
-  std::string source;     // first field of /proc/mounts
-  bool expiring = false;  // umount2(2) MNT_EXPIRE was asked once
-  MountNamespace* ns = nullptr;
-  bool read_only() const { return (flags & kMntRdonly) != 0 || sb->read_only; }
-};
-
-class MountNamespace final : public RefCounted {
- public:
-  Ref<Mount> root;
-  ~MountNamespace() override;
-  std::vector<Ref<Mount>> mounts;  // in mount order
-  class Vfs* vfs = nullptr;        // set with the first mount; outlives the namespace
-  // /proc/mounts is pollable.
-  void notify_changed() {
-    ++changes;
-    changed.wake_all();
-  }
-  uint64_t changes = 0;
-  WaitQueue changed;
-};
 
 // Who asks, from where. Borrowed for the length of a call.
 struct FsContext {
@@ -100,6 +61,7 @@ struct FsType {
   std::function<Result<Ref<SuperBlock>>(Park&, class Vfs&, const std::string& source,
                                         const std::string& options, Ref<Inode>* root)>
       mount;
+  bool user_mounts = false;  // in user namespaces too
 };
 
 // Character and block devices by number: what opening a device inode does.
@@ -193,25 +155,43 @@ class Vfs {
   Result<> access(Park& park, const Path& path, const Cred& cred, uint32_t may);
   Result<> check_permission(Park& park, Inode& inode, const Cred& cred, uint32_t may);
 
-  // ---- mounts
+  // ---- mounts (mount.cc, propagation.cc, mount_new.cc)
   Result<Ref<Mount>> new_root(Park& park, MountNamespace& ns, Ref<SuperBlock> sb, Ref<Inode> root,
                               std::string source, uint32_t flags);
   Result<Ref<Mount>> mount(Park& park, const FsContext& ctx, const Path& at, std::string_view type,
                            const std::string& source, const std::string& options, uint32_t flags);
+  // A filesystem of a type, not mounted yet; kNODEV, or kPERM for those that a user namespace may
+  // not have of its own.
+  struct NewSuper {
+    Ref<SuperBlock> sb;
+    Ref<Dentry> root;
+  };
+  Result<NewSuper> make_super(Park& park, const FsContext& ctx, std::string_view type,
+                              const std::string& source, const std::string& options);
   Result<Ref<Mount>> attach(MountNamespace& ns, const Path& at, Ref<SuperBlock> sb,
                             Ref<Dentry> root, std::string source, uint32_t flags);
   Result<Ref<Mount>> bind(const FsContext& ctx, const Path& from, const Path& at, bool recursive);
   Result<> umount(Park& park, const FsContext& ctx, const Path& at, int flags);
   // MS_REMOUNT: new flags; of the mount alone with `bind_only`, else of the filesystem as well.
-  Result<> remount(const Path& at, uint32_t flags, bool bind_only, const std::string& options);
+  Result<> remount(const FsContext& ctx, const Path& at, uint32_t flags, bool bind_only,
+                   const std::string& options);
   Result<> move_mount(const FsContext& ctx, const Path& from, const Path& to);
+  Result<> set_propagation(const FsContext& ctx, const Path& at, Propagation kind, bool recursive);
   // pivot_root(2). The caller moves the roots and working directories of tasks that stood on the
   // old root.
   Result<> pivot_root(const FsContext& ctx, const Path& new_root, const Path& put_old);
-  // A copy for CLONE_NEWNS; `moved` is called with (old mount, its copy) so that the caller can
-  // move its paths.
-  Ref<MountNamespace> copy_namespace(MountNamespace& ns,
-                                     const std::function<void(Mount&, Mount&)>& moved);
+  // A copy for CLONE_NEWNS, owned by `owner`; `moved` is called with (old mount, its copy) so that
+  // the caller can move its paths.
+  Result<Ref<MountNamespace>> copy_namespace(MountNamespace& ns, Ref<UserNamespace> owner,
+                                             const std::function<void(Mount&, Mount&)>& moved);
+  // Trees without a place, for the new mount calls: a copy of what is at `from` (open_tree(2)), and
+  // a fresh mount of a superblock (fsmount(2)). They end with their namespace unless moved out.
+  Result<Ref<MountNamespace>> detached_copy(const FsContext& ctx, const Path& from, bool recursive);
+  Result<Ref<MountNamespace>> detached_mount(const FsContext& ctx, Ref<SuperBlock> sb,
+                                             Ref<Dentry> root, std::string source, uint32_t flags);
+  Result<> change_mounts(const FsContext& ctx, const Path& at, const MountChange& change);
+  // A mount of the kernel's own, in no namespace, for objects that can be bound (nsfs).
+  Ref<Mount> internal_mount(Ref<SuperBlock> sb);
   // The mount on top of `path`, if any (repeatedly), as a walk does it.
   Path follow_mounts(Path path) const;
   // Forgets cached names below no longer used mounts and, with `all`, all unused ones.
@@ -233,6 +213,7 @@ class Vfs {
   struct Settings {
     bool protected_hardlinks = true, protected_symlinks = false;
     uint32_t lease_break_s = 45;
+    uint32_t mount_max = 100000;  // mounts of a namespace
   } settings;
   // Waits until no lease (fcntl(2) F_SETLEASE) forbids to open `inode`. kAGAIN if `nonblock`.
   Result<> break_leases(Park& park, Inode& inode, bool write, bool nonblock);

@@ -3,12 +3,14 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
 #include "ukernel/vfs/dentry_cache.h"
 #include "ukernel/vfs/file_locks.h"
+#include "ukernel/vfs/handles.h"
 #include "ukernel/vfs/vfs.h"
 
 namespace uk {
@@ -36,11 +38,13 @@ struct Vfs::Impl {
   std::vector<DeviceRange> devices;
   FifoOpener fifo;
   DentryCache names;
+  HandleTable handles;
   std::unordered_map<MountKey, Mount*, MountKeyHash> mounted;
   LockGraph lock_graph;
   Ref<Inode> memory_root;  // of the hidden tmpfs behind memory_file()
   Mutex rename_lock;       // of renames between two directories
-  uint64_t next_mount_id = 1;
+  uint64_t next_mount_id = 1, next_mount_ns = 1;
+  std::shared_ptr<MountCounters> counters = std::make_shared<MountCounters>();
   uint32_t next_anon_minor = 1;
   uint32_t next_cookie = 1;
 
@@ -55,9 +59,52 @@ struct Vfs::Impl {
   void drop(Dentry& d) {
     d.detach();
     names.forget(d);
+    handles.forget(d);
   }
-  void hang(Mount& m);    // enters the mount at its mountpoint
-  void unhang(Mount& m);  // takes it out
+  // ---- mounts
+  void hang(Mount& m, Ref<Mount> parent, Ref<Dentry> mountpoint);  // enters it at its place
+  void unhang(Mount& m);                                           // takes it out
+  Mount* mounted_at(const Mount& parent, const Dentry& at) const {
+    auto it = mounted.find({&parent, &at});
+    return it == mounted.end() ? nullptr : it->second;
+  }
+  // A mount owned by `ns` that hangs nowhere yet. kNOSPC: too many.
+  Result<Ref<Mount>> new_mount(Vfs& vfs, MountNamespace& ns, Ref<SuperBlock> sb, Ref<Dentry> root,
+                               std::string source, uint32_t flags);
+  Ref<MountNamespace> anonymous(Vfs& vfs, const MountNamespace* like);
+  // Puts the tree that `from` owns at `at` (nothing is mounted over it), with copies wherever that
+  // place is seen by propagation. `from` is empty afterwards; on error nothing has changed.
+  Result<> graft(Vfs& vfs, MountNamespace& from, const Path& at);
+  // The mount leaves its namespace and its groups; nobody finds it any more.
+  void dissolve(Mount& m);
+
+  // ---- propagation (propagation.cc)
+  enum class CloneAs : uint8_t { kPeer, kSlave, kPrivate, kSharedToSlave };
+  struct CloneTree {
+    CloneAs as = CloneAs::kPeer;
+    bool make_shared = false;      // the copies are shared: with the originals, or anew
+    bool copy_unbindable = false;  // else such mounts are left out
+    bool lock = false;             // for a less privileged namespace
+  };
+  Result<Ref<MountNamespace>> copy_tree(Vfs& vfs, Mount& top, const Ref<Dentry>& root,
+                                        const CloneTree& how, const MountNamespace* like,
+                                        bool recursive);
+  void leave_groups(Mount& m);
+  Ref<PeerGroup> new_group();
+  void share(Mount& m);
+  void make(Mount& m, Propagation kind);
+  // A copy of a tree and the place where it goes.
+  struct Placed {
+    Ref<MountNamespace> tree;
+    Ref<Mount> parent;
+  };
+  // Copies of `top` for all that see what is mounted at `at`.
+  Result<std::vector<Placed>> spread(Vfs& vfs, Mount& top, const Path& at);
+  // Every other mount that sees what is mounted on `m`.
+  static std::vector<Ref<Mount>> receivers(Mount& m);
+  // What goes with the mounts of `going` elsewhere (mount_namespaces(7), propagation of unmounts).
+  std::vector<Mount*> spread_umount(const std::vector<Mount*>& going) const;
+  bool spread_busy(const Mount& m) const;
 };
 
 // One path walk. Borrowed views; used for the length of one call.

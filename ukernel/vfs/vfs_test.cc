@@ -326,6 +326,26 @@ class FleetingFs final : public SuperBlock {
   bool keeps_names() const override { return false; }
 };
 
+TEST_F(VfsTest, LimitOfMounts) {
+  run([&](Park& p) {
+    EXPECT_OK(mkdir("/m"));
+    EXPECT_OK(mkdir("/b"));
+    vfs.settings.mount_max = 4;
+    auto tmpfs = [&](const char* at) {
+      return vfs.mount(p, ctx(), *walk(at), "tmpfs", "t", "", 0);
+    };
+    EXPECT_OK(tmpfs("/m"));
+    EXPECT_OK(vfs.set_propagation(ctx(), *walk("/m"), Propagation::kShared, false));
+    EXPECT_OK(vfs.bind(ctx(), *walk("/m"), *walk("/b"), false));
+    EXPECT_OK(mkdir("/m/x"));
+    EXPECT_ERR(kNOSPC, tmpfs("/m/x"));
+    EXPECT_EQ(ns->mounts.size(), 3u);
+    EXPECT_EQ(walk("/m/x")->mount, walk("/m")->mount);
+    EXPECT_OK(tmpfs("/m"));
+    EXPECT_ERR(kNOSPC, tmpfs("/m"));
+  });
+}
+
 TEST_F(Core, WhatHasEndedIsNotKeptByItsName) {
   int live = 0;
   vfs.register_fs({.name = "fleeting",

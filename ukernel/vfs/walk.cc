@@ -176,6 +176,7 @@ Result<> Walker::may_follow(const Path& link) {
 
 Result<> Walker::follow_link(const Path& link) {
   if (++links_ > kMaxSymlinks || (flags_ & kWalkNoSymlinks) != 0) return Err(Errno::kLOOP);
+  if (link.mount != nullptr && (link.mount->flags & kMntNosymfollow) != 0) return Err(Errno::kLOOP);
   Ref<Inode> inode = link.dentry->inode_ref();
   TRY(may_follow(link));
   if (inode->is_magic_link()) {

@@ -56,7 +56,7 @@ Result<> fill(Park& park, Inode& root) {
 Result<> mount_at(Park& park, Vfs& vfs, const FsContext& ctx, const char* at, const char* type,
                   const char* options, uint32_t flags) {
   Path path = TRY(vfs.walk(park, ctx, {}, at, kWalkFollow | kWalkDirectory));
-  TRY(vfs.mount(park, ctx, path, type, type, options, flags));
+  TRY(vfs.mount(park, ctx, path, type, type, options, flags | kMntRelatime));
   return {};
 }
 

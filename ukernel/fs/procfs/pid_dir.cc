@@ -9,6 +9,8 @@
 #include "ukernel/fs/procfs/pid_files.h"
 #include "ukernel/fs/procfs/proc_node.h"
 #include "ukernel/task/current.h"
+#include "ukernel/task/namespaces.h"
+#include "ukernel/task/nsfs.h"
 #include "ukernel/task/pidfd.h"
 
 namespace uk::procfs {
@@ -75,47 +77,26 @@ Result<Path> fd_path(Task& t, int fd) {
   return (*file)->path();
 }
 
-// ---- namespaces (namespaces(7)): links to objects that can be opened and compared, no more
+// ---- namespaces (namespaces(7))
 
-class NsInode final : public Inode {
- public:
-  NsInode(Ref<SuperBlock> sb, uint64_t number) : Inode(std::move(sb)), number_(number) {}
-  uint32_t type() const override { return S_IFREG; }
-  Result<FileAttr> getattr(Park&) override {
-    FileAttr a;
-    a.ino = number_;
-    a.dev = make_dev(0, 4);  // nsfs
-    a.mode = S_IFREG | 0444;
-    return a;
-  }
-  Result<Ref<File>> open(Park&, const Path& path, int flags, const Cred&) override {
-    return Ref<File>(make_ref<File>(path, flags));
-  }
-
- private:
-  uint64_t number_;
+struct NsLink {
+  const char* name;
+  NsKind kind;
+  bool for_children = false;
+};
+constexpr NsLink kNamespaces[] = {
+    {"cgroup", NsKind::kCgroup}, {"ipc", NsKind::kIpc},
+    {"mnt", NsKind::kMnt},       {"net", NsKind::kNet},
+    {"pid", NsKind::kPid},       {"pid_for_children", NsKind::kPid, true},
+    {"time", NsKind::kTime},     {"time_for_children", NsKind::kTime, true},
+    {"user", NsKind::kUser},     {"uts", NsKind::kUts},
 };
 
-constexpr const char* kNamespaces[] = {"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"};
-constexpr uint64_t kFirstNamespace = 0xf0000000;
-
-// The initial namespaces have small fixed numbers; another one is told apart by its object.
-uint64_t namespace_number(const Task& t, size_t kind) {
-  const std::string_view name = kNamespaces[kind];
-  const void* object = nullptr;
-  if (name == "uts" && t.uts_ != t.kernel.uts) object = t.uts_.get();
-  if (name == "ipc" && t.ipc_ != t.kernel.ipc) object = t.ipc_.get();
-  if (name == "mnt" && t.mounts_ != t.kernel.mounts) object = t.mounts_.get();
-  if (object == nullptr) return kFirstNamespace + kind;
-  return kFirstNamespace + 0x100 + (reinterpret_cast<uintptr_t>(object) >> 4) % 0x0ffffe00;
-}
-
-Result<Path> namespace_path(Task& t, int kind) {
-  if (!t.mounts_) return Err(Errno::kNOENT);
-  const uint64_t number = namespace_number(t, static_cast<size_t>(kind));
-  auto inode = make_ref<NsInode>(Ref<SuperBlock>(t.kernel.pipefs), number);
-  return Path(nullptr, make_ref<Dentry>(
-                           nullptr, absl::StrFormat("%s:[%d]", kNamespaces[kind], number), inode));
+Result<Path> namespace_path(Task& t, int index) {
+  const NsLink& link = kNamespaces[index];
+  Ref<Namespace> ns = namespace_of(t, link.kind, link.for_children);
+  if (!ns) return Err(Errno::kNOENT);
+  return t.kernel.nsfs->path_of(std::move(ns));
 }
 
 class NsDir final : public Node {
@@ -125,7 +106,7 @@ class NsDir final : public Node {
 
   Result<Ref<Inode>> lookup(Park&, std::string_view name) override {
     for (size_t i = 0; i < std::size(kNamespaces) && alive(); ++i) {
-      if (name == kNamespaces[i]) {
+      if (name == kNamespaces[i].name) {
         return Ref<Inode>(make_ref<MagicLink>(*this, nullptr, child_ino(name), namespace_path,
                                               static_cast<int>(i)));
       }
@@ -134,7 +115,7 @@ class NsDir final : public Node {
   }
   Result<std::vector<Name>> list(Park&) override {
     std::vector<Name> names;
-    for (const char* name : kNamespaces) names.push_back({name, child_ino(name), DT_LNK});
+    for (const NsLink& l : kNamespaces) names.push_back({l.name, child_ino(l.name), DT_LNK});
     return names;
   }
 };

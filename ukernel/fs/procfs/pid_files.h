@@ -37,6 +37,8 @@ Result<std::string> show_stat(Ctx& c);
 Result<std::string> show_statm(Ctx& c);
 Result<std::string> show_status(Ctx& c);
 // pid_maps.cc
+// The bytes of `which` as octal escapes, so that fields stay fields.
+std::string escape(std::string_view s, std::string_view which);
 Result<std::string> show_maps(Ctx& c);
 Result<std::string> show_smaps(Ctx& c);
 Result<std::string> show_smaps_rollup(Ctx& c);

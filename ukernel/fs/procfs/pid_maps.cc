@@ -1,14 +1,9 @@
-// /proc/PID/maps, smaps, smaps_rollup and the mount tables.
+// /proc/PID/maps, smaps, smaps_rollup.
 #include "absl/strings/str_format.h"
 #include "ukernel/fs/procfs/pid_files.h"
 
 namespace uk::procfs {
-namespace {
 
-constexpr uint64_t kKbPerPage = kPageSize / 1024;
-constexpr size_t kNameColumn = 73;
-
-// Blanks and backslashes as octal escapes, so that fields stay fields.
 std::string escape(std::string_view s, std::string_view which) {
   std::string out;
   for (char ch : s) {
@@ -20,6 +15,11 @@ std::string escape(std::string_view s, std::string_view which) {
   }
   return out;
 }
+
+namespace {
+
+constexpr uint64_t kKbPerPage = kPageSize / 1024;
+constexpr size_t kNameColumn = 73;
 
 void add_map_line(std::string& out, const VmaInfo& v) {
   const size_t begin = out.size();
@@ -145,73 +145,6 @@ Result<std::string> show_smaps_rollup(Ctx& c) {
   if (out.size() < kNameColumn) out.append(kNameColumn - out.size(), ' ');
   out += "[rollup]\n";
   add_totals(out, sum, true);
-  return out;
-}
-
-namespace {
-
-constexpr std::string_view kEscaped = " \t\n\\";
-
-std::string mount_options(const Mount& m) {
-  std::string out = (m.flags & kMntRdonly) != 0 ? "ro" : "rw";
-  if (m.flags & kMntNosuid) out += ",nosuid";
-  if (m.flags & kMntNodev) out += ",nodev";
-  if (m.flags & kMntNoexec) out += ",noexec";
-  if (m.flags & kMntNoatime) out += ",noatime";
-  if (m.flags & kMntRelatime) out += ",relatime";
-  return out;
-}
-
-std::string super_options(const SuperBlock& sb) {
-  std::string out = sb.read_only ? "ro" : "rw";
-  if (std::string more = sb.options(); !more.empty()) out += "," + more;
-  return out;
-}
-
-// The mounted directory inside its file system: "/" but for bind mounts of a part.
-std::string root_inside(const Mount& m) {
-  std::string out;
-  for (const Dentry* d = m.root.get(); d != nullptr && d->parent() != nullptr; d = d->parent())
-    out = "/" + d->name() + out;
-  return out.empty() ? "/" : out;
-}
-
-// Calls f(mount, place) for each mount that can be reached from the task's root.
-template <class F>
-void each_mount(Ctx& c, F&& f) {
-  const Task& t = *c.task;
-  if (!t.fs_ || !t.mounts_) return;
-  for (const Ref<Mount>& m : t.mounts_->mounts) {
-    std::string place = c.kernel.vfs.path_name(Path(m, m->root), t.fs_->root, true);
-    if (place.starts_with("(unreachable)")) continue;
-    f(*m, escape(place, kEscaped));
-  }
-}
-
-}  // namespace
-
-Result<std::string> show_mounts(Ctx& c) {
-  std::string out;
-  each_mount(c, [&](const Mount& m, const std::string& place) {
-    std::string options = mount_options(m);
-    if (m.sb->read_only && options.starts_with("rw")) options.replace(0, 2, "ro");
-    if (std::string more = m.sb->options(); !more.empty()) options += "," + more;
-    absl::StrAppendFormat(&out, "%s %s %s %s 0 0\n",
-                          m.source.empty() ? "none" : escape(m.source, kEscaped), place,
-                          m.sb->fs_type(), options);
-  });
-  return out;
-}
-
-Result<std::string> show_mountinfo(Ctx& c) {
-  std::string out;
-  each_mount(c, [&](const Mount& m, const std::string& place) {
-    absl::StrAppendFormat(
-        &out, "%d %d %d:%d %s %s %s - %s %s %s\n", m.id, m.parent ? m.parent->id : m.id,
-        dev_major(m.sb->dev), dev_minor(m.sb->dev), escape(root_inside(m), kEscaped), place,
-        mount_options(m), m.sb->fs_type(), m.source.empty() ? "none" : escape(m.source, kEscaped),
-        super_options(*m.sb));
-  });
   return out;
 }
 

@@ -227,7 +227,7 @@ constexpr Entry kFs[] = {
     dir("inotify", kInotify),
     fs_setting<&Vfs::Settings::lease_break_s, INT32_MAX>("lease-break-time"),
     fixed<1>("leases-enable"),
-    fixed<100000>("mount-max"),
+    fs_setting<&Vfs::Settings::mount_max, INT32_MAX>("mount-max"),
     {.name = "mqueue", .mode = S_IFDIR | 0555, .more = mqueue_limit_entries},
     fixed<1048576>("nr_open"),
     fixed<65534>("overflowgid"),
