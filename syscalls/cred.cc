@@ -18,8 +18,9 @@ constexpr uint64_t kFsCaps =
 // Effects of a change of the real, effective and saved uid on capabilities.
 void fix_capabilities(Task& task, const Cred& old, Cred& c) {
   if ((c.securebits & kNoSetuidFixup) != 0) return;
-  bool was_root = old.uid == 0 || old.euid == 0 || old.suid == 0;
-  bool is_root = c.uid == 0 || c.euid == 0 || c.suid == 0;
+  const std::optional<uint32_t> root = kernel_uid(old.user_ns.get(), 0);
+  bool was_root = old.uid == root || old.euid == root || old.suid == root;
+  bool is_root = c.uid == root || c.euid == root || c.suid == root;
   if (was_root && !is_root) {
     if (!task.keep_caps && (c.securebits & kKeepCapsBit) == 0) {
       c.cap_permitted = 0;
@@ -27,14 +28,15 @@ void fix_capabilities(Task& task, const Cred& old, Cred& c) {
     }
     c.cap_ambient = 0;
   }
-  if (old.euid == 0 && c.euid != 0) c.cap_effective = 0;
-  if (old.euid != 0 && c.euid == 0) c.cap_effective = c.cap_permitted;
+  if (old.euid == root && c.euid != root) c.cap_effective = 0;
+  if (old.euid != root && c.euid == root) c.cap_effective = c.cap_permitted;
 }
 
 void fix_fs_capabilities(const Cred& old, Cred& c) {
   if ((c.securebits & kNoSetuidFixup) != 0) return;
-  if (old.fsuid == 0 && c.fsuid != 0) c.cap_effective &= ~kFsCaps;
-  if (old.fsuid != 0 && c.fsuid == 0) c.cap_effective |= c.cap_permitted & kFsCaps;
+  const std::optional<uint32_t> root = kernel_uid(old.user_ns.get(), 0);
+  if (old.fsuid == root && c.fsuid != root) c.cap_effective &= ~kFsCaps;
+  if (old.fsuid != root && c.fsuid == root) c.cap_effective |= c.cap_permitted & kFsCaps;
 }
 
 // Installs a changed copy of the credentials.
@@ -58,32 +60,53 @@ Result<int64_t> put_ids(Task& task, const uint32_t (&ids)[3], UserOut<uint32_t> 
   return 0;
 }
 
+// Ids of the guest as the kernel's; kUnchanged stays, what has no mapping is kINVAL.
+Result<uint32_t> take_uid(const Cred& c, uint32_t uid) {
+  if (uid == kUnchanged) return uid;
+  const auto id = kernel_uid(c.user_ns.get(), uid);
+  return id ? Result<uint32_t>(*id) : Err(Errno::kINVAL);
+}
+Result<uint32_t> take_gid(const Cred& c, uint32_t gid) {
+  if (gid == kUnchanged) return gid;
+  const auto id = kernel_gid(c.user_ns.get(), gid);
+  return id ? Result<uint32_t>(*id) : Err(Errno::kINVAL);
+}
+uint32_t show_uid(const Task& t, uint32_t id) { return shown_uid(t.cred().user_ns.get(), id); }
+uint32_t show_gid(const Task& t, uint32_t id) { return shown_gid(t.cred().user_ns.get(), id); }
+
 bool one_of(uint32_t id, std::initializer_list<uint32_t> ids) {
   return id == kUnchanged || std::find(ids.begin(), ids.end(), id) != ids.end();
 }
 
 }  // namespace
 
-Result<int64_t> sys_getuid(Task& task) { return task.cred().uid; }
-Result<int64_t> sys_geteuid(Task& task) { return task.cred().euid; }
-Result<int64_t> sys_getgid(Task& task) { return task.cred().gid; }
-Result<int64_t> sys_getegid(Task& task) { return task.cred().egid; }
+Result<int64_t> sys_getuid(Task& task) { return show_uid(task, task.cred().uid); }
+Result<int64_t> sys_geteuid(Task& task) { return show_uid(task, task.cred().euid); }
+Result<int64_t> sys_getgid(Task& task) { return show_gid(task, task.cred().gid); }
+Result<int64_t> sys_getegid(Task& task) { return show_gid(task, task.cred().egid); }
 
 Result<int64_t> sys_getresuid(Task& task, UserOut<uint32_t> r, UserOut<uint32_t> e,
                               UserOut<uint32_t> s) {
-  return put_ids(task, {task.cred().uid, task.cred().euid, task.cred().suid}, r, e, s);
+  return put_ids(task,
+                 {show_uid(task, task.cred().uid), show_uid(task, task.cred().euid),
+                  show_uid(task, task.cred().suid)},
+                 r, e, s);
 }
 
 Result<int64_t> sys_getresgid(Task& task, UserOut<uint32_t> r, UserOut<uint32_t> e,
                               UserOut<uint32_t> s) {
-  return put_ids(task, {task.cred().gid, task.cred().egid, task.cred().sgid}, r, e, s);
+  return put_ids(task,
+                 {show_gid(task, task.cred().gid), show_gid(task, task.cred().egid),
+                  show_gid(task, task.cred().sgid)},
+                 r, e, s);
 }
 
 Result<int64_t> sys_setuid(Task& task, uint32_t uid) {
   if (uid == kUnchanged) return Err(Errno::kINVAL);
   const Cred& old = task.cred();
+  uid = TRY(take_uid(old, uid));
   Ref<Cred> c = old.copy();
-  if (old.has(Cap::kSetuid)) {
+  if (old.raised(Cap::kSetuid)) {
     c->uid = c->suid = uid;
   } else if (uid != old.uid && uid != old.suid) {
     return Err(Errno::kPERM);
@@ -96,8 +119,9 @@ Result<int64_t> sys_setuid(Task& task, uint32_t uid) {
 Result<int64_t> sys_setgid(Task& task, uint32_t gid) {
   if (gid == kUnchanged) return Err(Errno::kINVAL);
   const Cred& old = task.cred();
+  gid = TRY(take_gid(old, gid));
   Ref<Cred> c = old.copy();
-  if (old.has(Cap::kSetgid)) {
+  if (old.raised(Cap::kSetgid)) {
     c->gid = c->sgid = gid;
   } else if (gid != old.gid && gid != old.sgid) {
     return Err(Errno::kPERM);
@@ -108,7 +132,9 @@ Result<int64_t> sys_setgid(Task& task, uint32_t gid) {
 
 Result<int64_t> sys_setreuid(Task& task, uint32_t r, uint32_t e) {
   const Cred& old = task.cred();
-  if (!old.has(Cap::kSetuid) &&
+  r = TRY(take_uid(old, r));
+  e = TRY(take_uid(old, e));
+  if (!old.raised(Cap::kSetuid) &&
       (!one_of(r, {old.uid, old.euid}) || !one_of(e, {old.uid, old.euid, old.suid})))
     return Err(Errno::kPERM);
   Ref<Cred> c = old.copy();
@@ -122,7 +148,9 @@ Result<int64_t> sys_setreuid(Task& task, uint32_t r, uint32_t e) {
 
 Result<int64_t> sys_setregid(Task& task, uint32_t r, uint32_t e) {
   const Cred& old = task.cred();
-  if (!old.has(Cap::kSetgid) &&
+  r = TRY(take_gid(old, r));
+  e = TRY(take_gid(old, e));
+  if (!old.raised(Cap::kSetgid) &&
       (!one_of(r, {old.gid, old.egid}) || !one_of(e, {old.gid, old.egid, old.sgid})))
     return Err(Errno::kPERM);
   Ref<Cred> c = old.copy();
@@ -135,7 +163,10 @@ Result<int64_t> sys_setregid(Task& task, uint32_t r, uint32_t e) {
 
 Result<int64_t> sys_setresuid(Task& task, uint32_t r, uint32_t e, uint32_t s) {
   const Cred& old = task.cred();
-  if (!old.has(Cap::kSetuid)) {
+  r = TRY(take_uid(old, r));
+  e = TRY(take_uid(old, e));
+  s = TRY(take_uid(old, s));
+  if (!old.raised(Cap::kSetuid)) {
     for (uint32_t id : {r, e, s})
       if (!one_of(id, {old.uid, old.euid, old.suid})) return Err(Errno::kPERM);
   }
@@ -150,7 +181,10 @@ Result<int64_t> sys_setresuid(Task& task, uint32_t r, uint32_t e, uint32_t s) {
 
 Result<int64_t> sys_setresgid(Task& task, uint32_t r, uint32_t e, uint32_t s) {
   const Cred& old = task.cred();
-  if (!old.has(Cap::kSetgid)) {
+  r = TRY(take_gid(old, r));
+  e = TRY(take_gid(old, e));
+  s = TRY(take_gid(old, s));
+  if (!old.raised(Cap::kSetgid)) {
     for (uint32_t id : {r, e, s})
       if (!one_of(id, {old.gid, old.egid, old.sgid})) return Err(Errno::kPERM);
   }
@@ -164,10 +198,13 @@ Result<int64_t> sys_setresgid(Task& task, uint32_t r, uint32_t e, uint32_t s) {
 
 Result<int64_t> sys_setfsuid(Task& task, uint32_t uid) {
   const Cred& old = task.cred();
-  uint32_t before = old.fsuid;
-  bool may = old.has(Cap::kSetuid) || uid == old.uid || uid == old.euid || uid == old.suid ||
+  uint32_t before = show_uid(task, old.fsuid);
+  const auto id = take_uid(old, uid);
+  if (uid == kUnchanged || !id) return before;
+  uid = *id;
+  bool may = old.raised(Cap::kSetuid) || uid == old.uid || uid == old.euid || uid == old.suid ||
              uid == old.fsuid;
-  if (uid == kUnchanged || !may || uid == before) return before;
+  if (!may || uid == old.fsuid) return before;
   Ref<Cred> c = old.copy();
   c->fsuid = uid;
   fix_fs_capabilities(old, *c);
@@ -177,10 +214,13 @@ Result<int64_t> sys_setfsuid(Task& task, uint32_t uid) {
 
 Result<int64_t> sys_setfsgid(Task& task, uint32_t gid) {
   const Cred& old = task.cred();
-  uint32_t before = old.fsgid;
-  bool may = old.has(Cap::kSetgid) || gid == old.gid || gid == old.egid || gid == old.sgid ||
+  uint32_t before = show_gid(task, old.fsgid);
+  const auto id = take_gid(old, gid);
+  if (gid == kUnchanged || !id) return before;
+  gid = *id;
+  bool may = old.raised(Cap::kSetgid) || gid == old.gid || gid == old.egid || gid == old.sgid ||
              gid == old.fsgid;
-  if (gid == kUnchanged || !may || gid == before) return before;
+  if (!may || gid == old.fsgid) return before;
   Ref<Cred> c = old.copy();
   c->fsgid = gid;
   TRY(commit(task, std::move(c)));
@@ -188,7 +228,8 @@ Result<int64_t> sys_setfsgid(Task& task, uint32_t gid) {
 }
 
 Result<int64_t> sys_getgroups(Task& task, int size, UserOut<uint32_t> list) {
-  const std::vector<uint32_t> groups = task.cred().groups;
+  std::vector<uint32_t> groups = task.cred().groups;
+  for (uint32_t& g : groups) g = show_gid(task, g);
   if (size < 0) return Err(Errno::kINVAL);
   if (size != 0) {
     if (groups.size() > static_cast<size_t>(size)) return Err(Errno::kINVAL);
@@ -198,12 +239,15 @@ Result<int64_t> sys_getgroups(Task& task, int size, UserOut<uint32_t> list) {
 }
 
 Result<int64_t> sys_setgroups(Task& task, int size, UserIn<uint32_t> list) {
-  if (!task.cred().has(Cap::kSetgid)) return Err(Errno::kPERM);
+  const UserNamespace* ns = task.cred().user_ns.get();
+  if (!task.cred().raised(Cap::kSetgid)) return Err(Errno::kPERM);
+  if (ns != nullptr && (ns->gids.empty() || !ns->setgroups_allowed)) return Err(Errno::kPERM);
   if (size < 0 || size > kMaxGroups) return Err(Errno::kINVAL);
   std::vector<uint32_t> groups =
       TRY(list.get_array(task.park(), task.mm(), static_cast<size_t>(size)));
   if (std::find(groups.begin(), groups.end(), kUnchanged) != groups.end())
     return Err(Errno::kINVAL);
+  for (uint32_t& g : groups) g = TRY(take_gid(task.cred(), g));
   std::sort(groups.begin(), groups.end());
   Ref<Cred> c = task.cred().copy();
   c->groups = std::move(groups);
@@ -258,7 +302,7 @@ Result<int64_t> sys_capset(Task& task, UserInOut<UserCapHeader> header, UserIn<U
   if ((permitted & ~old.cap_permitted) != 0 || (effective & ~permitted) != 0)
     return Err(Errno::kPERM);
   uint64_t gained = inheritable & ~old.cap_inheritable;
-  if (!old.has(Cap::kSetpcap) && (gained & ~old.cap_permitted) != 0) return Err(Errno::kPERM);
+  if (!old.raised(Cap::kSetpcap) && (gained & ~old.cap_permitted) != 0) return Err(Errno::kPERM);
   if ((gained & ~(old.cap_bounding | old.cap_permitted)) != 0 ||
       (inheritable & ~(old.cap_inheritable | old.cap_bounding)) != 0)
     return Err(Errno::kPERM);

@@ -44,7 +44,10 @@ Result<int64_t> sys_name_to_handle_at(Task& task, Fd dirfd, UserStr user, UserAd
   if (head.bytes > kMaxBytes) return Err(Errno::kINVAL);
   // DEVIATION: a handle never leads to its directory (AT_HANDLE_CONNECTABLE).
   if ((flags & kConnectable) != 0) return Err(Errno::kOPNOTSUPP);
-  const uint64_t ino = TRY(file_handle(task.kernel.vfs, task.park(), path));
+  // One that only tells files apart (AT_HANDLE_FID) needs no way back.
+  const bool only_id = (flags & kFid) != 0 && path.mount != nullptr;
+  const uint64_t ino = only_id ? TRY(path.dentry->inode_ref()->getattr(task.park())).ino
+                               : TRY(file_handle(task.kernel.vfs, task.park(), path));
   const bool fits = head.bytes >= sizeof(HandleBody);
   if (fits) {
     const HandleBody body{0, static_cast<uint32_t>(ino), static_cast<uint32_t>(ino >> 32)};

@@ -127,7 +127,7 @@ Result<int64_t> sys_chroot(Task& task, UserStr user) {
   Path dir = TRY(
       task.kernel.vfs.walk(task.park(), task.fs_context(), {}, path, kWalkFollow | kWalkDirectory));
   TRY(may_enter(task, dir));
-  if (!task.cred().has(Cap::kSysChroot)) return Err(Errno::kPERM);
+  if (!task.cred().raised(Cap::kSysChroot)) return Err(Errno::kPERM);
   task.fs().root = dir;
   return 0;
 }

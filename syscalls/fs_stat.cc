@@ -11,14 +11,14 @@ namespace {
 
 constexpr uint32_t kMntIdUnique = 0x4000;  // STATX_MNT_ID_UNIQUE
 
-UserStat to_stat(const FileAttr& a) {
+UserStat to_stat(const Task& task, const FileAttr& a) {
   UserStat s{};
   s.st_dev = a.dev;
   s.st_ino = a.ino;
   s.st_nlink = a.nlink;
   s.st_mode = a.mode;
-  s.st_uid = a.uid;
-  s.st_gid = a.gid;
+  s.st_uid = shown_uid(task.cred().user_ns.get(), a.uid);
+  s.st_gid = shown_gid(task.cred().user_ns.get(), a.gid);
   s.st_rdev = a.rdev;
   s.st_size = static_cast<int64_t>(a.size);
   s.st_blksize = a.block_size;
@@ -37,7 +37,7 @@ struct statx_timestamp to_statx_time(const FileTime& t) {
 }
 
 Result<int64_t> put_stat(Task& task, UserOut<UserStat> out, const FileAttr& attr) {
-  return zero(out.put(task.park(), task.mm(), to_stat(attr)));
+  return zero(out.put(task.park(), task.mm(), to_stat(task, attr)));
 }
 
 Result<FileAttr> attr_of(Task& task, const Path& path) {
@@ -97,6 +97,17 @@ Result<int64_t> do_chmod(Task& task, const Path& path, Mode mode) {
 }
 
 Result<int64_t> do_chown(Task& task, const Path& path, uint32_t uid, uint32_t gid) {
+  const UserNamespace* ns = task.cred().user_ns.get();
+  if (uid != kNoId) {
+    const auto id = kernel_uid(ns, uid);
+    if (!id) return Err(Errno::kINVAL);
+    uid = *id;
+  }
+  if (gid != kNoId) {
+    const auto id = kernel_gid(ns, gid);
+    if (!id) return Err(Errno::kINVAL);
+    gid = *id;
+  }
   return zero(task.kernel.vfs.chown(task.park(), task.fs_context(), path, uid, gid));
 }
 
@@ -208,8 +219,8 @@ Result<int64_t> sys_statx(Task& task, Fd dirfd, UserStr path, int flags, uint32_
   s.stx_attributes = a.attributes & ~kAttrHasAcl;
   s.stx_attributes_mask = 0x2000 | STATX_ATTR_APPEND | STATX_ATTR_IMMUTABLE;
   s.stx_nlink = a.nlink;
-  s.stx_uid = a.uid;
-  s.stx_gid = a.gid;
+  s.stx_uid = shown_uid(task.cred().user_ns.get(), a.uid);
+  s.stx_gid = shown_gid(task.cred().user_ns.get(), a.gid);
   s.stx_mode = static_cast<uint16_t>(a.mode);
   s.stx_ino = a.ino;
   s.stx_size = a.size;

@@ -135,7 +135,7 @@ Result<int64_t> sys_uname(Task& task, UserOut<utsname> name) {
 namespace {
 
 Result<int64_t> set_uts(Task& task, UserAddr name, int len, std::string& field) {
-  if (!task.cred().has(Cap::kSysAdmin)) return Err(Errno::kPERM);
+  if (!task.cred().has_in(task.uts().owner.get(), Cap::kSysAdmin)) return Err(Errno::kPERM);
   if (len < 0 || len > 64) return Err(Errno::kINVAL);
   std::string text(static_cast<size_t>(len), '\0');
   Ref<UtsInfo> keep = task.uts_;

@@ -9,6 +9,7 @@
 #include "ukernel/task/namespaces.h"
 #include "ukernel/task/nsfs.h"
 #include "ukernel/task/pidfd.h"
+#include "ukernel/task/user_ns.h"
 
 namespace uk {
 namespace {
@@ -41,7 +42,20 @@ Result<> join_mounts(Task& task, Joining& j, Ref<MountNamespace> ns) {
   return {};
 }
 
+// Only into a descendant's, since the capability is needed there already.
+Result<> join_user(const Task& task, Joining& j, const Ref<Namespace>& ns) {
+  const Cred& cred = task.cred();
+  const bool initial = ns == task.kernel.nsfs->initial(NsKind::kUser);
+  Ref<UserNamespace> to = initial ? nullptr : static_ref_cast<UserNamespace>(ns);
+  if (to == cred.user_ns || task.group->live > 1 || task.fs_->ref_count() != 1)
+    return Err(Errno::kINVAL);
+  if (!cred.has_in(to.get(), Cap::kSysAdmin)) return Err(Errno::kPERM);
+  j.spaces.cred = cred_in(cred, std::move(to));
+  return {};
+}
+
 Result<> join(Task& task, Joining& j, const Ref<Namespace>& ns) {
+  if (ns->kind == NsKind::kUser) return join_user(task, j, ns);
   TRY(may_join(task, j, *ns));
   switch (ns->kind) {
     case NsKind::kUts:
@@ -54,7 +68,7 @@ Result<> join(Task& task, Joining& j, const Ref<Namespace>& ns) {
     case NsKind::kMnt:
       return join_mounts(task, j, static_ref_cast<MountNamespace>(ns));
     case NsKind::kUser:
-      return Err(Errno::kINVAL);  // only the initial one exists, which is ours
+      UNREACHABLE();  // join()
     case NsKind::kNet:
     case NsKind::kPid:
     case NsKind::kCgroup:

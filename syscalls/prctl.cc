@@ -45,7 +45,7 @@ Result<int64_t> put(Task& task, uint64_t addr, T value) {
 }
 
 Result<int64_t> drop_bounding(Task& task, uint64_t cap) {
-  if (!task.cred().has(Cap::kSetpcap)) return Err(Errno::kPERM);
+  if (!task.cred().raised(Cap::kSetpcap)) return Err(Errno::kPERM);
   if (cap > kLastCap) return Err(Errno::kINVAL);
   Ref<Cred> c = task.cred().copy();
   c->cap_bounding &= ~(1ull << cap);
@@ -82,7 +82,7 @@ Result<int64_t> set_securebits(Task& task, uint64_t bits) {
   auto next = static_cast<uint32_t>(bits);
   uint32_t locked = (old.securebits & kLocks) >> 1;
   if ((bits & ~uint64_t{kAll}) != 0 || ((old.securebits ^ next) & locked) != 0 ||
-      (old.securebits & kLocks & ~next) != 0 || !old.has(Cap::kSetpcap))
+      (old.securebits & kLocks & ~next) != 0 || !old.raised(Cap::kSetpcap))
     return Err(Errno::kPERM);
   Ref<Cred> c = old.copy();
   c->securebits = next;

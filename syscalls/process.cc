@@ -98,7 +98,9 @@ Result<int64_t> sys_unshare(Task& task, Hex flags) {
   uint64_t f = flags.value;
   if ((f & ~(kPlain | kAlone | kNsFlags)) != 0) return Err(Errno::kINVAL);
   if ((f & kAlone) != 0 && task.group->live > 1) return Err(Errno::kINVAL);
-  Ref<FsInfo> fs = (f & (CLONE_FS | CLONE_NEWNS)) != 0 ? task.fs_->copy() : task.fs_;
+  if ((f & CLONE_NEWUSER) != 0 && task.group->live > 1) return Err(Errno::kINVAL);
+  const bool own_fs = (f & (CLONE_FS | CLONE_NEWNS | CLONE_NEWUSER)) != 0;
+  Ref<FsInfo> fs = own_fs ? task.fs_->copy() : task.fs_;
   NewNamespaces spaces = TRY(make_namespaces(task, f, *fs));
   if ((f & (CLONE_NEWIPC | CLONE_SYSVSEM)) != 0) leave_sem_undo(task);
   task.fs_ = std::move(fs);
@@ -133,8 +135,8 @@ bool may_access(const Task& task, const Task& target) {
   const Cred &a = task.cred(), &b = target.cred();
   bool same = a.uid == b.uid && a.uid == b.euid && a.uid == b.suid && a.gid == b.gid &&
               a.gid == b.egid && a.gid == b.sgid;
-  if (a.has(Cap::kSysPtrace)) return true;
-  if (!same || (b.cap_permitted & ~a.cap_permitted) != 0) return false;
+  if (a.has_in(b.user_ns.get(), Cap::kSysPtrace)) return true;
+  if (!same || a.user_ns != b.user_ns || (b.cap_permitted & ~a.cap_permitted) != 0) return false;
   return !target.mm_ || target.mm_->dumpable;
 }
 

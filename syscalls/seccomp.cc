@@ -67,7 +67,7 @@ Result<int64_t> set_filter(Task& task, uint32_t flags, UserAddr arg) {
   if ((flags & kWaitKillable) != 0 && !listen) return Err(Errno::kINVAL);
   const UserProgram p = TRY(UserIn<UserProgram>{arg}.get(task.park(), task.mm()));
   if (p.count == 0 || p.count > SeccompFilter::kMaxInsns) return Err(Errno::kINVAL);
-  if (!task.cred().no_new_privs && !task.cred().has(Cap::kSysAdmin)) return Err(Errno::kACCES);
+  if (!task.cred().no_new_privs && !task.cred().raised(Cap::kSysAdmin)) return Err(Errno::kACCES);
   auto program =
       TRY(UserIn<SeccompFilter::Insn>{{p.insns}}.get_array(task.park(), task.mm(), p.count));
   Ref<SeccompFilter> filter =

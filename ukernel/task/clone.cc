@@ -25,8 +25,7 @@ Result<> validate(Task& parent, const CloneArgs& a) {
   if (has(CLONE_SIGHAND) && !has(CLONE_VM)) return Err(Errno::kINVAL);
   if (has(CLONE_SIGHAND | CLONE_CLEAR_SIGHAND)) return Err(Errno::kINVAL);
   if (has(CLONE_FS) && (f & (CLONE_NEWNS | CLONE_NEWUSER)) != 0) return Err(Errno::kINVAL);
-  if ((f & (CLONE_THREAD | CLONE_VM)) != 0 && (f & (CLONE_NEWPID | CLONE_NEWUSER)) != 0)
-    return Err(Errno::kINVAL);
+  if (has(CLONE_THREAD) && (f & (CLONE_NEWPID | CLONE_NEWUSER)) != 0) return Err(Errno::kINVAL);
   if (has(CLONE_NEWIPC | CLONE_SYSVSEM)) return Err(Errno::kINVAL);
   if (has(CLONE_PIDFD | CLONE_THREAD)) return Err(Errno::kINVAL);
   if (has(CLONE_PARENT) && parent.group->unkillable && parent.tgid() == 1)

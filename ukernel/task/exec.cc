@@ -13,6 +13,7 @@
 #include "ukernel/kernel.h"
 #include "ukernel/task/exit.h"
 #include "ukernel/task/keys.h"
+#include "ukernel/task/nsfs.h"
 #include "ukernel/task/timers.h"
 #include "ukernel/vfs/landlock.h"
 
@@ -186,11 +187,19 @@ Result<> do_execve(Task& task, const ExecRequest& request) {
   Park& park = task.park();
   Program p = TRY(find_program(task, request));
   FileAttr attr = TRY(p.file->getattr(park));
-  bool nosuid = p.file->path().mount && (p.file->path().mount->flags & kMntNosuid) != 0;
+  const Mount* mount = p.file->path().mount.get();
+  // Nor does a filesystem of a user namespace give its users' rights to anybody outside.
+  const bool nosuid =
+      mount != nullptr && ((mount->flags & kMntNosuid) != 0 ||
+                           !user_ns_within(task.cred().user_ns.get(), mount->sb->user_ns.get()));
   bool secure = false;
-  const std::optional<FileCaps> caps = TRY(file_caps_of(park, *p.file, nosuid, task.cred()));
+  const UserNamespace* ns = task.cred().user_ns.get();
+  std::optional<FileCaps> caps = TRY(file_caps_of(park, *p.file, nosuid, task.cred()));
+  // They count only where the initial namespace's root is root.
+  if (kernel_uid(ns, 0) != 0u) caps.reset();
   Ref<Cred> cred = exec_cred(task.cred(), attr, nosuid, &secure, caps);
-  ImageIds ids{cred->uid, cred->euid, cred->gid, cred->egid, secure};
+  ImageIds ids{shown_uid(ns, cred->uid), shown_uid(ns, cred->euid), shown_gid(ns, cred->gid),
+               shown_gid(ns, cred->egid), secure};
   NewImage image = TRY(build_image(task, p, ids));
   std::unique_ptr<GuestContext> context =
       TRY(image.mm->guest().new_context(park, image.regs, arch::FpState{}));
@@ -227,6 +236,9 @@ Ref<Cred> exec_cred(const Cred& old, const FileAttr& attr, bool nosuid, bool* se
   Ref<Cred> c = old.copy();
   bool may = !nosuid && !old.no_new_privs;
   bool setid = false;
+  // An owner without a mapping is nobody here.
+  const UserNamespace* ns = old.user_ns.get();
+  may = may && uid_inside(ns, attr.uid) != kNoId && gid_inside(ns, attr.gid) != kNoId;
   if (may && (attr.mode & S_ISUID) != 0) {
     setid = setid || c->euid != attr.uid;
     c->euid = attr.uid;
@@ -240,12 +252,13 @@ Ref<Cred> exec_cred(const Cred& old, const FileAttr& attr, bool nosuid, bool* se
 
   // P'(permitted) and friends: from the file, or what root's programs are taken to have. A program
   // that is setuid root and has capabilities gets only these.
+  const std::optional<uint32_t> zero = kernel_uid(ns, 0);
   uint64_t permitted = caps ? caps->granted(old) : 0;
   bool effective = caps && caps->effective;
-  const bool root = (old.securebits & kNoRoot) == 0 && (c->euid == 0 || c->uid == 0);
-  if (root && !(caps && c->uid != 0 && c->euid == 0)) {
+  const bool root = (old.securebits & kNoRoot) == 0 && (c->euid == zero || c->uid == zero);
+  if (root && !(caps && c->uid != zero && c->euid == zero)) {
     permitted = old.cap_bounding | old.cap_inheritable;
-    effective = effective || c->euid == 0;
+    effective = effective || c->euid == zero;
   }
   if (old.no_new_privs && (permitted & ~old.cap_permitted) != 0) permitted &= old.cap_permitted;
   if (setid || caps) c->cap_ambient = 0;

@@ -71,7 +71,9 @@ void hide_thunk(Task& task, const Trap& trap) {
 void tell_ids(Task& task) {
   if (task.context == nullptr) return;
   CallerIds ids;
-  ids.known = task.kernel.options.tell_ids && !is_traced(task) && task.seccomp_mode == 0;
+  // In a user namespace they change when its mappings are written.
+  ids.known = task.kernel.options.tell_ids && !is_traced(task) && task.seccomp_mode == 0 &&
+              task.cred().user_ns == nullptr;
   if (ids.known) {
     const Cred& c = task.cred();
     ids.pid = static_cast<uint32_t>(task.tgid());

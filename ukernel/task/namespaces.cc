@@ -5,11 +5,15 @@
 #include "ukernel/ipc/namespace.h"
 #include "ukernel/kernel.h"
 #include "ukernel/task/nsfs.h"
+#include "ukernel/task/user_ns.h"
 
 namespace uk {
 
 void NewNamespaces::install(Task& task) {
-  if (cred) task.set_cred(cred);
+  if (cred) {
+    task.set_cred(cred);
+    task.keep_caps = false;
+  }
   if (uts) task.uts_ = uts;
   if (ipc) task.ipc_ = ipc;
   if (mounts) task.mounts_ = mounts;
@@ -22,6 +26,7 @@ Result<NewNamespaces> make_namespaces(const Task& task, uint64_t flags, FsInfo& 
   if (flags == 0) return out;
   // DEVIATION: there are no network namespaces; see docs/CAVEATS.md.
   if ((flags & ~kNsCanMake) != 0) return Err(Errno::kINVAL);
+  if ((flags & CLONE_NEWUSER) != 0) out.cred = TRY(new_user_namespace(task));
   const Cred& cred = out.cred ? *out.cred : task.cred();
   if (!cred.has_in(cred.user_ns.get(), Cap::kSysAdmin)) return Err(Errno::kPERM);
   NsFs& nsfs = *task.kernel.nsfs;
@@ -60,6 +65,8 @@ Ref<Namespace> namespace_of(const Task& task, NsKind kind, bool) {
       return task.ipc_;
     case NsKind::kMnt:
       return task.mounts_;
+    case NsKind::kUser:
+      return task.kernel.nsfs->user(task.cred().user_ns);
     default:
       return task.kernel.nsfs->initial(kind);
   }

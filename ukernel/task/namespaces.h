@@ -14,7 +14,8 @@ class NsSet final : public RefCounted {
 
 // The namespaces that clone(2) and unshare(2) can make.
 constexpr uint64_t kNsFlags = 0x7e020080;
-constexpr uint64_t kNsCanMake = 0x0c020000;  // CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC
+constexpr uint64_t kNsCanMake =
+    0x1c020000;  // CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWUSER
 
 // What a task gets with its new namespaces; null members stay as they are.
 struct NewNamespaces {

@@ -47,6 +47,7 @@ class NsFile final : public File {
 class NsInode final : public Inode {
  public:
   NsInode(Ref<SuperBlock> sb, Ref<Namespace> ns) : Inode(std::move(sb)), ns(std::move(ns)) {}
+  ~NsInode() override { static_cast<NsFs&>(sb()).bury(std::move(ns)); }
   uint32_t type() const override { return S_IFREG; }
   Result<FileAttr> getattr(Park&) override {
     FileAttr a;
@@ -61,7 +62,7 @@ class NsInode final : public Inode {
   const MountNamespace* mount_namespace() const override {
     return ns->kind == NsKind::kMnt ? static_cast<const MountNamespace*>(ns.get()) : nullptr;
   }
-  const Ref<Namespace> ns;
+  Ref<Namespace> ns;
 };
 
 bool is_initial_user(const NsFs& fs, const Namespace& ns) {
@@ -142,6 +143,17 @@ NsFs::NsFs(Kernel& k) : kernel(k) {
   counts_->next_number = 0xf0000002;
 }
 NsFs::~NsFs() = default;
+
+void NsFs::bury(Ref<Namespace> ns) {
+  graves_.push_back(std::move(ns));
+  if (burying_) return;
+  burying_ = true;
+  while (!graves_.empty()) {
+    Ref<Namespace> next = std::move(graves_.back());
+    graves_.pop_back();
+  }
+  burying_ = false;
+}
 
 void NsFs::close() {
   mount_.reset();

@@ -33,6 +33,9 @@ class NsFs final : public SuperBlock {
   // The path of its file; lives as long as somebody holds it.
   Path path_of(Ref<Namespace> ns);
 
+  // Lets go of a namespace whose file has ended. One after the other: mount namespaces may hold
+  // each other's files, a thousand deep.
+  void bury(Ref<Namespace> ns);
   // The instance ends: lets go of what holds this.
   void close();
 
@@ -41,6 +44,8 @@ class NsFs final : public SuperBlock {
  private:
   std::shared_ptr<NsCounts> counts_ = std::make_shared<NsCounts>();
   std::array<Ref<Namespace>, kNsKinds> initial_;
+  std::vector<Ref<Namespace>> graves_;
+  bool burying_ = false;
   Ref<Mount> mount_;  // made when first used
 };
 

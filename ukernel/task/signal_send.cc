@@ -109,7 +109,7 @@ bool may_signal(const Task& from, const Task& to, int signo) {
   if (!landlock_in_scope(from.cred(), to.cred(), landlock::kScopeSignal)) return false;
   const Cred &a = from.cred(), &b = to.cred();
   if (a.euid == b.suid || a.euid == b.uid || a.uid == b.suid || a.uid == b.uid) return true;
-  if (a.has(Cap::kKill)) return true;
+  if (a.has_in(b.user_ns.get(), Cap::kKill)) return true;
   return signo == SIGCONT && from.group->group->session == to.group->group->session;
 }
 

@@ -34,7 +34,8 @@ Result<> Vfs::chmod(Park& park, const FsContext& ctx, const Path& path, uint32_t
   FileAttr attr = TRY(inode->getattr(park));
   if (!owner_or_capable(attr, *ctx.cred)) return Err(Errno::kPERM);
   mode &= 07777;
-  if ((mode & S_ISGID) != 0 && !ctx.cred->in_group(attr.gid) && !ctx.cred->has(Cap::kFsetid)) {
+  if ((mode & S_ISGID) != 0 && !ctx.cred->in_group(attr.gid) &&
+      !ctx.cred->has_over(attr.uid, attr.gid, Cap::kFsetid)) {
     mode &= ~static_cast<uint32_t>(S_ISGID);
   }
   AttrChange change;
@@ -64,18 +65,20 @@ Result<> Vfs::chown(Park& park, const FsContext& ctx, const Path& path, uint32_t
   bool owner = attr.uid == cred.fsuid;
   AttrChange change;
   if (uid != kUnchanged) {
-    if (!cred.has(Cap::kChown) && !(owner && uid == attr.uid)) return Err(Errno::kPERM);
+    if (!cred.has_over(attr.uid, attr.gid, Cap::kChown) && !(owner && uid == attr.uid))
+      return Err(Errno::kPERM);
     change.uid = uid;
   }
   if (gid != kUnchanged) {
     bool own_group = owner && (cred.in_group(gid) || gid == attr.gid);
-    if (!cred.has(Cap::kChown) && !own_group) return Err(Errno::kPERM);
+    if (!cred.has_over(attr.uid, attr.gid, Cap::kChown) && !own_group) return Err(Errno::kPERM);
     change.gid = gid;
   }
   if (inode->type() != S_IFDIR && inode->type() != S_IFLNK) {
     uint32_t drop = attr.mode & S_ISUID;
     if ((attr.mode & S_ISGID) != 0 &&
-        ((attr.mode & S_IXGRP) != 0 || (!cred.in_group(attr.gid) && !cred.has(Cap::kFsetid)))) {
+        ((attr.mode & S_IXGRP) != 0 ||
+         (!cred.in_group(attr.gid) && !cred.has_over(attr.uid, attr.gid, Cap::kFsetid)))) {
       drop |= S_ISGID;
     }
     if (drop != 0) change.mode = attr.mode & 07777 & ~drop;
@@ -102,7 +105,8 @@ Result<> Vfs::truncate(Park& park, const FsContext& ctx, const Path& path, uint6
   AttrChange change;
   change.size = size;
   change.mtime = change.ctime = now();
-  if ((attr.mode & (S_ISUID | S_ISGID)) != 0 && !ctx.cred->has(Cap::kFsetid)) {
+  if ((attr.mode & (S_ISUID | S_ISGID)) != 0 &&
+      !ctx.cred->has_over(attr.uid, attr.gid, Cap::kFsetid)) {
     uint32_t drop = S_ISUID | ((attr.mode & S_IXGRP) != 0 ? S_ISGID : 0u);
     change.mode = attr.mode & 07777 & ~drop;
   }

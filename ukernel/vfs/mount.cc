@@ -18,6 +18,11 @@ namespace {
 // Host memory of one mount, as far as guests can make more of them.
 constexpr size_t kMountBytes = 512;
 
+// A name on which nothing can be mounted any more, or never could: a link into a process's files.
+bool no_place(const Dentry& d) {
+  return d.unlinked() || (d.inode() != nullptr && d.inode()->is_magic_link());
+}
+
 bool is_dir(const Dentry& d) { return d.inode() != nullptr && d.inode()->type() == S_IFDIR; }
 
 // Not a mount of ours, nor one without a place of its own.
@@ -171,7 +176,7 @@ Result<Ref<Mount>> Vfs::attach(MountNamespace& ns, const Path& at, Ref<SuperBloc
     return Err(Errno::kINVAL);
   }
   if (is_dir(*top.dentry) != is_dir(*root)) return Err(Errno::kNOTDIR);
-  if (top.dentry->unlinked()) return Err(Errno::kNOENT);
+  if (no_place(*top.dentry)) return Err(Errno::kNOENT);
   Ref<MountNamespace> tree = impl_->anonymous(*this, &ns);
   Ref<Mount> m =
       TRY(impl_->new_mount(*this, *tree, std::move(sb), std::move(root), std::move(source), flags));
@@ -191,6 +196,27 @@ Result<Ref<Mount>> Vfs::mount(Park& park, const FsContext& ctx, const Path& at,
   return attach(*ctx.ns, at, std::move(made.sb), std::move(made.root), source, flags);
 }
 
+namespace {
+
+// The root of a user namespace's filesystem is its maker's; ids in the options are the namespace's.
+Result<> give_to(Park& park, Inode& root, const Cred& cred, const std::string& options) {
+  const FileAttr attr = TRY(root.getattr(park));
+  AttrChange change;
+  change.uid = cred.fsuid;
+  change.gid = cred.fsgid;
+  if (options.find("uid=") != std::string::npos) {
+    change.uid = kernel_uid(cred.user_ns.get(), attr.uid);
+    if (!change.uid) return Err(Errno::kINVAL);
+  }
+  if (options.find("gid=") != std::string::npos) {
+    change.gid = kernel_gid(cred.user_ns.get(), attr.gid);
+    if (!change.gid) return Err(Errno::kINVAL);
+  }
+  return root.setattr(park, change);
+}
+
+}  // namespace
+
 Result<Vfs::NewSuper> Vfs::make_super(Park& park, const FsContext& ctx, std::string_view type,
                                       const std::string& source, const std::string& options) {
   auto found = std::find_if(impl_->types.begin(), impl_->types.end(),
@@ -206,8 +232,9 @@ Result<Vfs::NewSuper> Vfs::make_super(Park& park, const FsContext& ctx, std::str
     for (const auto& [id, m] : ctx.ns->mounts) {
       if (m->sb == sb && m->root->inode() == root.get()) return NewSuper{sb, m->root};
     }
-  } else {
+  } else if (owner != nullptr) {
     sb->user_ns = owner;
+    TRY(give_to(park, *root, *ctx.cred, options));
   }
   return NewSuper{sb, make_ref<Dentry>(nullptr, "", root)};
 }
@@ -253,7 +280,7 @@ Result<Ref<Mount>> Vfs::bind(const FsContext& ctx, const Path& from, const Path&
   if (top.mount == nullptr || top.mount->ns != ctx.ns) return Err(Errno::kINVAL);
   Ref<MountNamespace> tree = TRY(detached_copy(ctx, from, recursive));
   if (is_dir(*top.dentry) != is_dir(*from.dentry)) return Err(Errno::kNOTDIR);
-  if (top.dentry->unlinked()) return Err(Errno::kNOENT);
+  if (no_place(*top.dentry)) return Err(Errno::kNOENT);
   Ref<Mount> m = tree->root;
   TRY(impl_->graft(*this, *tree, top));
   return m;
@@ -308,7 +335,7 @@ Result<> Vfs::move_mount(const FsContext& ctx, const Path& from, const Path& to)
   if (!attached && (m->ns->root != m || top.mount->ns == m->ns)) return Err(Errno::kINVAL);
   if (attached && (m->parent == nullptr || m->locked)) return Err(Errno::kINVAL);
   if (is_dir(*top.dentry) != is_dir(*from.dentry)) return Err(Errno::kINVAL);
-  if (top.dentry->unlinked()) return Err(Errno::kNOENT);
+  if (no_place(*top.dentry)) return Err(Errno::kNOENT);
   if (attached && m->parent->shared) return Err(Errno::kINVAL);
   std::vector<Mount*> tree = mount_tree(*m);
   if (top.mount->shared) {

@@ -22,7 +22,7 @@ std::optional<PosixAcl> acl_of(Park& park, Inode& inode, std::string_view name) 
 }
 
 bool owner_or_capable(const FileAttr& attr, const Cred& cred) {
-  return attr.uid == cred.fsuid || cred.has(Cap::kFowner);
+  return attr.uid == cred.fsuid || cred.has_over(attr.uid, attr.gid, Cap::kFowner);
 }
 
 Result<> Vfs::check_permission(Park& park, Inode& inode, const Cred& cred, uint32_t may) {
@@ -35,9 +35,11 @@ Result<> Vfs::check_permission(Park& park, Inode& inode, const Cred& cred, uint3
     return Err(Errno::kPERM);
   }
   // The commonest question of a walk: may root search this directory.
-  bool dac = cred.has(Cap::kDacOverride);
-  if (type == S_IFDIR && dac) return inode.check_access(cred, may);
+  if (type == S_IFDIR && cred.has(Cap::kDacOverride)) return inode.check_access(cred, may);
   FileAttr attr = TRY(inode.getattr(park));
+  const bool dac = cred.has_over(attr.uid, attr.gid, Cap::kDacOverride);
+  if (type == S_IFDIR && dac) return inode.check_access(cred, may);
+  const bool dac_read = cred.has_over(attr.uid, attr.gid, Cap::kDacReadSearch);
   uint32_t bits = attr.mode;
   const bool listed = (attr.attributes & kAttrHasAcl) != 0 && (attr.mode & 070) != 0;
   if (attr.uid == cred.fsuid) {
@@ -51,10 +53,10 @@ Result<> Vfs::check_permission(Park& park, Inode& inode, const Cred& cred, uint3
   if ((may & ~bits & 7) == 0) return inode.check_access(cred, may);
   bool allowed = false;
   if (type == S_IFDIR) {
-    allowed = (may & kMayWrite) == 0 && cred.has(Cap::kDacReadSearch);
+    allowed = (may & kMayWrite) == 0 && dac_read;
   } else {
     bool exec_ok = (may & kMayExec) == 0 || (attr.mode & 0111) != 0;
-    allowed = (dac && exec_ok) || (may == kMayRead && cred.has(Cap::kDacReadSearch));
+    allowed = (dac && exec_ok) || (may == kMayRead && dac_read);
   }
   if (!allowed) return Err(Errno::kACCES);
   return inode.check_access(cred, may);
@@ -88,7 +90,7 @@ Result<> may_delete(Park& park, Vfs& vfs, const Path& dir, const Dentry& victim,
   FileAttr dir_attr = TRY(dir.inode()->getattr(park));
   if ((dir_attr.mode & S_ISVTX) != 0 && !cred.has(Cap::kFowner) && dir_attr.uid != cred.fsuid) {
     FileAttr attr = TRY(victim.inode()->getattr(park));
-    if (attr.uid != cred.fsuid) return Err(Errno::kPERM);
+    if (!owner_or_capable(attr, cred)) return Err(Errno::kPERM);
   }
   if ((dir.inode()->inode_flags() & kInodeAppend) != 0 || is_unchangeable(*victim.inode())) {
     return Err(Errno::kPERM);

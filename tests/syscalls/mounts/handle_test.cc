@@ -22,6 +22,8 @@ TEST(name_to_handle_at, Sizes) {
   int mount;
   Handle h;
   EXPECT_ERRNO(EOPNOTSUPP, NameTo(AT_FDCWD, "/proc/version", &h, &mount));
+  h = {};
+  EXPECT_OK(NameTo(AT_FDCWD, "/proc/version", &h, &mount, 0x200)) << "AT_HANDLE_FID: to compare";
   const std::string shm = "/dev/shm";
   h = {};
   h.bytes = 0;

@@ -262,7 +262,7 @@ constexpr Entry kPid[] = {
     special("exe", S_IFLNK | 0777, make_link<exe_path>),
     special("fd", S_IFDIR | 0500, make_dir<FdDir>, true),
     special("fdinfo", S_IFDIR | 0555, make_dir<FdInfoDir>, true),
-    text("gid_map", show_id_map),
+    text("gid_map", show_gid_map, 0644, store_gid_map),
     inspect_text("io", show_io),
     text("limits", show_limits),
     text("loginuid", show_loginuid),
@@ -280,7 +280,7 @@ constexpr Entry kPid[] = {
     special("root", S_IFLNK | 0777, make_link<root_path>),
     text("schedstat", show_schedstat),
     text("sessionid", show_sessionid),
-    text("setgroups", show_setgroups),
+    text("setgroups", show_setgroups, 0644, store_setgroups),
     inspect_text("smaps", show_smaps, 0444),
     inspect_text("smaps_rollup", show_smaps_rollup, 0444),
     text("stat", show_stat),
@@ -289,7 +289,7 @@ constexpr Entry kPid[] = {
     inspect_text("syscall", show_syscall),
     special("task", S_IFDIR | 0555, make_dir<ThreadsDir>, false, true),
     text("timerslack_ns", show_timerslack, 0444),
-    text("uid_map", show_id_map),
+    text("uid_map", show_uid_map, 0644, store_uid_map),
     text("wchan", show_wchan),
 };
 constexpr Entry kPidDir = {.name = "", .mode = S_IFDIR | 0555, .children = kPid};

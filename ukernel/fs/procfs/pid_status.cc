@@ -188,16 +188,19 @@ Result<std::string> show_status(Ctx& c) {
   const Task& t = *c.task;
   const ThreadGroup& g = *t.group;
   const Cred& cred = t.cred();
+  const UserNamespace* reader = c.opener.user_ns.get();
+  auto u = [&](uint32_t id) { return shown_uid(reader, id); };
+  auto gr = [&](uint32_t id) { return shown_gid(reader, id); };
   std::string out = absl::StrFormat("Name:\t%s\n", escape_comm(t.comm));
   if (t.fs_) absl::StrAppendFormat(&out, "Umask:\t%04o\n", t.fs_->umask);
   absl::StrAppendFormat(&out,
                         "State:\t%s\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t%d\n"
                         "Uid:\t%d\t%d\t%d\t%d\nGid:\t%d\t%d\t%d\t%d\nFDSize:\t%d\nGroups:\t",
                         state_name(state_letter(t)), t.tgid(), t.tid, parent_of(t),
-                        t.tracer != nullptr ? t.tracer->tid : 0, cred.uid, cred.euid, cred.suid,
-                        cred.fsuid, cred.gid, cred.egid, cred.sgid, cred.fsgid,
-                        t.fds_ ? (t.fds_->highest() / 64 + 1) * 64 : 0);
-  for (uint32_t group : cred.groups) absl::StrAppendFormat(&out, "%d ", group);
+                        t.tracer != nullptr ? t.tracer->tid : 0, u(cred.uid), u(cred.euid),
+                        u(cred.suid), u(cred.fsuid), gr(cred.gid), gr(cred.egid), gr(cred.sgid),
+                        gr(cred.fsgid), t.fds_ ? (t.fds_->highest() / 64 + 1) * 64 : 0);
+  for (uint32_t group : cred.groups) absl::StrAppendFormat(&out, "%d ", gr(group));
   const int pgid = g.group ? g.group->pgid : 0;
   const int sid = g.group && g.group->session ? g.group->session->sid : 0;
   absl::StrAppendFormat(&out, "\nNStgid:\t%d\nNSpid:\t%d\nNSpgid:\t%d\nNSsid:\t%d\nKthread:\t0\n",

@@ -4,6 +4,7 @@
 #include "absl/strings/str_format.h"
 #include "ukernel/fs/procfs/pid_files.h"
 #include "ukernel/task/current.h"
+#include "ukernel/task/user_ns.h"
 
 namespace uk::procfs {
 namespace {
@@ -70,10 +71,37 @@ Result<> store_comm(Ctx& c, std::string_view text) {
 }
 
 Result<std::string> show_coredump_filter(Ctx&) { return "00000033\n"; }
-Result<std::string> show_id_map(Ctx&) { return "         0          0 4294967295\n"; }
+
+namespace {
+
+Task& writer(Ctx& c) {
+  Task* self = current_task(c.kernel.reactor);
+  return self != nullptr ? *self : *c.task;
+}
+
+}  // namespace
+
+Result<std::string> show_uid_map(Ctx& c) {
+  return show_id_map(c.task->cred().user_ns.get(), c.opener, true);
+}
+Result<std::string> show_gid_map(Ctx& c) {
+  return show_id_map(c.task->cred().user_ns.get(), c.opener, false);
+}
+Result<> store_uid_map(Ctx& c, std::string_view text) {
+  return store_id_map(c.task->cred().user_ns.get(), c.opener, writer(c).cred(), true, text);
+}
+Result<> store_gid_map(Ctx& c, std::string_view text) {
+  return store_id_map(c.task->cred().user_ns.get(), c.opener, writer(c).cred(), false, text);
+}
+Result<> store_setgroups(Ctx& c, std::string_view text) {
+  return store_setgroups(c.task->cred().user_ns.get(), c.opener, text);
+}
 Result<std::string> show_loginuid(Ctx&) { return "4294967295"; }
 Result<std::string> show_sessionid(Ctx&) { return "4294967295"; }
-Result<std::string> show_setgroups(Ctx&) { return "allow\n"; }
+Result<std::string> show_setgroups(Ctx& c) {
+  const UserNamespace* ns = c.task->cred().user_ns.get();
+  return std::string(ns == nullptr || ns->setgroups_allowed ? "allow\n" : "deny\n");
+}
 
 Result<std::string> show_io(Ctx& c) {
   const Usage u = c.task->group->usage();

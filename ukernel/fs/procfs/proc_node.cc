@@ -51,8 +51,9 @@ class NodeDirFile final : public SnapshotDirFile {
 bool may_inspect(const Cred& cred, const Task& task, Kernel& kernel) {
   const Task* self = current_task(kernel.reactor);
   if (self != nullptr && self->group == task.group) return true;
-  if (cred.has(Cap::kSysPtrace)) return true;
   const Cred& target = task.cred();
+  if (cred.has_in(target.user_ns.get(), Cap::kSysPtrace)) return true;
+  if (cred.user_ns != target.user_ns) return false;
   if (task.mm_ref() && !task.mm().dumpable) return false;
   return cred.fsuid == target.uid && cred.fsuid == target.euid && cred.fsuid == target.suid &&
          cred.fsgid == target.gid && cred.fsgid == target.egid && cred.fsgid == target.sgid &&

@@ -125,7 +125,8 @@ void register_tmpfs(Vfs& vfs) {
                          o.mode = 0755;
                        }
                        return make_tmpfs(v, o, root);
-                     }});
+                     },
+                     true});
   }
 }
 
