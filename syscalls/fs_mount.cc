@@ -18,10 +18,6 @@ constexpr uint64_t kPropagation = MS_SHARED | MS_PRIVATE | MS_SLAVE | MS_UNBINDA
 constexpr uint64_t kStrictAtime = MS_STRICTATIME;
 
 // mount(2)'s data: at most a page, up to its NUL; the page need not be readable to its end.
-bool may_mount(const Task& task) {
-  return task.cred().has(Cap::kSysAdmin) && !landlock_forbids_mounts(task.cred());
-}
-
 Result<std::string> fetch_data(Task& task, UserAddr data) {
   if (!data) return std::string();
   std::string text(kPageSize - 1, '\0');
@@ -70,7 +66,8 @@ Result<> change_propagation(Vfs& vfs, const FsContext& ctx, const Path& at, uint
 }  // namespace
 
 bool may_mount(const Task& task) {
-  return task.cred().has_in(task.mounts().owner.get(), Cap::kSysAdmin);
+  return task.cred().has_in(task.mounts().owner.get(), Cap::kSysAdmin) &&
+         !landlock_forbids_mounts(task.cred());
 }
 
 Result<int64_t> sys_mount(Task& task, UserStr user_source, UserStr user_target, UserStr user_type,

@@ -103,7 +103,7 @@ Result<int64_t> sys_landlock_add_rule(Task& task, Fd fd, int type, UserAddr attr
 }
 
 Result<int64_t> sys_landlock_restrict_self(Task& task, Fd fd, Hex flags) {
-  if (!task.cred().no_new_privs && !task.cred().has(Cap::kSysAdmin)) return Err(Errno::kPERM);
+  if (!task.cred().no_new_privs && !task.cred().raised(Cap::kSysAdmin)) return Err(Errno::kPERM);
   if (static_cast<uint32_t>(flags) != 0) return Err(Errno::kINVAL);
   const Ruleset r = TRY(ruleset_of(task, fd));
   Ref<const LandlockDomain> below(landlock_domain(task.cred()));

@@ -194,9 +194,9 @@ Result<> do_execve(Task& task, const ExecRequest& request) {
                            !user_ns_within(task.cred().user_ns.get(), mount->sb->user_ns.get()));
   bool secure = false;
   const UserNamespace* ns = task.cred().user_ns.get();
-  std::optional<FileCaps> caps = TRY(file_caps_of(park, *p.file, nosuid, task.cred()));
-  // They count only where the initial namespace's root is root.
-  if (kernel_uid(ns, 0) != 0u) caps.reset();
+  // Capabilities of files count only where the initial namespace's root is root.
+  const bool no_caps = nosuid || kernel_uid(ns, 0) != 0u;
+  const std::optional<FileCaps> caps = TRY(file_caps_of(park, *p.file, no_caps, task.cred()));
   Ref<Cred> cred = exec_cred(task.cred(), attr, nosuid, &secure, caps);
   ImageIds ids{shown_uid(ns, cred->uid), shown_uid(ns, cred->euid), shown_gid(ns, cred->gid),
                shown_gid(ns, cred->egid), secure};
@@ -266,7 +266,8 @@ Ref<Cred> exec_cred(const Cred& old, const FileAttr& attr, bool nosuid, bool* se
   c->cap_effective = effective ? c->cap_permitted : c->cap_ambient;
   c->securebits &= ~kKeepCaps;
   const bool grew = (c->cap_permitted & ~c->cap_ambient) != 0;
-  *secure = setid || c->euid != c->uid || c->egid != c->gid || (c->uid != 0 && (effective || grew));
+  *secure =
+      setid || c->euid != c->uid || c->egid != c->gid || (c->uid != zero && (effective || grew));
   return c;
 }
 

@@ -9,7 +9,7 @@
 namespace uk {
 namespace {
 
-constexpr uint32_t kVersion = 2, kNoId = ~0u;
+constexpr uint32_t kVersion = 2;
 constexpr uint32_t kRwx = kMayRead | kMayWrite | kMayExec;
 
 bool has_id(uint16_t tag) { return tag == PosixAcl::kUser || tag == PosixAcl::kGroup; }
