@@ -67,15 +67,17 @@ Result<> wait_completions(Task& task, Ring& ring, uint32_t wanted, const WaitArg
   ring.flush_overflow();
   if (ring.unread() >= wanted) return {};
   const bool masked = TRY(set_wait_mask(task, UserIn<uint64_t>{{arg.mask}}, arg.mask_size));
+  const uint64_t timeouts = ring.timeouts;
   Result<> r = ring.queue().wait(
       task.park(),
       [&] {
         ring.flush_overflow();
-        return ring.unread() >= wanted || ring.closed();
+        return ring.unread() >= wanted || ring.timeouts != timeouts || ring.closed();
       },
       WaitMode::kInterruptible, arg.deadline, "io_cqring_wait");
   const bool interrupted = !r && is_restart(r.error());
   end_wait_mask(task, masked, interrupted);
+  if (ring.unread() != 0) return {};  // fewer than wanted, but something
   if (interrupted) return Err(Errno::kINTR);
   if (!r && r.error() == Errno::kTIMEDOUT) return Err(Errno::kTIME);
   return r;

@@ -81,8 +81,9 @@ class Ring final : public RefCounted {
   void run_ready(Ref<Request> r);
   // Timeouts that end after so many completions, by that number.
   std::set<std::pair<uint64_t, Request*>> counted;
-  void uncount() { --posted_; }  // what was posted last was a timeout
-  uint64_t started = 0;          // jobs, ever
+  void uncount() { --posted_, ++timeouts; }  // what was posted last was a timeout
+  uint64_t timeouts = 0;                     // posted, ever: one ends any wait for completions
+  uint64_t started = 0;                      // jobs, ever
   // Ends everything; nothing can be submitted any more.
   void close();
 

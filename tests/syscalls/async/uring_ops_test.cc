@@ -304,6 +304,10 @@ TEST(io_uring_enter, Timeouts) {
   ring.Rw(IORING_OP_TIMEOUT, -1, &ts, 1, 0);
   EXPECT_EQ(-ETIME, ring.Do());
   EXPECT_GE(MonotonicNs() - start, 20'000'000);
+  // It ends a wait for more.
+  ring.Rw(IORING_OP_TIMEOUT, -1, &ts, 1, 0);
+  ASSERT_EQ(1, ring.Submit(4));
+  EXPECT_EQ(-ETIME, ring.Take().res);
   // By a number of completions.
   ring.Rw(IORING_OP_TIMEOUT, -1, &hour, 1, 2, 1);
   ring.Get(IORING_OP_NOP, -1, 2);
