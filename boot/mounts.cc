@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "boot/builtin_root.h"
 #include "hostio/sys/file.h"
+#include "ukernel/dev/mem/kmsg.h"
 #include "ukernel/dev/mem/mem_devices.h"
 #include "ukernel/dev/tty/pty.h"
 #include "ukernel/fs/devfs/devfs.h"
@@ -39,6 +40,7 @@ void register_all(Kernel& kernel) {
     Task* task = current_task(kernel.reactor);
     return message_queues(kernel.vfs, task != nullptr ? task->ipc() : *kernel.ipc);
   });
+  register_kmsg(kernel.vfs, kernel.guest_log);
   register_mem_devices(kernel.vfs, [&kernel](std::span<std::byte> out) { kernel.random(out); });
   kernel.vfs.set_fifo_opener([](Park& park, const Path& path, int flags, const Cred&) {
     return open_fifo(park, path, flags);

@@ -23,4 +23,6 @@ Result<int64_t> sys_sethostname(Task& task, UserAddr name, int len);
 Result<int64_t> sys_setdomainname(Task& task, UserAddr name, int len);
 Result<int64_t> sys_getrandom(Task& task, UserAddr buf, size_t len, Hex flags);
 
+Result<int64_t> sys_syslog(Task& task, int action, UserAddr buf, int len);
+
 }  // namespace uk

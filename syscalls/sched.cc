@@ -8,6 +8,7 @@
 
 #include "syscalls/process.h"
 #include "ukernel/kernel.h"
+#include "ukernel/task/pi_futex.h"
 
 namespace uk {
 namespace {
@@ -81,6 +82,7 @@ Result<int64_t> apply(Task& task, int pid, const Wish& w) {
   t->sched.rt_priority = w.priority;
   if (w.nice && !real_time(t->sched.sched_class)) t->sched.nice = *w.nice;
   t->reset_on_fork = w.reset_on_fork;
+  task.kernel.pi_futexes->priority_changed(*t);
   reschedule(*t);
   return 0;
 }

@@ -35,4 +35,8 @@ Result<int64_t> sys_setpriority(Task& task, int which, int who, int nice);
 Result<int64_t> sys_getcpu(Task& task, UserOut<uint32_t> cpu, UserOut<uint32_t> node);
 Result<int64_t> sys_membarrier(Task& task, int cmd, uint32_t flags, int cpu);
 
+// ---- ioprio_set(2)
+Result<int64_t> sys_ioprio_set(Task& task, int which, int who, int prio);
+Result<int64_t> sys_ioprio_get(Task& task, int which, int who);
+
 }  // namespace uk

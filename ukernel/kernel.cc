@@ -16,9 +16,11 @@
 #include "ukernel/task/current.h"
 #include "ukernel/task/exec.h"
 #include "ukernel/task/nsfs.h"
+#include "ukernel/task/pi_futex.h"
 #include "ukernel/task/timers.h"
 #include "ukernel/task/worker.h"
 #include "ukernel/vdso/vdso.h"
+#include "ukernel/vfs/kernel_log.h"
 
 namespace uk {
 namespace {
@@ -41,6 +43,8 @@ Kernel::Kernel(Reactor& reactor, Clock& clock, Log& log, std::unique_ptr<PhysMem
       vfs(*mem, clock, log),
       futexes(std::make_unique<FutexTable>()),
       workers(std::make_unique<Workers>(*this)),
+      pi_futexes(std::make_unique<PiFutexes>()),
+      guest_log(std::make_shared<KernelLog>(log)),
       uts(make_ref<UtsInfo>()),
       mounts(make_ref<MountNamespace>()),
       ipc(make_ref<IpcNamespace>(clock, *mem,

@@ -18,7 +18,8 @@ NUMBERS = "/usr/include/x86_64-linux-gnu/asm/unistd_64.h"
 TEST = re.compile(r"^TEST\((\w+),\s*(\w+)\)", re.M)
 COVERS = re.compile(r"\bCOVERS\(([^)]*)\)")
 # Newer than the headers of Debian 12.
-NEWER = {"fchmodat2": 452, "lsm_get_self_attr": 459, "lsm_set_self_attr": 460, "lsm_list_modules": 461,
+NEWER = {"cachestat": 451, "fchmodat2": 452, "futex_wake": 454, "futex_wait": 455, "futex_requeue": 456,
+         "lsm_get_self_attr": 459, "lsm_set_self_attr": 460, "lsm_list_modules": 461, "mseal": 462,
          "setxattrat": 463, "getxattrat": 464, "listxattrat": 465, "removexattrat": 466, "file_getattr": 468,
          "file_setattr": 469}
 

@@ -209,12 +209,15 @@ class AddressSpace : public MappingSpace {
   CallSites call_sites;
   Ref<SpaceAsync> async;  // null until it is used; not copied by fork(2)
 
+  // The workings, for the files of ukernel/mm alone (space.h).
+  struct Impl;
+  Impl& inside() { return *impl_; }
+
   ~AddressSpace() override;
 
  private:
   friend class AddressSpaceTestPeer;
   AddressSpace(PhysMemory& mem, std::unique_ptr<GuestSpace> guest, uint64_t user_limit);
-  struct Impl;
   PhysMemory& mem_;
   std::unique_ptr<GuestSpace> guest_;
   uint64_t user_limit_;

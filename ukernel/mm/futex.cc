@@ -151,6 +151,13 @@ Result<size_t> FutexTable::wait_many(Park& park, AddressSpace& mm, std::span<con
   }
 }
 
+bool FutexTable::waits(const Key& key) {
+  for (const Waiter& w : bucket(key)) {
+    if (w.key == key) return true;
+  }
+  return false;
+}
+
 int FutexTable::wake_key(const Key& key, int count, uint32_t bitset) {
   int n = 0;
   List<Waiter> others;

@@ -54,6 +54,8 @@ class FutexTable {
   // compares as `op` says, n2 on `second`. kNOSYS for an unknown op.
   Result<int> wake_op(Park& park, AddressSpace& mm, Word first, Word second, int n1, int n2,
                       uint32_t op);
+  // Somebody waits there.
+  bool waits(const AddressSpace::FutexKey& key);
   // The robust list of an ending thread (get_robust_list(2)): marks the locks it held and wakes one
   // waiter of each. The list is the guest's: bounded, and left at the first thing wrong.
   void exit_robust_list(Park& park, AddressSpace& mm, uint64_t head, int tid);

@@ -24,7 +24,7 @@ constexpr std::array<uint32_t, 40> make_weights() {
 constexpr std::array<uint32_t, 40> kWeights = make_weights();
 
 bool real_time(const SchedEntity& e) {
-  return e.sched_class == SchedClass::kFifo || e.sched_class == SchedClass::kRr;
+  return e.effective_rt() != 0;
 }
 
 uint64_t weighted(const SchedEntity& e, uint64_t ns) {
@@ -102,7 +102,7 @@ uint64_t VcpuSet::leave(SchedEntity& e) {
 }
 
 SchedEntity::Key VcpuSet::key_of(const SchedEntity& e, uint64_t now) const {
-  if (real_time(e)) return {kRealTime, static_cast<uint64_t>(99 - e.rt_priority), 0};
+  if (real_time(e)) return {kRealTime, static_cast<uint64_t>(99 - e.effective_rt()), 0};
   uint64_t v = e.vruntime + (e.on_cpu ? weighted(e, now - e.entered_ns_) : 0);
   return {e.sched_class == SchedClass::kIdle ? kIdleRank : kFair, v, 0};
 }
@@ -243,6 +243,19 @@ bool VcpuSet::should_yield(const SchedEntity& e) const {
     return now >= e.slice_end_ns_ && key.value < mine.value;
   }
   return false;
+}
+
+void VcpuSet::priority_changed(SchedEntity& e) {
+  if (Fiber* fiber = e.waiting_; fiber != nullptr) {
+    dequeue(e);
+    enqueue(e, *fiber);
+    dispatch();
+    if (!e.on_cpu) preempt_for(e);
+  } else if (e.on_cpu && !e.resched_ && should_yield(e)) {
+    e.resched_ = true;
+    ++e.involuntary_switches;
+    e.kick_();
+  }
 }
 
 void VcpuSet::yield(SchedEntity& e) {

@@ -12,6 +12,7 @@
 // others (sched_rt_runtime_us = -1).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -43,6 +44,7 @@ class SchedEntity {
   int nice = 0;  // -20..19
   SchedClass sched_class = SchedClass::kOther;
   int rt_priority = 0;        // 1..99 for kFifo, kRr
+  int lent_rt = 0;            // by who waits for what it owns; 0: none
   uint64_t affinity = ~0ull;  // bit per vCPU; if it names no vCPU there is, it counts as all
   // Accounts.
   uint64_t run_ns = 0;    // time in user mode, total, as of the last leave()
@@ -52,6 +54,11 @@ class SchedEntity {
   uint64_t involuntary_switches = 0;  // preempted
   int cpu = 0;                        // vCPU it is on, or was last on
   bool on_cpu = false;
+  // The real-time priority it runs with, 0 for none.
+  int effective_rt() const {
+    const bool own = sched_class == SchedClass::kFifo || sched_class == SchedClass::kRr;
+    return std::max(own ? rt_priority : 0, lent_rt);
+  }
   // When it last got a vCPU.
   uint64_t entered_ns() const { return entered_ns_; }
 
@@ -101,6 +108,8 @@ class VcpuSet {
   bool should_yield(const SchedEntity& e) const;
   // sched_yield(2), called after leave(): at its next enter() others that wait go first.
   void yield(SchedEntity& e);
+  // The entity's lent_rt has changed: where it waits, and whether it goes on, follow at once.
+  void priority_changed(SchedEntity& e);
   int count() const { return static_cast<int>(cpus_.size()); }
   // Entities on or waiting for a vCPU (load average, /proc/stat).
   int runnable() const { return on_cpu_ + static_cast<int>(waiting_.size()); }

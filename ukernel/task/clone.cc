@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "ukernel/ipc/namespace.h"
 #include "ukernel/kernel.h"
+#include "ukernel/mm/policy.h"
 #include "ukernel/task/exit.h"
 #include "ukernel/task/keys.h"
 #include "ukernel/task/namespaces.h"
@@ -108,6 +109,7 @@ void inherit(Task& child, const Task& parent, const CloneArgs& a, Ref<FsInfo> fs
   spaces.install(child);
   if ((a.flags & CLONE_SYSVSEM) != 0) child.sem_undo = parent.sem_undo;
   child.io_priority = parent.io_priority;
+  child.mem_policy = parent.mem_policy;
   child.seccomp_mode = parent.seccomp_mode;
   child.seccomp = parent.seccomp;
   child.fs_ = std::move(fs);

@@ -10,6 +10,7 @@
 #include "ukernel/kernel.h"
 #include "ukernel/mm/futex.h"
 #include "ukernel/task/job_control.h"
+#include "ukernel/task/pi_futex.h"
 #include "ukernel/task/ptrace.h"
 #include "ukernel/task/seccomp.h"
 #include "ukernel/task/timers.h"
@@ -139,6 +140,7 @@ void leave_user_space(Task& task) {
   end_async(task);
   if (uint64_t list = std::exchange(task.robust_list, 0); list != 0)
     task.kernel.futexes->exit_robust_list(park, task.mm(), list, task.tid);
+  task.kernel.pi_futexes->release_all(task);
   if (uint64_t addr = std::exchange(task.clear_child_tid, 0); addr != 0) {
     // Only when somebody else may look (set_tid_address(2)).
     uint32_t zero = 0;
@@ -246,6 +248,7 @@ void exit_task(Task& task) {
   // The memory is given back when who waits for this has been told, and goes on already; unless
   // somebody may be short of it.
   Ref<AddressSpace> mm = std::move(task.mm_);  // outlives the context
+  k.pi_futexes->gone();
   std::unique_ptr<GuestContext> context = std::move(task.context);
   const bool scarce = k.mem->free_pages() < k.mem->total_pages() / 16;
   if (scarce || group->tgid == 1) {

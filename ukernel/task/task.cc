@@ -9,6 +9,7 @@
 #include "ukernel/ipc/namespace.h"
 #include "ukernel/kernel.h"
 #include "ukernel/task/namespaces.h"
+#include "ukernel/mm/policy.h"
 #include "ukernel/task/ptrace.h"
 #include "ukernel/task/seccomp.h"
 #include "ukernel/task/signal_delivery.h"

@@ -35,6 +35,7 @@ namespace uk {
 
 class IpcNamespace;
 class NsSet;
+class MemPolicy;
 class Kernel;
 class SeccompFilter;
 class SemUndo;
@@ -265,6 +266,7 @@ class Task final : public RefCounted, public Interruptor {
   int exit_code = 0;  // wait status
   int parent_death_signal = 0;
   uint32_t personality = 0;
+  Ref<const MemPolicy> mem_policy;  // set_mempolicy(2); null: default
   int io_priority = 0;         // ioprio_set(2); class none: it follows nice
   bool keep_caps = false;      // PR_SET_KEEPCAPS
   bool reset_on_fork = false;  // SCHED_RESET_ON_FORK

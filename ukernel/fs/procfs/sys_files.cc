@@ -96,7 +96,9 @@ Result<> drop_caches(Ctx& c, std::string_view s) {
 }
 
 Result<std::string> file_nr(Ctx&) { return "1024\t0\t9223372036854775807\n"; }
-Result<std::string> printk(Ctx&) { return "4\t4\t1\t7\n"; }
+Result<std::string> printk(Ctx& c) {
+  return std::to_string(c.kernel.log.console_level) + "\t4\t1\t7\n";
+}
 Result<std::string> port_range(Ctx&) { return "32768\t60999\n"; }
 Result<std::string> core_pattern(Ctx& c) { return c.kernel.settings.core_pattern + "\n"; }
 Result<> set_core_pattern(Ctx& c, std::string_view s) {

@@ -1,0 +1,97 @@
+// ioprio_set(2), ioprio_get(2). Priorities are kept and told; the host schedules the I/O, which
+// does not know of guests, so they order nothing (docs/CAVEATS.md).
+#include <linux/ioprio.h>
+
+#include "syscalls/process.h"
+#include "syscalls/sched.h"
+#include "ukernel/kernel.h"
+
+namespace uk {
+namespace {
+
+constexpr int kClassShift = 13, kClassMask = 7, kLevelMask = 7, kMostValue = 0xffff;
+constexpr int kNone = 0, kRealTime = 1, kBestEffort = 2, kIdle = 3;
+int io_class(int prio) { return prio >> kClassShift & kClassMask; }
+
+Result<> check(Task& task, int prio) {
+  if (prio < 0 || prio > kMostValue) return Err(Errno::kINVAL);
+  switch (io_class(prio)) {
+    case kRealTime:
+      if (!task.cred().has(Cap::kSysAdmin) && !task.cred().has(Cap::kSysNice))
+        return Err(Errno::kPERM);
+      return {};
+    case kBestEffort:
+    case kIdle:
+      return {};
+    case kNone:
+      return (prio & kLevelMask) == 0 ? Result<>() : Err(Errno::kINVAL);
+    default:
+      return Err(Errno::kINVAL);
+  }
+}
+
+// What holds for the task: without a class of its own it follows the way it is scheduled.
+int effective(const Task& t) {
+  if (io_class(t.io_priority) != kNone) return t.io_priority;
+  const int level = (t.sched.nice + 20) / 5;
+  switch (t.sched.sched_class) {
+    case SchedClass::kIdle:
+      return kIdle << kClassShift | level;
+    case SchedClass::kFifo:
+    case SchedClass::kRr:
+      return kRealTime << kClassShift | level;
+    default:
+      return kBestEffort << kClassShift | level;
+  }
+}
+
+Result<std::vector<Task*>> targets(Task& task, int which, int who) {
+  std::vector<Task*> out;
+  PidTable& pids = task.kernel.pids;
+  switch (which) {
+    case IOPRIO_WHO_PROCESS:
+      if (Result<Task*> t = find_task(task, who)) out.push_back(*t);
+      break;
+    case IOPRIO_WHO_PGRP: {
+      const int pgid = who == 0 ? task.group->group->pgid : who;
+      pids.each_task([&](Task& t) {
+        if (t.group->group && t.group->group->pgid == pgid) out.push_back(&t);
+      });
+      break;
+    }
+    case IOPRIO_WHO_USER: {
+      const uint32_t uid = who == 0 ? task.cred().uid : static_cast<uint32_t>(who);
+      pids.each_task([&](Task& t) {
+        if (t.cred_->uid == uid) out.push_back(&t);
+      });
+      break;
+    }
+    default:
+      return Err(Errno::kINVAL);
+  }
+  if (out.empty()) return Err(Errno::kSRCH);
+  return out;
+}
+
+}  // namespace
+
+Result<int64_t> sys_ioprio_set(Task& task, int which, int who, int prio) {
+  TRY(check(task, prio));
+  const Cred& cred = task.cred();
+  for (Task* t : TRY(targets(task, which, who))) {
+    const Cred& owner = *t->cred_;
+    if (owner.uid != cred.euid && owner.uid != cred.uid && !cred.has(Cap::kSysNice))
+      return Err(Errno::kPERM);
+    t->io_priority = prio;
+  }
+  return 0;
+}
+
+// Of several tasks the best: the lowest number.
+Result<int64_t> sys_ioprio_get(Task& task, int which, int who) {
+  int best = INT32_MAX;
+  for (const Task* t : TRY(targets(task, which, who))) best = std::min(best, effective(*t));
+  return best;
+}
+
+}  // namespace uk

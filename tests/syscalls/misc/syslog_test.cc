@@ -1,0 +1,80 @@
+// syslog and /dev/kmsg: who may read the kernel's log, and how it is told.
+#include <poll.h>
+
+#include "tests/syscalls/testing.h"
+
+namespace uk::test {
+namespace {
+
+enum { kRead = 2, kReadAll = 3, kConsoleLevel = 8, kSizeUnread = 9, kSizeBuffer = 10 };
+
+TEST(syslog, ReadsWhatKmsgWrote) {
+  Fd out(open("/dev/kmsg", O_WRONLY));
+  if (!IsRoot()) {
+    EXPECT_ERRNO(EPERM, syscall(SYS_syslog, 99, nullptr, 0)) << "before anything else";
+    EXPECT_ERRNO(EACCES, open("/dev/kmsg", O_WRONLY));
+    return;
+  }
+  if (out.get() == -1) GTEST_SKIP() << "no /dev/kmsg here";
+  char text[80];
+  int n = snprintf(text, sizeof text, "<13>ukernel syslog test %d", getpid());
+  ASSERT_EQ(write(out.get(), text, static_cast<size_t>(n)), n);
+  std::vector<char> all(1 << 20);
+  long got = syscall(SYS_syslog, kReadAll, all.data(), all.size());
+  ASSERT_GT(got, 0);
+  std::string log(all.data(), static_cast<size_t>(got));
+  size_t at = log.find(text + 4);
+  ASSERT_NE(at, std::string::npos);
+  size_t line = log.rfind('\n', at) + 1;
+  EXPECT_EQ(log.substr(line, 5), "<13>[") << "priority, then time";
+  EXPECT_EQ(log[at - 2], ']');
+  // A short buffer gets whole records, the newest.
+  got = syscall(SYS_syslog, kReadAll, all.data(), 200);
+  ASSERT_GT(got, 0);
+  EXPECT_EQ(all[0], '<');
+  EXPECT_EQ(all[static_cast<size_t>(got) - 1], '\n');
+  EXPECT_EQ(syscall(SYS_syslog, kReadAll, all.data(), 0), 0);
+  EXPECT_ERRNO(EINVAL, syscall(SYS_syslog, kReadAll, nullptr, 10));
+  EXPECT_ERRNO(EINVAL, syscall(SYS_syslog, kConsoleLevel, nullptr, 0));
+  EXPECT_ERRNO(EINVAL, syscall(SYS_syslog, kConsoleLevel, nullptr, 9));
+  EXPECT_GE(syscall(SYS_syslog, kSizeUnread, nullptr, 0), 0);
+  EXPECT_GT(syscall(SYS_syslog, kSizeBuffer, nullptr, 0), 0);
+}
+
+TEST(dev_kmsg, RecordsOneARead) {
+  if (!IsRoot()) GTEST_SKIP() << "for CAP_SYSLOG";
+  Fd file(open("/dev/kmsg", O_RDWR | O_NONBLOCK));
+  if (file.get() == -1) GTEST_SKIP() << "no /dev/kmsg here";
+  EXPECT_ERRNO(ESPIPE, lseek(file.get(), 5, SEEK_SET));
+  EXPECT_ERRNO(EINVAL, lseek(file.get(), 0, SEEK_CUR));
+  ASSERT_OK(lseek(file.get(), 0, SEEK_END));
+  char text[80];
+  int n = snprintf(text, sizeof text, "ukernel kmsg test %d \x01", getpid());
+  ASSERT_EQ(write(file.get(), text, static_cast<size_t>(n)), n);
+  std::string want(text, static_cast<size_t>(n) - 1);
+  char small[4];
+  EXPECT_ERRNO(EINVAL, read(file.get(), small, sizeof small)) << "no room for a record";
+  for (;;) {  // others may write meanwhile
+    char record[8192];
+    ssize_t got = read(file.get(), record, sizeof record);
+    ASSERT_GT(got, 0);
+    std::string line(record, static_cast<size_t>(got));
+    if (line.find(want) == std::string::npos) continue;
+    unsigned priority;
+    unsigned long long seq, us;
+    ASSERT_EQ(sscanf(record, "%u,%llu,%llu,", &priority, &seq, &us), 3);
+    EXPECT_EQ(priority, 12u) << "user, warning";
+    EXPECT_NE(line.find(want + "\\x01\n"), std::string::npos) << line;
+    break;
+  }
+  // At the end there is nothing to read; it can be written to.
+  ASSERT_OK(lseek(file.get(), 0, SEEK_SET));
+  pollfd p = {file.get(), POLLIN | POLLOUT, 0};
+  EXPECT_EQ(poll(&p, 1, 0), 1);
+  EXPECT_NE(p.revents & POLLIN, 0);
+  std::string line(2000, 'x');
+  EXPECT_ERRNO(EINVAL, write(file.get(), line.data(), line.size()));
+}
+
+}  // namespace
+}  // namespace uk::test
