@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "boot/builtin_root.h"
 #include "hostio/sys/file.h"
+#include "syscalls/userfaultfd.h"
 #include "ukernel/dev/mem/kmsg.h"
 #include "ukernel/dev/mem/mem_devices.h"
 #include "ukernel/dev/tty/pty.h"
@@ -41,6 +42,7 @@ void register_all(Kernel& kernel) {
     return message_queues(kernel.vfs, task != nullptr ? task->ipc() : *kernel.ipc);
   });
   register_kmsg(kernel.vfs, kernel.guest_log);
+  register_userfaultfd(kernel);
   register_mem_devices(kernel.vfs, [&kernel](std::span<std::byte> out) { kernel.random(out); });
   kernel.vfs.set_fifo_opener([](Park& park, const Path& path, int flags, const Cred&) {
     return open_fifo(park, path, flags);

@@ -44,4 +44,7 @@ Result<int64_t> sys_utime(Task& task, UserStr path, UserAddr times);
 Result<int64_t> sys_truncate(Task& task, UserStr path, int64_t size);
 Result<int64_t> sys_ftruncate(Task& task, Fd fd, int64_t size);
 
+Result<int64_t> sys_ustat(Task& task, uint32_t dev, UserAddr out);
+Result<int64_t> sys_sysfs(Task& task, int option, uint64_t arg1, UserAddr arg2);
+
 }  // namespace uk

@@ -27,6 +27,7 @@
 #include "syscalls/mm.h"
 #include "syscalls/mqueue.h"
 #include "syscalls/ns.h"
+#include "syscalls/numa.h"
 #include "syscalls/pipe.h"
 #include "syscalls/poll.h"
 #include "syscalls/prctl.h"
@@ -40,4 +41,5 @@
 #include "syscalls/timerfd.h"
 #include "syscalls/tty.h"
 #include "syscalls/uring.h"
+#include "syscalls/userfaultfd.h"
 // IWYU pragma: end_exports

@@ -22,8 +22,15 @@ namespace uk {
 namespace {
 bool private_anonymous(const Vma& v) { return !v.object && !v.shared; }
 
+// Throws contents away: not in sealed memory that cannot be written anyway (mseal(2)).
+bool discards(int advice) {
+  return advice == MADV_FREE || advice == MADV_DONTNEED || advice == MADV_DONTNEED_LOCKED ||
+         advice == MADV_REMOVE || advice == MADV_DONTFORK || advice == MADV_WIPEONFORK;
+}
+
 // What an advice needs of a VMA.
 Result<> may_advise(const Vma& v, int advice) {
+  if (v.frozen && discards(advice) && !v.shared && !v.has(Prot::kWrite)) return Err(Errno::kPERM);
   switch (advice) {
     case MADV_DONTNEED:
     case MADV_COLD:

@@ -66,6 +66,14 @@ AddressSpace::Impl::FaultResult AddressSpace::Impl::resolve(Park& park, uint64_t
       if (access == Access::kExec && !v->has(Prot::kExec)) return fail(kAccErr);
     }
 
+    if (v->userfault && missing(*v, page)) {
+      const Ref<UserFault> u = v->userfault;
+      const auto side = who == Who::kGuest ? UserFault::Who::kGuest : UserFault::Who::kKernel;
+      Result<> told = u->wait(park, addr, write, thread, side);
+      if (told) continue;
+      return fail(told.error() == Errno::kFAULT ? kBusErr : kTryAgain);
+    }
+
     Step step = true;
     if (pte && write && !v->shared && !private_now) {
       step = pte.anon() ? break_cow(park, *v, page, pte) : break_cached(park, *v, page);
@@ -186,7 +194,7 @@ AddressSpace::Impl::Step AddressSpace::Impl::out_of_memory(Park& park) {
 AddressSpace::Impl::Step AddressSpace::Impl::touch_anon(Park& park, Vma& v, uint64_t page) {
   // How much: a window that grows while memory is touched in order, and shrinks when frames are
   // scarce.
-  uint64_t window = v.random ? 1 : v.widen(page, Vma::kWindow);
+  uint64_t window = v.random || v.userfault ? 1 : v.widen(page, Vma::kWindow);
   const uint64_t free = mem.free_pages();
   if (free < mem.total_pages() / 16 || free < window * 8) window = 1;
   uint64_t lo = page, hi = page + 1;
@@ -242,7 +250,7 @@ AddressSpace::Impl::Step AddressSpace::Impl::touch_object(Park& park, Vma& v, ui
   }
   Vma* again;
   if (!same_vma(page, id, {}, &again)) return false;
-  if (object->allocate_around() && v.shared && mem.free_pages() > mem.total_pages() / 16) {
+  if (object->allocate_around() && v.shared && !v.userfault && mem.free_pages() > mem.total_pages() / 16) {
     for (uint64_t p = first; p < end; ++p) {
       if (pt.get(p) || object->cached_page(v.index(p * kPageSize)) != kNoPfn) continue;
       if (!object->get_page(park, v.index(p * kPageSize), to_write)) break;

@@ -89,6 +89,7 @@ Result<uint64_t> AddressSpace::mmap(Park& park, const MmapRequest& request,
     may_write = false;
   }
   if (r.fixed && !r.fixed_noreplace && r.addr <= user_limit_ - len) {
+    TRY(im.check_frozen(r.addr, r.addr + len));
     im.give_up_sealed(park, r.addr, r.addr + len);
   }
   Ref<PatchedCode> code = im.patched_code(park, r);
@@ -160,6 +161,7 @@ Result<> AddressSpace::munmap(Park& park, uint64_t addr, uint64_t len) {
   if (len == 0) return Err(Errno::kINVAL);
   TRY(im.check_range(addr, &len));
   if (len == 0 || len > user_limit_ || addr > user_limit_ - len) return Err(Errno::kINVAL);
+  TRY(im.check_frozen(addr, addr + len));
   const Vma* first = im.vmas.find(addr);
   if (first != nullptr && first->start < addr && first->end > addr + len && !im.may_split(1)) {
     return Err(Errno::kNOMEM);
@@ -184,7 +186,7 @@ Result<> AddressSpace::detach_segment(Park& park, uint64_t addr) {
   const uint64_t end = addr + page_ceil(object->size());
   while (v != nullptr && v->end <= end) {
     const uint64_t start = v->start, stop = v->end;
-    if (v->object == object && belongs(*v)) im.remove_range(start, stop);
+    if (v->object == object && belongs(*v) && !v->frozen) im.remove_range(start, stop);
     v = im.vmas.at_or_above(stop);
   }
   return im.settle_large(park);
@@ -208,6 +210,7 @@ Result<> AddressSpace::mprotect(Park& park, uint64_t addr, uint64_t len, Prot pr
   im.bound_regions();
   bool fill = false;
   Result<> r = im.each_piece(addr, end, [&](Vma& v) -> Result<> {
+    if (v.frozen) return Err(Errno::kPERM);
     if (any(prot & Prot::kWrite) && v.shared && !v.may_write) return Err(Errno::kACCES);
     if (any(prot & Prot::kExec) && !v.may_exec) return Err(Errno::kACCES);
     const Prot old = std::exchange(v.prot, prot);
@@ -259,6 +262,7 @@ uint64_t AddressSpace::brk(Park& park, uint64_t addr, const MmLimits& limits) {
   if (limits.data != UINT64_MAX && addr - im.brk_start > limits.data) return im.brk;
   const uint64_t old_end = page_ceil(im.brk), new_end = page_ceil(addr);
   if (new_end < old_end) {
+    if (!im.check_frozen(new_end, old_end)) return im.brk;
     im.remove_range(new_end, old_end, /*unmap=*/true, Impl::By::kGuest);
     (void)im.settle_large(park);
   } else if (new_end > old_end) {

@@ -20,6 +20,7 @@ void AddressSpace::Impl::move_vma(Vma& v, uint64_t to, uint64_t new_len, bool ke
   std::unique_ptr<Vma> moved = v.clone(*this);
   moved->start = to;
   moved->end = to + new_len;
+  moved->userfault = nullptr;  // who moves it would have to be told (UFFD_FEATURE_EVENT_REMAP)
   const uint64_t from_page = v.start / kPageSize, to_page = to / kPageSize;
   std::vector<std::pair<uint64_t, Pte>> ptes;
   pt.each(from_page, std::min(v.end, v.start + new_len) / kPageSize, [&](uint64_t page, Pte pte) {
@@ -82,6 +83,9 @@ Result<uint64_t> AddressSpace::mremap(Park& park, uint64_t old_addr, uint64_t ol
   im.reveal(old_addr, old_addr + std::max(old_len, uint64_t{1}));
   Vma* v = im.vmas.find(old_addr);
   if (v == nullptr) return Err(Errno::kFAULT);
+  if (v->frozen) return Err(Errno::kPERM);
+  if (new_len < old_len) TRY(im.check_frozen(old_addr, old_addr + old_len));
+  if (fixed) TRY(im.check_frozen(new_addr, new_addr + new_len));
   if (old_len == 0 && (!v->shared || !may_move)) return Err(Errno::kINVAL);
   if (!im.may_split(4)) return Err(Errno::kNOMEM);
 

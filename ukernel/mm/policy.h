@@ -21,4 +21,8 @@ class MemPolicy final : public RefCounted {
   }
 };
 
+inline bool same_policy(const MemPolicy* a, const MemPolicy* b) {
+  return a == b || (a != nullptr && b != nullptr && *a == *b);
+}
+
 }  // namespace uk

@@ -18,6 +18,7 @@ AddressSpace::Impl::Impl(AddressSpace& s, PhysMemory& m, Platform& p)
 
 // The stub is gone by now (AddressSpace's destructor), so nothing maps the frames.
 AddressSpace::Impl::~Impl() {
+  forget_userfaults();
   for (auto& [start, v] : vmas.map()) zap(*v, v->start, v->end);
   vmas.clear();
   for (const Deferred& d : deferred_) release(d.pfn, d.anon);

@@ -68,6 +68,8 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
   bool covered(uint64_t start, uint64_t end) const;
   // Something of [start, end) is sealed: pages of ours, which the guest's calls take for holes.
   bool is_sealed(uint64_t start, uint64_t end) const;
+  // kPERM: mseal(2) was called for some of [start, end).
+  Result<> check_frozen(uint64_t start, uint64_t end) const;
   // A mapping must go where such pages are: they are given up, and what needs them, for good.
   void give_up_sealed(Park& park, uint64_t start, uint64_t end);
   bool any_sealed = false;
@@ -194,6 +196,11 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
   bool copy_for_child(const Vma& v, Impl& child, const Vma& copy, uint64_t page, Pte pte);
   void fork_pages(Vma& v, Impl& child, Vma& copy, bool alone);
 
+  // ---- userfaultfd(2) (userfault.cc)
+  std::vector<UserFault*> userfaults;  // of this space
+  void forget_userfaults();
+  bool missing(const Vma& v, uint64_t page) const;
+
   // ---- what the space hears from objects and from PhysMemory
   void invalidate(Vma& v, uint64_t start, uint64_t end, bool private_copies) override;
   void write_protect(Vma& v, uint64_t start, uint64_t end) override;
@@ -222,6 +229,7 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
   size_t next_stale_ = 0;
 
   friend class AddressSpace;
+  friend class UserFault;
   friend class AddressSpaceTestPeer;
 };
 

@@ -26,7 +26,9 @@ bool Vma::continues_with(const Vma& n) const {
          locked == n.locked && may_write == n.may_write && may_exec == n.may_exec &&
          noreserve == n.noreserve && dont_fork == n.dont_fork && wipe_on_fork == n.wipe_on_fork &&
          dont_dump == n.dont_dump && sealed == n.sealed && random == n.random && host == n.host &&
-         object == n.object && (!object || offset + len() == n.offset) && name == n.name;
+         frozen == n.frozen && object == n.object && (!object || offset + len() == n.offset) &&
+         name == n.name &&
+         userfault == n.userfault && same_policy(policy.get(), n.policy.get());
 }
 
 std::unique_ptr<Vma> Vma::clone(VmaOwner& new_owner) const {
@@ -45,6 +47,9 @@ std::unique_ptr<Vma> Vma::clone(VmaOwner& new_owner) const {
   v->dont_dump = dont_dump;
   v->sealed = sealed;
   v->random = random;
+  v->frozen = frozen;
+  v->policy = policy;
+  if (&new_owner == &owner) v->userfault = userfault;  // a fork's child has none
   v->host = host;
   v->offset = offset;
   v->name = name;

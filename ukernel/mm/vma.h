@@ -13,6 +13,8 @@
 
 #include "absl/container/btree_map.h"
 #include "ukernel/mm/memory_object.h"
+#include "ukernel/mm/policy.h"
+#include "ukernel/mm/userfault.h"
 #include "ukernel/platform/platform.h"
 
 namespace uk {
@@ -66,12 +68,15 @@ struct Vma final : public MappingObserver {
   bool noreserve = false;
   bool dont_fork = false, wipe_on_fork = false, dont_dump = false;
   bool sealed = false;  // the kernel's own: a hole to the guest's calls
+  bool frozen = false;  // by mseal(2)
   bool random = false;  // MADV_RANDOM: no fault-around
   // Pages without a frame show the object's host file, which is mapped for the whole range.
   bool host = false;
   Ref<MemoryObject> object;
   uint64_t offset = 0;  // of start, bytes into the object
   std::string name;
+  Ref<const MemPolicy> policy;  // of mbind(2); null: none
+  Ref<UserFault> userfault;     // registered with it; null: no
   // Tells whether a VMA found again after a suspension is the same one. New after each split or
   // change of place.
   uint64_t id = 0;

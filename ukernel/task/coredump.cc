@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "ukernel/kernel.h"
+#include "ukernel/mm/marks.h"
 
 namespace uk {
 namespace {
@@ -64,7 +65,7 @@ struct Segment {
 // coredump_filter's default: private and shared anonymous memory, changed private file pages, and
 // the first page of ELF files. A private mapping with any changed page is written whole (as Linux
 // does): debuggers look into the part that ld.so made read-only when it had relocated it.
-std::vector<Segment> segments(const AddressSpace& mm) {
+std::vector<Segment> segments(AddressSpace& mm) {
   std::vector<Segment> out;
   mm.each_vma([&](const VmaInfo& v) {
     Segment s{v.start, v.end, 0, 0};
@@ -72,7 +73,7 @@ std::vector<Segment> segments(const AddressSpace& mm) {
     if (any(v.prot & Prot::kWrite)) s.flags |= PF_W;
     if (any(v.prot & Prot::kExec)) s.flags |= PF_X;
     bool anonymous = v.ino == 0;
-    if (v.name == "[vvar]") {
+    if (v.name == "[vvar]" || left_out_of_dumps(mm, v.start)) {
       s.bytes = 0;
     } else if (anonymous ||
                (!v.shared && (any(v.prot & Prot::kWrite) || v.private_dirty_pages != 0))) {

@@ -157,7 +157,8 @@ Result<std::string> show_stat(Ctx& c) {
   }
   const bool rt =
       t.sched.sched_class == SchedClass::kFifo || t.sched.sched_class == SchedClass::kRr;
-  const int priority = rt ? -1 - t.sched.rt_priority : 20 + t.sched.nice;
+  const int lent = t.sched.effective_rt();  // its own, or that of a waiter (futex(2))
+  const int priority = lent != 0 ? -1 - lent : 20 + t.sched.nice;
   const Sets sets = handler_sets(t);
   auto address = [&](uint64_t a) { return full ? a : (a != 0 ? 1 : 0); };
   std::string out = absl::StrFormat("%d (%s) %c %d %d %d %d %d %d", t.tid, escape_comm(t.comm),

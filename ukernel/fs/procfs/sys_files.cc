@@ -212,6 +212,7 @@ constexpr Entry kVm[] = {
     fixed<50>("overcommit_ratio"),
     fixed<0>("panic_on_oom"),
     fixed<0>("swappiness"),
+    fixed<0>("unprivileged_userfaultfd"),
     fixed<100>("vfs_cache_pressure"),
 };
 constexpr Entry kInotify[] = {
