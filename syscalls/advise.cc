@@ -61,7 +61,7 @@ Result<int64_t> sys_process_madvise(Task& task, Fd pidfd, UserAddr ranges, size_
   }
   int64_t done = 0;
   for (const auto& p : pieces) {
-    if (Result<> r = mm->madvise(park, p.addr, p.len, advice); !r)
+    if (Result<> r = mm->madvise(park, p.base, p.len, advice); !r)
       return done != 0 ? Result<int64_t>(done) : Err(r.error());
     done += static_cast<int64_t>(p.len);
     if (task.should_interrupt(WaitMode::kKillable)) return Err(Errno::kINTR);

@@ -49,8 +49,7 @@ Result<int64_t> lending(Task& task, uint32_t cmd, bool realtime, FutexTable::Wor
                         uint32_t val, UserAddr timeout_or_val2, FutexTable::Word second,
                         uint32_t val3) {
   PiFutexes& table = *task.kernel.pi_futexes;
-  const bool waits =
-      cmd == FUTEX_LOCK_PI || cmd == FUTEX_LOCK_PI2 || cmd == FUTEX_WAIT_REQUEUE_PI;
+  const bool waits = cmd == FUTEX_LOCK_PI || cmd == FUTEX_LOCK_PI2 || cmd == FUTEX_WAIT_REQUEUE_PI;
   Deadline deadline = kNever;
   if (waits && timeout_or_val2) {
     deadline = absolute(task, TRY(time_ns(task, timeout_or_val2)),
@@ -130,8 +129,7 @@ Result<int64_t> sys_futex(Task& task, UserAddr word, Hex op, uint32_t val, UserA
   const uint32_t cmd = static_cast<uint32_t>(op) & FUTEX_CMD_MASK;
   const bool is_private = (op & FUTEX_PRIVATE_FLAG) != 0;
   const bool realtime = (op & FUTEX_CLOCK_REALTIME) != 0;
-  if (realtime && cmd != FUTEX_WAIT_BITSET && cmd != FUTEX_WAIT_REQUEUE_PI &&
-      cmd != FUTEX_LOCK_PI2)
+  if (realtime && cmd != FUTEX_WAIT_BITSET && cmd != FUTEX_WAIT_REQUEUE_PI && cmd != FUTEX_LOCK_PI2)
     return Err(Errno::kNOSYS);
   Park& park = task.park();
   FutexTable& futexes = *task.kernel.futexes;

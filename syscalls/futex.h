@@ -1,5 +1,5 @@
-// futex(2), futex_waitv(2), futex_wait and its kin: waiting and waking on words of guest memory. Handlers run on the
-// calling task's fiber and may suspend; addresses and counts are guest input.
+// futex(2), futex_waitv(2), futex_wait and its kin: waiting and waking on words of guest memory.
+// Handlers run on the calling task's fiber and may suspend; addresses and counts are guest input.
 #pragma once
 
 #include "syscalls/decode.h"

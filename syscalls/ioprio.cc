@@ -87,8 +87,9 @@ Result<int64_t> sys_ioprio_set(Task& task, int which, int who, int prio) {
   return 0;
 }
 
-// Of several tasks the best: the lowest number.
+// Of one task what was set; of several the best that holds: the lowest number.
 Result<int64_t> sys_ioprio_get(Task& task, int which, int who) {
+  if (which == IOPRIO_WHO_PROCESS) return TRY(targets(task, which, who)).front()->io_priority;
   int best = INT32_MAX;
   for (const Task* t : TRY(targets(task, which, who))) best = std::min(best, effective(*t));
   return best;

@@ -31,7 +31,6 @@ Result<int64_t> sys_process_vm_writev(Task& task, int pid, UserAddr local, size_
                                       UserAddr remote, size_t remote_count, Hex flags);
 Result<int64_t> sys_brk(Task& task, UserAddr addr);
 
-
 // ---- advise.cc
 Result<int64_t> sys_mseal(Task& task, UserAddr addr, size_t len, Hex flags);
 Result<int64_t> sys_process_madvise(Task& task, Fd pidfd, UserAddr ranges, size_t count, int advice,

@@ -55,10 +55,10 @@ Result<> put_nodes(Task& task, UserAddr addr, uint64_t max_node, bool first) {
   return UserOut<uint64_t>{{addr.addr}}.put_array(task.park(), task.mm(), words);
 }
 
-struct Mode {
+struct Split {
   uint32_t mode, flags;
 };
-Result<Mode> split_mode(uint64_t mode) {
+Result<Split> split_mode(uint64_t mode) {
   const auto flags = static_cast<uint32_t>(mode) & kModeFlags;
   const auto m = static_cast<uint32_t>(mode) & ~kModeFlags;
   if (m > kWeightedInterleave) return Err(Errno::kINVAL);
@@ -66,11 +66,11 @@ Result<Mode> split_mode(uint64_t mode) {
     return Err(Errno::kINVAL);
   if ((flags & MPOL_F_NUMA_BALANCING) != 0 && m != MPOL_BIND && m != MPOL_PREFERRED_MANY)
     return Err(Errno::kINVAL);
-  return Mode{m, flags};
+  return Split{m, flags};
 }
 
 // The policy that mode and nodes make; null is the default one.
-Result<Ref<const MemPolicy>> make_policy(Mode m, const NodeMask& nodes) {
+Result<Ref<const MemPolicy>> make_policy(Split m, const NodeMask& nodes) {
   const bool fixed = (m.flags & (MPOL_F_STATIC_NODES | MPOL_F_RELATIVE_NODES)) != 0;
   switch (m.mode) {
     case MPOL_DEFAULT:
@@ -106,7 +106,7 @@ Result<Ref<AddressSpace>> memory_of(Task& task, int pid) {
 }  // namespace
 
 Result<int64_t> sys_set_mempolicy(Task& task, int mode, UserAddr nodes, uint64_t max_node) {
-  const Mode m = TRY(split_mode(static_cast<uint32_t>(mode)));
+  const Split m = TRY(split_mode(static_cast<uint32_t>(mode)));
   const NodeMask mask = TRY(fetch_nodes(task, nodes, max_node));
   task.mem_policy = TRY(make_policy(m, mask));
   return 0;
@@ -151,7 +151,7 @@ Result<int64_t> sys_get_mempolicy(Task& task, UserOut<int32_t> policy, UserAddr 
 Result<int64_t> sys_mbind(Task& task, UserAddr addr, size_t len, uint64_t mode, UserAddr nodes,
                           uint64_t max_node, Hex flags) {
   constexpr uint64_t kValid = MPOL_MF_STRICT | MPOL_MF_MOVE | MPOL_MF_MOVE_ALL;
-  const Mode m = TRY(split_mode(mode & 0xffffffff));
+  const Split m = TRY(split_mode(mode & 0xffffffff));
   const NodeMask mask = TRY(fetch_nodes(task, nodes, max_node));
   const uint64_t f = flags.value & 0xffffffff;
   if ((f & ~kValid) != 0) return Err(Errno::kINVAL);
@@ -194,11 +194,13 @@ Result<int64_t> sys_move_pages(Task& task, int pid, uint64_t count, UserAddr pag
   const Ref<AddressSpace> mm = TRY(memory_of(task, pid));
   for (uint64_t done = 0; done < count;) {
     const uint64_t n = std::min(count - done, kPiece);
-    std::vector<uint64_t> addrs = TRY(UserIn<uint64_t>{{pages.addr + done * sizeof(uint64_t)}}
-                                          .get_array(task.park(), task.mm(), n));
+    std::vector<uint64_t> addrs =
+        TRY(UserIn<uint64_t>{{pages.addr + done * sizeof(uint64_t)}}.get_array(task.park(),
+                                                                               task.mm(), n));
     if (nodes) {
-      std::vector<int32_t> wanted = TRY(UserIn<int32_t>{{nodes.addr + done * sizeof(int32_t)}}
-                                            .get_array(task.park(), task.mm(), n));
+      std::vector<int32_t> wanted =
+          TRY(UserIn<int32_t>{{nodes.addr + done * sizeof(int32_t)}}.get_array(task.park(),
+                                                                               task.mm(), n));
       if (std::any_of(wanted.begin(), wanted.end(), [](int32_t node) { return node != 0; }))
         return Err(Errno::kNODEV);
     }

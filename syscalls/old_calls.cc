@@ -43,8 +43,7 @@ Result<int64_t> sys_sysfs(Task& task, int option, uint64_t arg1, UserAddr arg2) 
   switch (option) {
     case kIndex: {
       Result<std::string> name = task.mm().copy_in_string(task.park(), arg1, kMaxName);
-      if (!name)
-        return Err(name.error() == Errno::kNAMETOOLONG ? Errno::kINVAL : name.error());
+      if (!name) return Err(name.error() == Errno::kNAMETOOLONG ? Errno::kINVAL : name.error());
       for (size_t i = 0; i < types.size(); ++i) {
         if (types[i].name == *name) return static_cast<int64_t>(i);
       }

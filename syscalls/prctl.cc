@@ -162,6 +162,8 @@ Result<int64_t> sys_prctl(Task& task, int option, uint64_t a, uint64_t b, uint64
       return set_seccomp(task, a, {b});
     case PR_GET_THP_DISABLE:
       return (a | b | c | d) == 0 ? Result<int64_t>(0) : Err(Errno::kINVAL);
+    case PR_SET_MM:
+      return set_mm(task, a, b, c, d);
     case PR_CAP_AMBIENT:
       return ambient(task, a, b, c | d);
     default:

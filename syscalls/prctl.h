@@ -14,4 +14,7 @@ Result<int64_t> sys_get_robust_list(Task& task, int pid, UserOut<uint64_t> head,
                                     UserOut<uint64_t> len);
 Result<int64_t> sys_rseq(Task& task, UserAddr rseq, uint32_t len, int flags, uint32_t sig);
 
+// PR_SET_MM (prctl_mm.cc).
+Result<int64_t> set_mm(Task& task, uint64_t option, uint64_t addr, uint64_t len, uint64_t rest);
+
 }  // namespace uk

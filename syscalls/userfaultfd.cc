@@ -17,8 +17,8 @@ namespace {
 
 constexpr int kUserModeOnly = 1;                // UFFD_USER_MODE_ONLY
 constexpr uint64_t kExactAddress = 1ull << 11;  // UFFD_FEATURE_EXACT_ADDRESS
-constexpr uint64_t kFeatures = UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_SIGBUS |
-                               UFFD_FEATURE_THREAD_ID | kExactAddress;
+constexpr uint64_t kFeatures =
+    UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_SIGBUS | UFFD_FEATURE_THREAD_ID | kExactAddress;
 constexpr uint64_t kIoctls =
     1ull << _UFFDIO_REGISTER | 1ull << _UFFDIO_UNREGISTER | 1ull << _UFFDIO_API;
 constexpr uint64_t kRangeIoctls =
@@ -152,7 +152,10 @@ class UserFaultFile final : public File {
     std::vector<std::byte> page(kPageSize);
     while (done < static_cast<int64_t>(len)) {
       const uint64_t at = start + static_cast<uint64_t>(done);
-      Result<> r = contents(page, static_cast<uint64_t>(done));
+      Result<> r;
+      if (fault_->space() == nullptr) r = Err(Errno::kSRCH);
+      if (r) r = fault_->expects(at);
+      if (r) r = contents(page, static_cast<uint64_t>(done));
       if (r && fault_->space() == nullptr) r = Err(Errno::kSRCH);
       if (r) r = fault_->provide(park, at, page);
       if (!r) {

@@ -69,10 +69,10 @@ class Kernel {
   Vfs vfs;
   PidTable pids;
   std::unique_ptr<FutexTable> futexes;
-  std::unique_ptr<Workers> workers;           // never null
+  std::unique_ptr<Workers> workers;  // never null
   std::unique_ptr<PiFutexes> pi_futexes;
   const std::shared_ptr<KernelLog> guest_log;  // `log` as guests read it
-  std::shared_ptr<UnixSockets> unix_sockets;  // made by whoever registers the sockets
+  std::shared_ptr<UnixSockets> unix_sockets;   // made by whoever registers the sockets
   // AF_NETLINK's; made with the first of its sockets.
   std::shared_ptr<class NetlinkSockets> netlink_sockets;
   // keyrings(7); made with the first key.
@@ -88,7 +88,7 @@ class Kernel {
     bool core_uses_pid = false;
     uint64_t aio_max_nr = 65536, aio_nr = 0;  // events of all aio contexts, allowed and now
     int io_uring_disabled = 0;                // 1: for the unprivileged, 2: for all
-    std::optional<int> saved_console_level;  // while syslog(2) has turned the console off
+    std::optional<int> saved_console_level;   // while syslog(2) has turned the console off
   } settings;
 
   Ref<UtsInfo> uts;

@@ -250,7 +250,8 @@ AddressSpace::Impl::Step AddressSpace::Impl::touch_object(Park& park, Vma& v, ui
   }
   Vma* again;
   if (!same_vma(page, id, {}, &again)) return false;
-  if (object->allocate_around() && v.shared && !v.userfault && mem.free_pages() > mem.total_pages() / 16) {
+  if (object->allocate_around() && v.shared && !v.userfault &&
+      mem.free_pages() > mem.total_pages() / 16) {
     for (uint64_t p = first; p < end; ++p) {
       if (pt.get(p) || object->cached_page(v.index(p * kPageSize)) != kNoPfn) continue;
       if (!object->get_page(park, v.index(p * kPageSize), to_write)) break;

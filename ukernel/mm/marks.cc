@@ -64,6 +64,10 @@ Result<int> node_of_page(AddressSpace& mm, uint64_t addr) {
   return 0;
 }
 
+bool mapped_at_or_above(AddressSpace& mm, uint64_t addr) {
+  return mm.inside().vmas.at_or_above(addr) != nullptr;
+}
+
 bool left_out_of_dumps(AddressSpace& mm, uint64_t addr) {
   const Vma* v = mm.inside().vmas.find(addr);
   return v != nullptr && v->dont_dump;

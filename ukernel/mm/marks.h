@@ -26,4 +26,7 @@ Result<int> node_of_page(AddressSpace& mm, uint64_t addr);
 // MADV_DONTDUMP was said of the mapping at addr.
 bool left_out_of_dumps(AddressSpace& mm, uint64_t addr);
 
+// Some mapping ends behind addr.
+bool mapped_at_or_above(AddressSpace& mm, uint64_t addr);
+
 }  // namespace uk

@@ -183,6 +183,11 @@ Result<> UserFault::unregister(uint64_t start, uint64_t end) {
   return {};
 }
 
+Result<> UserFault::expects(uint64_t addr) const {
+  const Vma* v = space_->inside().vmas.find(addr);
+  return v != nullptr && v->userfault ? Result<>() : Err(Errno::kNOENT);
+}
+
 Result<> UserFault::provide(Park& park, uint64_t addr, std::span<const std::byte> bytes) {
   Ref<AddressSpace> keep(space_);
   AddressSpace::Impl& im = keep->inside();

@@ -44,6 +44,8 @@ class UserFault final : public RefCounted {
   // kINVAL: no memory of a kind that can be; kPERM; kBUSY: another's.
   Result<> enroll(Park& park, uint64_t start, uint64_t end);
   Result<> unregister(uint64_t start, uint64_t end);
+  // The page at addr may be brought. kNOENT: it is not registered.
+  Result<> expects(uint64_t addr) const;
   // Brings the page at addr with these contents. kNOENT: not registered; kEXIST; kNOMEM.
   Result<> provide(Park& park, uint64_t addr, std::span<const std::byte> page);
   // Lets who waits for [start, end) look again.

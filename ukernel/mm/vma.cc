@@ -27,8 +27,7 @@ bool Vma::continues_with(const Vma& n) const {
          noreserve == n.noreserve && dont_fork == n.dont_fork && wipe_on_fork == n.wipe_on_fork &&
          dont_dump == n.dont_dump && sealed == n.sealed && random == n.random && host == n.host &&
          frozen == n.frozen && object == n.object && (!object || offset + len() == n.offset) &&
-         name == n.name &&
-         userfault == n.userfault && same_policy(policy.get(), n.policy.get());
+         name == n.name && userfault == n.userfault && same_policy(policy.get(), n.policy.get());
 }
 
 std::unique_ptr<Vma> Vma::clone(VmaOwner& new_owner) const {

@@ -23,9 +23,7 @@ constexpr std::array<uint32_t, 40> make_weights() {
 }
 constexpr std::array<uint32_t, 40> kWeights = make_weights();
 
-bool real_time(const SchedEntity& e) {
-  return e.effective_rt() != 0;
-}
+bool real_time(const SchedEntity& e) { return e.effective_rt() != 0; }
 
 uint64_t weighted(const SchedEntity& e, uint64_t ns) {
   uint32_t w = e.sched_class == SchedClass::kIdle ? kIdleWeight : VcpuSet::weight(e.nice);

@@ -75,7 +75,8 @@ void PiFutexes::lend(Task* owner) {
     int highest = 0;
     if (auto it = table_->owned.find(owner); it != table_->owned.end()) {
       for (const State* s : it->second) {
-        if (!s->waiters.empty()) highest = std::max(highest, rt_priority(*s->waiters.front()->task));
+        if (!s->waiters.empty())
+          highest = std::max(highest, rt_priority(*s->waiters.front()->task));
       }
     }
     if (owner->sched.lent_rt == highest) return;

@@ -267,9 +267,9 @@ class Task final : public RefCounted, public Interruptor {
   int parent_death_signal = 0;
   uint32_t personality = 0;
   Ref<const MemPolicy> mem_policy;  // set_mempolicy(2); null: default
-  int io_priority = 0;         // ioprio_set(2); class none: it follows nice
-  bool keep_caps = false;      // PR_SET_KEEPCAPS
-  bool reset_on_fork = false;  // SCHED_RESET_ON_FORK
+  int io_priority = 0;              // ioprio_set(2); class none: it follows nice
+  bool keep_caps = false;           // PR_SET_KEEPCAPS
+  bool reset_on_fork = false;       // SCHED_RESET_ON_FORK
   uint64_t timer_slack_ns = 50000, default_timer_slack_ns = 50000;
   uint64_t tls = 0;
   Fiber* fiber = nullptr;

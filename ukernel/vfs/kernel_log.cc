@@ -48,7 +48,9 @@ std::string KernelLog::kmsg_record(const Log::Line& line) {
 uint64_t KernelLog::next_seq() const {
   return log_.lines().empty() ? 0 : log_.lines().back().seq + 1;
 }
-uint64_t KernelLog::first_seq() const { return log_.lines().empty() ? 0 : log_.lines().front().seq; }
+uint64_t KernelLog::first_seq() const {
+  return log_.lines().empty() ? 0 : log_.lines().front().seq;
+}
 
 const Log::Line* KernelLog::at_or_behind(uint64_t seq) const {
   if (seq >= next_seq()) return nullptr;

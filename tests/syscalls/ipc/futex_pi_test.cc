@@ -84,8 +84,8 @@ TEST(futex, LockPiTimesOutAndTryLockDoesNotWait) {
   until = In(5000000, CLOCK_MONOTONIC);
   EXPECT_ERRNO(ETIMEDOUT, Futex(&word, FUTEX_LOCK_PI2 | FUTEX_PRIVATE_FLAG, 0, &until));
   until = In(5000000, CLOCK_REALTIME);
-  EXPECT_ERRNO(ETIMEDOUT, Futex(&word, FUTEX_LOCK_PI2 | FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME,
-                                0, &until));
+  EXPECT_ERRNO(ETIMEDOUT,
+               Futex(&word, FUTEX_LOCK_PI2 | FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME, 0, &until));
   until.tv_nsec = 1000000000;
   EXPECT_ERRNO(EINVAL, Futex(&word, FUTEX_LOCK_PI_PRIVATE, 0, &until));
   done = true;
@@ -104,16 +104,15 @@ TEST(futex, PiErrors) {
                syscall(SYS_futex, reinterpret_cast<char*>(&word) + 1, FUTEX_LOCK_PI, 0, nullptr));
   EXPECT_ERRNO(ENOSYS, Futex(&word, FUTEX_LOCK_PI_PRIVATE | FUTEX_CLOCK_REALTIME));
   Word other{0};
-  EXPECT_ERRNO(EINVAL, Futex(&word, FUTEX_CMP_REQUEUE_PI_PRIVATE, 2,
-                             reinterpret_cast<void*>(1), &other, word));
-  EXPECT_ERRNO(EINVAL, Futex(&word, FUTEX_CMP_REQUEUE_PI_PRIVATE, 1,
-                             reinterpret_cast<void*>(1), &word, word));
-  EXPECT_ERRNO(EAGAIN, Futex(&word, FUTEX_CMP_REQUEUE_PI_PRIVATE, 1,
-                             reinterpret_cast<void*>(1), &other, word + 1));
+  EXPECT_ERRNO(EINVAL, Futex(&word, FUTEX_CMP_REQUEUE_PI_PRIVATE, 2, reinterpret_cast<void*>(1),
+                             &other, word));
+  EXPECT_ERRNO(EINVAL, Futex(&word, FUTEX_CMP_REQUEUE_PI_PRIVATE, 1, reinterpret_cast<void*>(1),
+                             &word, word));
+  EXPECT_ERRNO(EAGAIN, Futex(&word, FUTEX_CMP_REQUEUE_PI_PRIVATE, 1, reinterpret_cast<void*>(1),
+                             &other, word + 1));
   EXPECT_EQ(Futex(&word, FUTEX_CMP_REQUEUE_PI_PRIVATE, 1, reinterpret_cast<void*>(1), &other, word),
             0);
-  EXPECT_ERRNO(EAGAIN,
-               Futex(&word, FUTEX_WAIT_REQUEUE_PI_PRIVATE, word + 1, nullptr, &other, ~0u));
+  EXPECT_ERRNO(EAGAIN, Futex(&word, FUTEX_WAIT_REQUEUE_PI_PRIVATE, word + 1, nullptr, &other, ~0u));
   EXPECT_ERRNO(EINVAL, Futex(&word, FUTEX_WAIT_REQUEUE_PI_PRIVATE, word, nullptr, &word, ~0u));
 }
 
@@ -228,8 +227,7 @@ TEST(futex, WaitRequeuePi) {
   EXPECT_EQ(lock, 0u);
   // Nobody requeues: the time runs out.
   timespec until = In(5000000, CLOCK_MONOTONIC);
-  EXPECT_ERRNO(ETIMEDOUT,
-               Futex(&condition, FUTEX_WAIT_REQUEUE_PI_PRIVATE, 7, &until, &lock, ~0u));
+  EXPECT_ERRNO(ETIMEDOUT, Futex(&condition, FUTEX_WAIT_REQUEUE_PI_PRIVATE, 7, &until, &lock, ~0u));
 }
 
 TEST(futex, PiLendsTheWaitersPriority) {

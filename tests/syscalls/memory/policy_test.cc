@@ -32,9 +32,8 @@ TEST(set_mempolicy, IsKeptAndInherited) {
       CHILD_CHECK(Get(&mode, &got) == 0 && mode == m && got.words[0] == kNode0);
       CHILD_CHECK(got.words[1] == 0);  // what lies behind the nodes is cleared
     }
-    CHILD_CHECK(RunChild([&] {
-                  CHILD_CHECK(Get(&mode, &got) == 0 && mode == MPOL_PREFERRED);
-                }) == 0);
+    CHILD_CHECK(RunChild([&] { CHILD_CHECK(Get(&mode, &got) == 0 && mode == MPOL_PREFERRED); }) ==
+                0);
     CHILD_CHECK(Set(MPOL_BIND | MPOL_F_STATIC_NODES, &node0) == 0);
     CHILD_CHECK(Get(&mode, nullptr) == 0 && mode == (MPOL_BIND | MPOL_F_STATIC_NODES));
     CHILD_CHECK(Set(MPOL_PREFERRED, nullptr, 0) == 0);  // the local node

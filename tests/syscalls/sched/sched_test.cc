@@ -190,7 +190,8 @@ TEST(ioprio_get, FollowsNiceUntilItIsSet) {
     constexpr int kProcess = 1, kGroup = 2, kUser = 3, kBest = 2, kIdle = 3;
     CHILD_CHECK(setpgid(0, 0) == 0);
     CHILD_CHECK(setpriority(PRIO_PROCESS, 0, 10) == 0);
-    CHILD_CHECK(syscall(SYS_ioprio_get, kProcess, 0) == (kBest << 13 | 6));
+    CHILD_CHECK(syscall(SYS_ioprio_get, kProcess, 0) == 0);  // what was set
+    CHILD_CHECK(syscall(SYS_ioprio_get, kGroup, 0) == (kBest << 13 | 6));
     CHILD_CHECK(syscall(SYS_ioprio_set, kGroup, 0, kIdle << 13) == 0);
     CHILD_CHECK(syscall(SYS_ioprio_get, kProcess, getpid()) == kIdle << 13);
     CHILD_CHECK(syscall(SYS_ioprio_get, kGroup, 0) == kIdle << 13);
@@ -200,7 +201,8 @@ TEST(ioprio_get, FollowsNiceUntilItIsSet) {
                 }) == 0);
     CHILD_CHECK(syscall(SYS_ioprio_set, kProcess, 0, 3) == -1 && errno == EINVAL);
     CHILD_CHECK(syscall(SYS_ioprio_set, kProcess, 0, 0) == 0);
-    CHILD_CHECK(syscall(SYS_ioprio_get, kProcess, 0) == (kBest << 13 | 6));
+    CHILD_CHECK(syscall(SYS_ioprio_get, kProcess, 0) == 0);
+    CHILD_CHECK(syscall(SYS_ioprio_get, kGroup, 0) == (kBest << 13 | 6));
     CHILD_CHECK(syscall(SYS_ioprio_set, kGroup, 0x3fffffff, kBest << 13) == -1 && errno == ESRCH);
     if (!IsRoot()) {
       CHILD_CHECK(syscall(SYS_ioprio_set, kProcess, 0, 1 << 13) == -1 && errno == EPERM);
