@@ -58,6 +58,9 @@ Pty::Pty(Kernel& kernel, Ref<PtyTable> table, int index, const Cred& owner)
     : Tty(kernel, make_dev(kSlaveMajor, static_cast<uint32_t>(index))),
       table_(std::move(table)),
       index_(index) {
+  UserTermios settings = default_termios();
+  settings.cflag &= ~uint32_t{HUPCL};
+  line().set_termios(settings);
   attr.ino = static_cast<uint64_t>(index) + 3;
   attr.rdev = rdev();
   attr.mode = S_IFCHR | table_->new_mode;
@@ -85,8 +88,13 @@ void Pty::packet_event(uint8_t event) {
   // A newer event takes back its opposite.
   if (event == TIOCPKT_STOP) packet_events_ &= static_cast<uint8_t>(~TIOCPKT_START);
   if (event == TIOCPKT_START) packet_events_ &= static_cast<uint8_t>(~TIOCPKT_STOP);
+  if (event == TIOCPKT_NOSTOP) packet_events_ &= static_cast<uint8_t>(~TIOCPKT_DOSTOP);
+  if (event == TIOCPKT_DOSTOP) packet_events_ &= static_cast<uint8_t>(~TIOCPKT_NOSTOP);
   packet_events_ |= event;
   master_queue_.wake_all(POLLIN | POLLPRI);
+}
+void Pty::adjust_termios(UserTermios& t) const {
+  t.cflag = (t.cflag & ~uint32_t{CSIZE | PARENB}) | CS8 | CREAD;
 }
 
 Result<size_t> Pty::master_read(Park& park, IoSink& to, bool nonblock) {

@@ -37,6 +37,9 @@ class Pty final : public Tty {
   void input_taken() override;
   void last_file_closed() override;
   void packet_event(uint8_t event) override;
+  void adjust_termios(UserTermios& t) const override;
+  // Nothing is hung up: others who have the slave open may go on, as on Linux.
+  void leader_gone() override { leave_session(false); }
   // What is written is at the master at once.
   bool drained() const override { return true; }
 

@@ -13,6 +13,26 @@ constexpr size_t kOutputBytes = 16 * 1024;
 constexpr size_t kWriteChunk = 2048;
 constexpr uint64_t kDecisecondNs = 100'000'000;
 
+// TIOCSLCKTRMIOS: of what is locked, the old value stays.
+UserTermios with_locked(UserTermios wanted, const UserTermios& old, const UserTermios& locked) {
+  auto keep = [](auto& now, auto before, auto mask) {
+    now = static_cast<std::remove_reference_t<decltype(now)>>((now & ~mask) | (before & mask));
+  };
+  keep(wanted.iflag, old.iflag, locked.iflag);
+  keep(wanted.oflag, old.oflag, locked.oflag);
+  keep(wanted.cflag, old.cflag, locked.cflag);
+  keep(wanted.lflag, old.lflag, locked.lflag);
+  if (locked.line != 0) wanted.line = old.line;
+  for (size_t i = 0; i < wanted.cc.size(); ++i)
+    if (locked.cc[i] != 0) wanted.cc[i] = old.cc[i];
+  return wanted;
+}
+
+// Whether ^S and ^Q stop and start output: what a pty's packet mode tells (ioctl_tty(2)).
+bool flow_by_keys(const UserTermios& t) {
+  return (t.iflag & IXON) != 0 && t.cc[VSTOP] == 19 && t.cc[VSTART] == 17;
+}
+
 }  // namespace
 
 Tty::Tty(Kernel& kernel, uint64_t rdev) : kernel_(kernel), rdev_(rdev), line_(*this) {}
@@ -113,7 +133,7 @@ Result<> Tty::control(Task& task, bool steal) {
   s->tty = this;
   s->leader_gone = [this](Session&) {
     Ref<Tty> self(this);
-    hangup(true);
+    leader_gone();
   };
   return {};
 }
@@ -124,13 +144,15 @@ void Tty::maybe_control(Task& task) {
   (void)control(task, false);
 }
 
-void Tty::give_up_session() {
+void Tty::leave_session(bool resume) {
   if (foreground_) {
     send_signal_pgrp(*foreground_, siginfo_kernel(SIGHUP));
-    send_signal_pgrp(*foreground_, siginfo_kernel(SIGCONT));
+    if (resume) send_signal_pgrp(*foreground_, siginfo_kernel(SIGCONT));
   }
   detach_session();
 }
+
+void Tty::give_up_session() { leave_session(true); }
 
 Result<> Tty::check_foreground(int signo) const {
   const Task* t = current_task(kernel_.reactor);
@@ -277,7 +299,12 @@ Result<> Tty::set_termios(Park& park, const UserTermios& t, bool drain_first, bo
   TRY(check_foreground(SIGTTOU));
   if (flush_first) flush(TCIFLUSH);
   if (drain_first) TRY(drain(park));
-  line_.set_termios(t);
+  const UserTermios before = line_.termios();
+  UserTermios wanted = with_locked(t, before, locked_);
+  adjust_termios(wanted);
+  line_.set_termios(wanted);
+  if (flow_by_keys(before) != flow_by_keys(wanted))
+    packet_event(flow_by_keys(wanted) ? TIOCPKT_DOSTOP : TIOCPKT_NOSTOP);
   queue_.wake_all();
   return {};
 }

@@ -67,10 +67,16 @@ class Tty : public RefCounted, private LineEvents {
   virtual void want_input() {}           // somebody waits for input, or asks whether it is there
   virtual void last_file_closed() {}     // nobody has the terminal open any more
   virtual void packet_event(uint8_t) {}  // TIOCPKT_*
+  // What the hardware does not let be changed is put right in `t`.
+  virtual void adjust_termios(UserTermios& t) const { (void)t; }
+  // The session's leader has exited: the line is hung up.
+  virtual void leader_gone() { hangup(true); }
   // Nothing that tcdrain(3) would wait for.
   virtual bool drained() const { return out_.empty(); }
   Kernel& kernel() const { return kernel_; }
   int files() const { return files_; }
+  // The session loses the terminal, its foreground group is told by SIGHUP (and SIGCONT).
+  void leave_session(bool resume);
   bool other_closed_ = false;  // the other side is gone: end of file
 
  private:
@@ -101,6 +107,7 @@ class Tty : public RefCounted, private LineEvents {
   uint32_t epoch_ = 0;
   bool exclusive_ = false;
   uint32_t ispeed_ = 38400, ospeed_ = 38400;
+  UserTermios locked_{};  // TIOCSLCKTRMIOS: settings whose bits are set here stay as they are
 };
 
 class TtyFile final : public File {

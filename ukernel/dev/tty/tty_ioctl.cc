@@ -100,6 +100,12 @@ Result<int64_t> tty_ioctl(Tty& tty, Park& park, IoctlUser& user, uint32_t cmd, u
       TRY(tty.set_termios(park, wanted, cmd != TCSETA, cmd == TCSETAF));
       return 0;
     }
+    case TIOCGLCKTRMIOS:
+      return store(park, user, arg, tty.locked_);
+    case TIOCSLCKTRMIOS:
+      if (!user.cred().has(Cap::kSysAdmin)) return Err(Errno::kPERM);
+      tty.locked_ = TRY(fetch<UserTermios>(park, user, arg));
+      return 0;
     case TCSBRK:
     case TCSBRKP:
       TRY(tty.check_foreground(SIGTTOU));
