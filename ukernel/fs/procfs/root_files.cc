@@ -4,6 +4,7 @@
 #include "absl/strings/str_format.h"
 #include "ukernel/abi/uname.h"
 #include "ukernel/fs/procfs/proc_node.h"
+#include "ukernel/net/unix/unix_socket.h"
 #include "ukernel/task/current.h"
 
 namespace uk::procfs {
@@ -27,6 +28,11 @@ Result<std::string> thread_self_link(Ctx& c) {
 Result<std::string> mounts_link(Ctx&) { return "self/mounts"; }
 Result<std::string> net_link(Ctx&) { return "self/net"; }
 Result<std::string> nothing(Ctx&) { return std::string(); }
+
+Result<std::string> net_unix(Ctx& c) {
+  return UnixSockets::table_header() +
+         (c.kernel.unix_sockets ? c.kernel.unix_sockets->table() : "");
+}
 
 Result<std::string> meminfo(Ctx& c) {
   const PhysMemory& m = *c.kernel.mem;
@@ -200,6 +206,7 @@ constexpr Entry kRoot[] = {
 };
 constexpr Entry kNet[] = {
     text("dev", net_dev),
+    text("unix", net_unix),
 };
 
 }  // namespace

@@ -42,6 +42,9 @@ class UnixSockets {
   std::function<RefCounted*()> current_process;
   // Descriptors in flight that this user sent.
   uint64_t in_flight(uint32_t uid) const;
+  // The text of /proc/net/unix (unix(7) names its columns): its first line, and one an endpoint.
+  static std::string table_header();
+  std::string table();
 
  private:
   friend class UnixSocket;
@@ -118,6 +121,7 @@ class UnixSocket final : public RefCounted, public ListNode<> {
   Result<size_t> send_plain(Park& park, SendMessage& m);
   UnixSockets& table() const { return *table_; }
   size_t unsent_bytes() const { return budget_->used; }
+  std::string table_line() const;
   WaitQueue& queue() { return queue_; }
   // The last reference to its file has gone.
   void close();
@@ -129,6 +133,7 @@ class UnixSocket final : public RefCounted, public ListNode<> {
   void know_peer(const UserCreds& creds, Ref<RefCounted> process, Ref<const Cred> cred);
   std::string bound;               // name: empty, a path, or NUL and an abstract name
   UnixSocketFile* file = nullptr;  // the open file, while there is one
+  uint64_t ino = 0;                // of its inode
 
  private:
   friend class UnixSockets;
