@@ -47,7 +47,7 @@ Result<int64_t> do_open(Task& task, Fd dirfd, UserStr user, OpenRequest req) {
   std::string path = TRY(fetch_path(task, user, true));
   DirFd dir = TRY(DirFd::get(task, dirfd, path, (req.walk & kWalkInRoot) != 0));
   // Linux takes the number first: EMFILE before the path is looked at, and no file is created then.
-  if (task.fds().count() >= task.rlimit(RLIMIT_NOFILE).cur) return Err(Errno::kMFILE);
+  if (task.fds().full(task.rlimit(RLIMIT_NOFILE).cur)) return Err(Errno::kMFILE);
   FsContext ctx = task.fs_context();
   Ref<File> file = TRY(task.kernel.vfs.open(task.park(), ctx, dir.from(), path, req));
   return install_fd(task, std::move(file), (req.flags & O_CLOEXEC) != 0);

@@ -7,6 +7,7 @@
 
 #include "syscalls/fs_common.h"
 #include "syscalls/process.h"
+#include "ukernel/task/gate_calls.h"
 
 namespace uk {
 namespace {
@@ -56,6 +57,14 @@ Result<int64_t> lock_range(Task& task, UserAddr addr, size_t len, bool lock,
 
 }  // namespace
 
+namespace {
+bool nothing_mapped(const AddressSpace& mm, uint64_t start, uint64_t length) {
+  bool found = false;
+  mm.each_vma([&](const VmaInfo& v) { found |= v.start < start + length && v.end > start; });
+  return !found;
+}
+}  // namespace
+
 Result<int64_t> sys_mmap(Task& task, UserAddr addr, size_t len, Hex prot, Hex flags, Fd fd,
                          uint64_t offset) {
   if ((offset & kPageMask) != 0) return Err(Errno::kINVAL);
@@ -86,6 +95,11 @@ Result<int64_t> sys_mmap(Task& task, UserAddr addr, size_t len, Hex prot, Hex fl
   request.noreserve = (flags & MAP_NORESERVE) != 0;
   request.locked = (flags & MAP_LOCKED) != 0;
   request.below_4g = (flags & MAP_32BIT) != 0;
+  // Who puts code into empty space at a place of its own choice lays the space out itself, and may
+  // translate what it maps (valgrind): it knows nothing of thunks.
+  if (request.fixed && request.object && any(request.prot & Prot::kExec) &&
+      !task.mm().call_sites.off() && nothing_mapped(task.mm(), request.addr, len))
+    restore_call_sites(task.park(), task);
   return static_cast<int64_t>(TRY(task.mm().mmap(task.park(), request, task.mm_limits())));
 }
 

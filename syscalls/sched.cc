@@ -210,7 +210,7 @@ Result<int64_t> sys_sched_setaffinity(Task& task, int pid, uint32_t size, UserAd
   std::span<std::byte> to = std::as_writable_bytes(std::span(&wanted, 1));
   to = to.first(std::min<size_t>(size, sizeof wanted));
   if (TRY(task.mm().copy_in(task.park(), to, mask.addr)) != to.size()) return Err(Errno::kFAULT);
-  Task* t = TRY(sched_task(task, pid));
+  Task* t = TRY(find_task(task, pid));
   if (!owns(task, *t) && !task.cred().has(Cap::kSysNice)) return Err(Errno::kPERM);
   wanted &= all_cpus(task.kernel);
   if (wanted == 0) return Err(Errno::kINVAL);
@@ -222,7 +222,7 @@ Result<int64_t> sys_sched_setaffinity(Task& task, int pid, uint32_t size, UserAd
 Result<int64_t> sys_sched_getaffinity(Task& task, int pid, uint32_t size, UserAddr mask) {
   auto cpus = static_cast<uint64_t>(task.kernel.vcpus.count());
   if (uint64_t{size} * 8 < cpus || size % 8 != 0) return Err(Errno::kINVAL);
-  Task* t = TRY(sched_task(task, pid));
+  Task* t = TRY(find_task(task, pid));
   uint64_t bits = t->sched.affinity & all_cpus(task.kernel);
   auto bytes = std::as_bytes(std::span(&bits, 1));
   if (TRY(task.mm().copy_out(task.park(), mask.addr, bytes)) != bytes.size())

@@ -29,6 +29,13 @@ Result<int> FdTable::add(Ref<File> file, bool cloexec, uint64_t limit, int min) 
   return static_cast<int>(fd);
 }
 
+bool FdTable::full(uint64_t limit) const {
+  auto fd = static_cast<size_t>(first_free_);
+  while (fd < entries_.size() && entries_[fd].file) ++fd;
+  first_free_ = static_cast<int>(fd);
+  return fd >= limit;
+}
+
 Result<Ref<File>> FdTable::replace(int fd, Ref<File> file, bool cloexec, uint64_t limit) {
   if (fd < 0 || static_cast<uint64_t>(fd) >= limit) return Err(Errno::kBADF);
   if (static_cast<size_t>(fd) >= entries_.size()) entries_.resize(static_cast<size_t>(fd) + 1);

@@ -18,6 +18,8 @@ class FdTable final : public RefCounted {
   Result<Ref<File>> get(int fd) const;
   // As get(), but kBADF for O_PATH descriptors too (calls that need real access).
   Result<Ref<File>> get_io(int fd) const;
+  // Whether there is no free number below `limit`, so that add() would fail.
+  bool full(uint64_t limit) const;
   // The lowest free number >= min. kMFILE at `limit` (RLIMIT_NOFILE).
   Result<int> add(Ref<File> file, bool cloexec, uint64_t limit, int min = 0);
   // Puts the file at exactly `fd`; returns what was there (the caller closes it with close_file()).
@@ -44,7 +46,7 @@ class FdTable final : public RefCounted {
     bool cloexec = false;
   };
   std::vector<Entry> entries_;
-  int first_free_ = 0;  // no free number is below
+  mutable int first_free_ = 0;  // no free number is below
 };
 
 }  // namespace uk

@@ -117,6 +117,7 @@ void handle_syscall(Task& task, const Trap& original) {
   task.regs_replaced = false;
   if (trap.patchable) note_costly_call(task, trap);
   std::optional<Result<int64_t>> given;
+  bool told = is_traced(task) && task.trace->mode != TraceState::Mode::kCont;
   if (is_traced(task) || task.seccomp_mode != 0) [[unlikely]] {
     given = before_call(task, trap);
     if (task.must_exit()) return;
@@ -141,6 +142,13 @@ void handle_syscall(Task& task, const Trap& original) {
       if (task.must_exit()) return;
       r = given ? *given : dispatch(task, trap);
       continue;
+    }
+    // A tracer that came meanwhile sees the call begin, as Linux makes it anew (there a sleep by
+    // the name of restart_syscall).
+    if (!told && is_traced(task) && task.trace->mode == TraceState::Mode::kSyscall) {
+      told = true;
+      trace_call(task, TraceState::Call::kEntry);
+      if (task.must_exit()) return;
     }
     bool block = r.error() == Errno::kRestartBlock && task.restart_block;
     r = block ? task.restart_block(task) : dispatch(task, trap);

@@ -113,6 +113,22 @@ TEST(open, DescriptorLimit) {
   });
 }
 
+TEST(open, NumbersAboveALoweredLimitDoNotCount) {
+  IN_CHILD([&] {
+    for (int fd = 20; fd < 60; ++fd) CHILD_CHECK(dup2(0, fd) == fd);
+    rlimit lim = {20, 20};
+    CHILD_CHECK(setrlimit(RLIMIT_NOFILE, &lim) == 0);
+    const int fd = static_cast<int>(syscall(SYS_open, "/dev/null", O_RDONLY));
+    CHILD_CHECK(fd >= 0 && fd < 20);
+    CHILD_CHECK(dup(0) > fd);
+    while (syscall(SYS_open, "/dev/null", O_RDONLY) >= 0) {
+    }
+    CHILD_CHECK(errno == EMFILE);
+    CHILD_CHECK(close(59) == 0 && open("/dev/null", O_RDONLY) == -1 && errno == EMFILE);
+    CHILD_CHECK(close(7) == 0 && open("/dev/null", O_RDONLY) == 7);
+  });
+}
+
 TEST(open, ModeZeroStillWritableByItsCreator) {
   Scratch dir;
   Fd fd(syscall(SYS_open, (dir / "f").c_str(), O_CREAT | O_RDWR, 0));

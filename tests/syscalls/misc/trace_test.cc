@@ -120,6 +120,32 @@ TEST(ptrace, SuppressedSignalAndAttach) {
   EXPECT_EQ(WaitFor(child), Killed(SIGKILL));
 }
 
+TEST(ptrace, AnInterruptedSleepIsSeenToBeginAnew) {
+  Gate ready;
+  pid_t child = Spawn([&] {
+    ready.Open();
+    timespec long_time = {1000, 0};
+    while (true) nanosleep(&long_time, nullptr);
+    return 0;
+  });
+  ASSERT_TRUE(ready.Wait());
+  // Until it sleeps: its state is S, and its call is known.
+  while (ReadFile("/proc/" + std::to_string(child) + "/stat").find(") S ") == std::string::npos)
+    sched_yield();
+  ASSERT_OK(ptrace(PTRACE_SEIZE, child, nullptr, PTRACE_O_TRACESYSGOOD));
+  ASSERT_OK(ptrace(PTRACE_INTERRUPT, child, nullptr, nullptr));
+  EXPECT_EQ(Wait(child) >> 16, PTRACE_EVENT_STOP);
+  ASSERT_OK(ptrace(PTRACE_SYSCALL, child, nullptr, nullptr));
+  int status = Wait(child);
+  ASSERT_TRUE(WIFSTOPPED(status));
+  EXPECT_EQ(WSTOPSIG(status), SIGTRAP | 0x80);
+  __ptrace_syscall_info info = {};
+  ASSERT_GT(ptrace(PTRACE_GET_SYSCALL_INFO, child, sizeof info, &info), 0);
+  EXPECT_EQ(info.op, PTRACE_SYSCALL_INFO_ENTRY);
+  ASSERT_OK(kill(child, SIGKILL));
+  EXPECT_EQ(WaitFor(child), Killed(SIGKILL));
+}
+
 TEST(ptrace, Errors) {
   EXPECT_ERRNO(ESRCH, ptrace(PTRACE_ATTACH, 0x3fffffff, nullptr, nullptr));
   EXPECT_ERRNO(ESRCH, ptrace(PTRACE_CONT, getppid(), nullptr, nullptr)) << "not traced by us";

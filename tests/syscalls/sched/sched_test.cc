@@ -75,6 +75,8 @@ TEST(sched_getaffinity, AtLeastOneProcessor) {
   EXPECT_ERRNO(EINVAL, syscall(SYS_sched_getaffinity, 0, 0l, mask));
   EXPECT_ERRNO(EINVAL, syscall(SYS_sched_getaffinity, 0, 3l, mask));
   EXPECT_ERRNO(ESRCH, syscall(SYS_sched_getaffinity, 0x3fffffff, sizeof mask, mask));
+  EXPECT_ERRNO(ESRCH, syscall(SYS_sched_getaffinity, -1, sizeof mask, mask));
+  EXPECT_ERRNO(ESRCH, syscall(SYS_sched_setaffinity, -1, sizeof mask, mask));
   EXPECT_ERRNO(EFAULT, syscall(SYS_sched_getaffinity, 0, sizeof mask, BadPointer()));
   // Pinned to each allowed processor in turn, that is where the thread runs.
   IN_CHILD([&] {

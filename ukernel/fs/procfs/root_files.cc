@@ -187,6 +187,7 @@ constexpr Entry kRoot[] = {
     text("cmdline", cmdline),
     text("cpuinfo", show_cpuinfo),
     text("devices", devices),
+    text("diskstats", nothing),
     text("filesystems", filesystems),
     text("loadavg", loadavg),
     text("meminfo", meminfo),

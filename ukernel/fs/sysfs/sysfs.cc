@@ -217,6 +217,7 @@ void add_cpus(Builder& b, int cpus) {
   const std::string node = "devices/system/node/";
   for (const char* name : {"online", "possible", "has_cpu", "has_memory"}) b.text(node + name, "0");
   b.text(node + "node0/cpulist", all);
+  b.text(node + "node0/cpumap", hex_mask(0, cpus));
 }
 
 }  // namespace
