@@ -4,7 +4,15 @@
 RUN_PACKAGES=(bazel-bootstrap bazel-platforms bazel-rules-java bazel-rules-proto bazel-skylib
   g++ python3 libabsl-dev libboost-context-dev liburing-dev libseccomp-dev busybox-static)
 # What the tests and checks need besides.
-TEST_PACKAGES=("${RUN_PACKAGES[@]}" libgtest-dev libgmock-dev clang-format procps)
+TEST_PACKAGES=("${RUN_PACKAGES[@]}" libgtest-dev libgmock-dev clang-format procps
+  bc expect less lsof rsync screen socat sqlite3 strace tcl tmux zip unzip zstd)
+# What the same-as-native corpus runs besides (tests/corpus/; some 2 GB): `./test --all` installs it. A case whose
+# tools are missing is named as skipped.
+CORPUS_PACKAGES=(attr autoconf automake bison cargo ccache clang cmake cpio curl dash dbus dc default-jdk-headless
+  ed file findutils fish flex gawk gdb ghostscript git gnupg golang-go groff imagemagick inotify-tools jq ksh
+  libcap2-bin libxml2-utils ltrace lua5.4 lz4 m4 man-db meson mksh nano nginx-light ninja-build nodejs openssh-client
+  openssl p7zip-full parallel perl php-cli postgresql psmisc redis-server redis-tools ruby rustc systemd tree valgrind
+  vim xxd zsh)
 
 # missing_packages PACKAGE...: prints those that are not installed.
 missing_packages() {
