@@ -8,6 +8,7 @@
 #include "syscalls/fs_common.h"
 #include "syscalls/fs_open.h"
 #include "ukernel/fs/pipefs/pipe.h"
+#include "ukernel/vfs/anon_inode.h"
 #include "ukernel/vfs/file_locks.h"
 
 namespace uk {
@@ -110,6 +111,11 @@ Result<int64_t> set_flags(Task& task, File& file, int fd, int wanted) {
       (file.inode()->inode_flags() & kInodeAppend) != 0) {
     return Err(Errno::kPERM);
   }
+  // Only what open(2) found to be fit for it, and pipes, where it means packets.
+  if ((wanted & ~file.flags & O_DIRECT) != 0 && file.path().mount == nullptr &&
+      pipe_of(file) == nullptr) {
+    return Err(Errno::kINVAL);
+  }
   file.flags = (file.flags & ~kChangeable) | (wanted & kChangeable);
   if (((file.flags ^ wanted) & O_ASYNC) != 0) set_async(task, file, fd, (wanted & O_ASYNC) != 0);
   return 0;
@@ -160,7 +166,7 @@ Result<int64_t> sys_fcntl(Task& task, Fd fd, int cmd, uint64_t arg) {
     case kCreatedQuery:
       return file->created;
     case F_GETFL:
-      return file->flags | ((file->flags & O_PATH) != 0 ? 0 : 0100000 /* O_LARGEFILE */);
+      return shown_flags(*file);
     default:
       break;
   }
@@ -224,9 +230,9 @@ Result<int64_t> sys_fcntl(Task& task, Fd fd, int cmd, uint64_t arg) {
 }
 
 Result<int64_t> sys_flock(Task& task, Fd fd, int operation) {
-  Ref<File> file = TRY(task.fds().get_io(fd));
   const int what = operation & ~LOCK_NB;
   if (what != LOCK_SH && what != LOCK_EX && what != LOCK_UN) return Err(Errno::kINVAL);
+  Ref<File> file = TRY(task.fds().get_io(fd));
   Inode* inode = file->inode();
   if (inode == nullptr) return Err(Errno::kBADF);
   if (what == LOCK_UN) {

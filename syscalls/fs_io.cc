@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/inotify.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 
 #include <array>
@@ -12,6 +13,7 @@
 #include "syscalls/fs_common.h"
 #include "syscalls/fs_sync.h"
 #include "ukernel/fs/pipefs/pipe.h"
+#include "ukernel/net/socket.h"
 
 namespace uk {
 namespace {
@@ -67,6 +69,8 @@ Result<size_t> read_file(Task& task, File& file, IoSink& to, std::optional<uint6
   Result<size_t> n = 0;
   if (!file.seekable()) {
     if (offset) return Err(Errno::kSPIPE);
+    // read(2) of nothing, unlike recv(2), does not look whether anything is there.
+    if (to.remaining() == 0 && dynamic_cast<Socket*>(&file) != nullptr) return 0;
     n = file.read(park, to, 0);
   } else if (offset) {
     n = file.read(park, to, *offset);
@@ -108,7 +112,9 @@ Result<size_t> write_file(Task& task, File& file, IoSource& from, std::optional<
   // A pipe whose last reader went in the middle of a write signals too, though bytes were taken.
   Pipe* pipe = n && from.remaining() > 0 ? pipe_of(file) : nullptr;
   if (pipe != nullptr && pipe->readers == 0) (void)raise_sigpipe<int>(task, Err(Errno::kPIPE));
-  return raise_sigpipe(task, n);
+  // Only a stream is a broken pipe: a datagram that nobody takes is an error like others.
+  auto* socket = dynamic_cast<Socket*>(&file);
+  return socket != nullptr && socket->type() != SOCK_STREAM ? n : raise_sigpipe(task, n);
 }
 
 // A whole buffer that leaves the user range is EFAULT before anything moves (access_ok).
@@ -271,6 +277,7 @@ Result<int64_t> sys_pwritev(Task& task, Fd fd, UserAddr iov, uint64_t count, int
 
 Result<int64_t> sys_preadv2(Task& task, Fd fd, UserAddr iov, uint64_t count, int64_t offset,
                             int64_t high, int flags) {
+  if (!TRY(task.fds().get_io(fd))->can_read()) return Err(Errno::kBADF);
   TRY(check_rwf(flags));
   return offset == -1 ? sys_readv(task, fd, iov, count)
                       : sys_preadv(task, fd, iov, count, offset, high);
@@ -278,6 +285,7 @@ Result<int64_t> sys_preadv2(Task& task, Fd fd, UserAddr iov, uint64_t count, int
 
 Result<int64_t> sys_pwritev2(Task& task, Fd fd, UserAddr iov, uint64_t count, int64_t offset,
                              int64_t high, int flags) {
+  if (!TRY(task.fds().get_io(fd))->can_write()) return Err(Errno::kBADF);
   TRY(check_rwf(flags));
   constexpr int kAppend = 0x10, kSync = 0x6;
   Result<int64_t> n = 0;
@@ -303,10 +311,11 @@ Result<int64_t> sys_sendfile(Task& task, Fd out_fd, Fd in_fd, UserInOut<int64_t>
                              size_t count) {
   Ref<File> in = TRY(task.fds().get_io(in_fd));
   if (!in->can_read()) return Err(Errno::kBADF);
+  if (user && !in->seekable()) return Err(Errno::kSPIPE);
   auto offset = TRY(fetch_offset(task, user));
-  if (offset && !in->seekable()) return Err(Errno::kSPIPE);
   Ref<File> out = TRY(task.fds().get_io(out_fd));
   if (!out->can_write()) return Err(Errno::kBADF);
+  if (in->inode() != nullptr && is_type(in->inode()->type(), S_IFDIR)) return Err(Errno::kINVAL);
   if (!in->seekable() || (out->flags & O_APPEND) != 0) return Err(Errno::kINVAL);
   std::optional<uint64_t> none;
   Result<int64_t> n = copy_between(task, *in, offset, *out, none, std::min(count, kMaxRw));
@@ -318,8 +327,6 @@ Result<int64_t> sys_copy_file_range(Task& task, Fd in_fd, UserInOut<int64_t> in_
                                     UserInOut<int64_t> out_user, size_t count, uint32_t flags) {
   Ref<File> in = TRY(task.fds().get_io(in_fd));
   Ref<File> out = TRY(task.fds().get_io(out_fd));
-  auto in_off = TRY(fetch_offset(task, in_user));
-  auto out_off = TRY(fetch_offset(task, out_user));
   if (flags != 0) return Err(Errno::kINVAL);
   for (File* f : {in.get(), out.get()}) {
     if (f->inode() != nullptr && is_type(f->inode()->type(), S_IFDIR)) return Err(Errno::kISDIR);
@@ -327,8 +334,15 @@ Result<int64_t> sys_copy_file_range(Task& task, Fd in_fd, UserInOut<int64_t> in_
   }
   if (!in->can_read() || !out->can_write() || (out->flags & O_APPEND) != 0)
     return Err(Errno::kBADF);
+  auto in_off = TRY(fetch_offset(task, in_user));
+  auto out_off = TRY(fetch_offset(task, out_user));
   const uint64_t from = in_off.value_or(in->pos), to = out_off.value_or(out->pos);
   if (to > kMaxOffset - std::min<uint64_t>(count, kMaxOffset)) return Err(Errno::kFBIG);
+  // No further than the end; the limit of sizes counts even where nothing is left to copy, then
+  // what overlaps.
+  const uint64_t size = TRY(in->getattr(task.park())).size;
+  count = static_cast<size_t>(std::min<uint64_t>(count, from < size ? size - from : 0));
+  TRY(size_limit(task, *out, to, count));
   if (in->inode() == out->inode() && from < to + count && to < from + count)
     return Err(Errno::kINVAL);
   Result<int64_t> n = copy_between(task, *in, in_off, *out, out_off, std::min(count, kMaxRw));

@@ -99,9 +99,14 @@ Result<int64_t> sys_renameat2(Task& task, Fd from_dir, UserStr from, Fd to_dir, 
   std::string path1 = TRY(fetch_path(task, from));
   std::string path2 = TRY(fetch_path(task, to));
   DirFd dir1 = TRY(DirFd::get(task, from_dir, path1));
-  DirFd dir2 = TRY(DirFd::get(task, to_dir, path2));
+  auto dir2 = DirFd::get(task, to_dir, path2);
+  if (!dir2) {
+    // The first name is walked before the second's directory is looked at.
+    (void)TRY(task.kernel.vfs.walk_parent(task.park(), task.fs_context(), dir1.from(), path1));
+    return Err(dir2.error());
+  }
   return zero(task.kernel.vfs.rename(task.park(), task.fs_context(), dir1.from(), path1,
-                                     dir2.from(), path2, flags));
+                                     dir2->from(), path2, flags));
 }
 
 Result<int64_t> sys_chdir(Task& task, UserStr user) {

@@ -44,7 +44,12 @@ constexpr int kKnownFlags = O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | 
 constexpr uint64_t kCreateMode = 07777;
 
 Result<int64_t> do_open(Task& task, Fd dirfd, UserStr user, OpenRequest req) {
-  std::string path = TRY(fetch_path(task, user, true));
+  // What is made without a name cannot be made by name too, and is to be written to.
+  if ((req.flags & O_TMPFILE) == O_TMPFILE &&
+      ((req.flags & O_CREAT) != 0 || (req.flags & O_ACCMODE) == O_RDONLY)) {
+    return Err(Errno::kINVAL);
+  }
+  std::string path = TRY(fetch_path(task, user, false));
   DirFd dir = TRY(DirFd::get(task, dirfd, path, (req.walk & kWalkInRoot) != 0));
   // Linux takes the number first: EMFILE before the path is looked at, and no file is created then.
   if (task.fds().full(task.rlimit(RLIMIT_NOFILE).cur)) return Err(Errno::kMFILE);
@@ -199,6 +204,12 @@ Result<int64_t> sys_ioctl(Task& task, Fd fd, uint32_t cmd, UserAddr arg) {
     case FS_IOC_FSGETXATTR:
     case FS_IOC_FSSETXATTR:
       return file_attr_ioctl(task, *file, cmd, arg);
+    case FIGETBSZ: {
+      // Every file is on some filesystem, a page a block where it has none.
+      if ((file->flags & O_PATH) != 0) return Err(Errno::kBADF);
+      const uint32_t size = static_cast<uint32_t>(TRY(file->getattr(task.park())).block_size);
+      return zero(UserOut<int>{arg}.put(task.park(), task.mm(), static_cast<int>(size)));
+    }
     case FIONREAD:
       if (file->inode() != nullptr && is_type(file->inode()->type(), S_IFREG)) {
         uint64_t size = TRY(file->getattr(task.park())).size;

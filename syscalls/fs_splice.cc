@@ -27,15 +27,14 @@ Result<bool> wait_data(Park& park, Pipe& pipe, bool nonblock) {
 
 // Until something can be put in: how much.
 Result<size_t> wait_room(Park& park, Pipe& pipe, bool nonblock) {
-  auto room = [&] { return pipe.bytes() < pipe.capacity() ? pipe.capacity() - pipe.bytes() : 0; };
-  if (pipe.readers != 0 && room() == 0) {
+  if (pipe.readers != 0 && pipe.full()) {
     if (nonblock) return Err(Errno::kAGAIN);
     TRY(pipe.queue().wait(
-        park, [&] { return pipe.readers == 0 || room() > 0; }, WaitMode::kInterruptible, kNever,
+        park, [&] { return pipe.readers == 0 || !pipe.full(); }, WaitMode::kInterruptible, kNever,
         "splice"));
   }
   if (pipe.readers == 0) return Err(Errno::kPIPE);
-  return room();
+  return pipe.free_pieces() * kPageSize;
 }
 
 Result<int64_t> as_count(Result<size_t> n) {
@@ -48,13 +47,9 @@ Result<size_t> pipe_to_pipe(Park& park, Pipe& in, Pipe& out, size_t count, bool 
                             bool keep) {
   for (;;) {
     if (!TRY(wait_data(park, in, nonblock))) return size_t{0};
-    size_t room = TRY(wait_room(park, out, nonblock));
+    TRY(wait_room(park, out, nonblock));
     if (in.bytes() == 0) continue;  // somebody else was faster
-    std::vector<std::byte> data = in.peek(std::min(count, room));
-    BufferSource from(data);
-    size_t n = TRY(out.write(park, from, true, false));
-    if (!keep) in.consume(n);
-    return n;
+    return out.take_from(in, count, keep);
   }
 }
 
@@ -113,11 +108,36 @@ Result<size_t> file_to_pipe(Task& task, File& in, std::optional<uint64_t>& offse
   size_t got = TRY(in.read(park, to, at));
   if (got == 0) return size_t{0};
   std::span<const std::byte> piece(data.data(), got);
-  BufferSource from(piece);
-  size_t n = TRY(out.write(park, from, nonblock, false));
+  size_t n = 0;
+  // The room may have gone while the file was read.
+  while ((n = out.put_pages(piece, at % kPageSize)) == 0) TRY(wait_room(park, out, nonblock));
   at += n;
   task.kernel.vfs.notify(in.path(), IN_ACCESS);
   return n;
+}
+
+// vmsplice(2) into a pipe: waits for room, then gives what fits, as the caller may be the one that
+// reads.
+Result<size_t> give_pages(Task& task, Pipe& pipe, const std::vector<UserIovec>& pieces,
+                          bool nonblock) {
+  size_t done = 0;
+  std::vector<std::byte> page;
+  for (const UserIovec& piece : pieces) {
+    for (uint64_t at = piece.base, left = piece.len; left > 0;) {
+      if (pipe.full() && done > 0) return done;
+      TRY(wait_room(task.park(), pipe, nonblock));
+      page.resize(std::min<uint64_t>(left, kPageSize - at % kPageSize));
+      UserSource from(task.mm(), at, page.size());
+      Result<size_t> n = from.get(task.park(), page);
+      if (!n) return done > 0 ? Result<size_t>(done) : n;
+      const size_t put = pipe.put_pages(std::span(page).first(*n), at % kPageSize);
+      done += put;
+      if (put < page.size()) return done;
+      at += put;
+      left -= put;
+    }
+  }
+  return done;
 }
 
 }  // namespace
@@ -128,9 +148,11 @@ Result<int64_t> sys_splice(Task& task, Fd in_fd, UserInOut<int64_t> in_user, Fd 
   if ((flags & ~kKnownFlags) != 0) return Err(Errno::kINVAL);
   Ref<File> in = TRY(task.fds().get_io(in_fd));
   Ref<File> out = TRY(task.fds().get_io(out_fd));
-  if (!in->can_read() || !out->can_write()) return Err(Errno::kBADF);
   Pipe* from = pipe_of(*in);
   Pipe* to = pipe_of(*out);
+  // Linux looks at the offsets before it asks what the descriptors may do.
+  if ((in_user && from != nullptr) || (out_user && to != nullptr)) return Err(Errno::kSPIPE);
+  if (!in->can_read() || !out->can_write()) return Err(Errno::kBADF);
   auto in_off = TRY(fetch_offset(task, in_user, *in, from != nullptr));
   auto out_off = TRY(fetch_offset(task, out_user, *out, to != nullptr));
   if (from == nullptr && to == nullptr) return Err(Errno::kINVAL);
@@ -201,17 +223,8 @@ Result<int64_t> sys_vmsplice(Task& task, Fd fd, UserAddr iov, uint64_t count, He
   if (pipe == nullptr) return Err(Errno::kBADF);
   auto pieces = TRY(fetch_iovec(task.park(), task.mm(), iov, count));
   bool nonblock = (flags & SPLICE_F_NONBLOCK) != 0 || file->nonblock();
-  if (file->can_write()) {
-    UserSource from(task.mm(), std::move(pieces));
-    if (from.remaining() == 0) return 0;
-    // Waits for room, then gives what fits: the caller may be the one that reads.
-    Result<size_t> n = pipe->write(task.park(), from, true, false);
-    while (!nonblock && !n && n.error() == Errno::kAGAIN) {
-      TRY(pipe->queue().wait(task.park(), [&] { return pipe->ready(false, true) != 0; }));
-      n = pipe->write(task.park(), from, true, false);
-    }
-    return as_count(raise_sigpipe(task, n));
-  }
+  if (file->can_write())
+    return as_count(raise_sigpipe(task, give_pages(task, *pipe, pieces, nonblock)));
   UserSink to(task.mm(), std::move(pieces));
   return as_count(pipe->read(task.park(), to, nonblock));
 }

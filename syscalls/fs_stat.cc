@@ -296,21 +296,22 @@ Result<int64_t> sys_fchownat(Task& task, Fd dirfd, UserStr path, uint32_t uid, u
 }
 
 Result<int64_t> sys_utimensat(Task& task, Fd dirfd, UserStr path, UserAddr times, int flags) {
-  if ((flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) != 0) return Err(Errno::kINVAL);
-  Vfs::SetTimes set = times_now();
+  Result<Vfs::SetTimes> set = times_now();
   if (times) {
     auto ts = TRY((UserIn<std::array<struct timespec, 2>>{times}.get(task.park(), task.mm())));
     if (ts[0].tv_nsec == UTIME_OMIT && ts[1].tv_nsec == UTIME_OMIT) return 0;
-    set = TRY(times_from_timespec(ts));
+    set = times_from_timespec(ts);  // wrong ones are told when the file has been found
   }
+  if ((flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) != 0) return Err(Errno::kINVAL);
   if (!path) {  // futimens(3)
     if (dirfd == AT_FDCWD) return Err(Errno::kFAULT);
     if (flags != 0) return Err(Errno::kINVAL);
     Ref<File> file = TRY(changeable(task, dirfd));
-    return zero(task.kernel.vfs.utimens(task.park(), task.fs_context(), file->path(), set));
+    return zero(
+        task.kernel.vfs.utimens(task.park(), task.fs_context(), file->path(), TRY(std::move(set))));
   }
   Path p = TRY(walk_at(task, dirfd, path, flags));
-  return zero(task.kernel.vfs.utimens(task.park(), task.fs_context(), p, set));
+  return zero(task.kernel.vfs.utimens(task.park(), task.fs_context(), p, TRY(std::move(set))));
 }
 
 Result<int64_t> sys_futimesat(Task& task, Fd dirfd, UserStr path, UserAddr times) {

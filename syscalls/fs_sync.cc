@@ -64,12 +64,13 @@ Result<int64_t> sys_fadvise64(Task& task, Fd fd, int64_t, int64_t len, int advic
   return zero(advise_file(*file, len, advice));
 }
 
-Result<int64_t> sys_readahead(Task& task, Fd fd, int64_t, size_t) {
+Result<int64_t> sys_readahead(Task& task, Fd fd, int64_t, size_t count) {
   Ref<File> file = TRY(task.fds().get_io(fd));
   if (!file->can_read()) return Err(Errno::kBADF);
   if (file->inode() == nullptr || !is_type(file->inode()->type(), S_IFREG))
     return Err(Errno::kINVAL);
-  return 0;
+  // The count is a length for posix_fadvise(2), which knows negative ones.
+  return static_cast<int64_t>(count) < 0 ? Result<int64_t>(Err(Errno::kINVAL)) : 0;
 }
 
 }  // namespace uk

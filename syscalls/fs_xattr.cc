@@ -65,12 +65,14 @@ Result<int64_t> remove(Task& task, Result<Path> path, UserStr user_name) {
   return zero(task.kernel.vfs.removexattr(task.park(), task.fs_context(), p, name));
 }
 
-// Runs `f` with the path of a descriptor, which stays open meanwhile.
+// Runs `f` with the path of a descriptor, which stays open meanwhile; or with why there is none, as
+// Linux looks at the attribute's name first.
 template <class F>
 Result<int64_t> with_fd(Task& task, Fd fd, F&& f) {
-  Ref<File> file = TRY(task.fds().get_io(fd));
-  if (file->inode() == nullptr) return Err(Errno::kOPNOTSUPP);
-  return f(file->path());
+  Result<Ref<File>> file = task.fds().get_io(fd);
+  if (!file) return f(Result<Path>(Err(file.error())));
+  if ((*file)->inode() == nullptr) return f(Result<Path>(Err(Errno::kOPNOTSUPP)));
+  return f(Result<Path>((*file)->path()));
 }
 
 // The file that an at form names.
@@ -94,7 +96,8 @@ Result<int64_t> sys_lsetxattr(Task& task, UserStr path, UserStr name, UserIn<cha
 }
 Result<int64_t> sys_fsetxattr(Task& task, Fd fd, UserStr name, UserIn<char> value, size_t size,
                               int flags) {
-  return with_fd(task, fd, [&](const Path& p) { return set(task, p, name, value, size, flags); });
+  return with_fd(task, fd,
+                 [&](const Result<Path>& p) { return set(task, p, name, value, size, flags); });
 }
 
 Result<int64_t> sys_getxattr(Task& task, UserStr path, UserStr name, UserOut<char> value,
@@ -106,7 +109,7 @@ Result<int64_t> sys_lgetxattr(Task& task, UserStr path, UserStr name, UserOut<ch
   return get(task, path_of(task, path, false), name, value, size);
 }
 Result<int64_t> sys_fgetxattr(Task& task, Fd fd, UserStr name, UserOut<char> value, size_t size) {
-  return with_fd(task, fd, [&](const Path& p) { return get(task, p, name, value, size); });
+  return with_fd(task, fd, [&](const Result<Path>& p) { return get(task, p, name, value, size); });
 }
 
 Result<int64_t> sys_listxattr(Task& task, UserStr path, UserOut<char> to, size_t size) {
@@ -116,7 +119,7 @@ Result<int64_t> sys_llistxattr(Task& task, UserStr path, UserOut<char> to, size_
   return list(task, path_of(task, path, false), to, size);
 }
 Result<int64_t> sys_flistxattr(Task& task, Fd fd, UserOut<char> to, size_t size) {
-  return with_fd(task, fd, [&](const Path& p) { return list(task, p, to, size); });
+  return with_fd(task, fd, [&](const Result<Path>& p) { return list(task, p, to, size); });
 }
 
 Result<int64_t> sys_removexattr(Task& task, UserStr path, UserStr name) {
@@ -126,7 +129,7 @@ Result<int64_t> sys_lremovexattr(Task& task, UserStr path, UserStr name) {
   return remove(task, path_of(task, path, false), name);
 }
 Result<int64_t> sys_fremovexattr(Task& task, Fd fd, UserStr name) {
-  return with_fd(task, fd, [&](const Path& p) { return remove(task, p, name); });
+  return with_fd(task, fd, [&](const Result<Path>& p) { return remove(task, p, name); });
 }
 
 Result<int64_t> sys_setxattrat(Task& task, Fd dirfd, UserStr path, Hex at_flags, UserStr name,

@@ -71,6 +71,7 @@ Result<int64_t> sys_mmap(Task& task, UserAddr addr, size_t len, Hex prot, Hex fl
   const uint64_t type = flags & MAP_TYPE;
   if (type != MAP_SHARED && type != MAP_PRIVATE && type != kMapSharedValidate)
     return Err(Errno::kINVAL);
+  if ((flags & MAP_ANONYMOUS) != 0 && type == kMapSharedValidate) return Err(Errno::kINVAL);
   MmapRequest request;
   request.shared = type != MAP_PRIVATE;
   request.len = len;

@@ -203,9 +203,9 @@ Result<int64_t> do_select(Task& task, int n, UserAddr in, UserAddr out, UserAddr
 
 Result<int64_t> do_epoll_wait(Task& task, Fd epfd, UserOut<EpollEvent> events, int max,
                               Deadline deadline) {
+  Ref<File> file = TRY(task.fds().get_io(epfd));
   if (max <= 0 || static_cast<size_t>(max) > INT32_MAX / sizeof(EpollEvent))
     return Err(Errno::kINVAL);
-  Ref<File> file = TRY(task.fds().get_io(epfd));
   auto* epoll = dynamic_cast<Epoll*>(file.get());
   if (epoll == nullptr) return Err(Errno::kINVAL);
   auto got = TRY(as_eintr(epoll->wait(task.park(), static_cast<size_t>(max), deadline)));

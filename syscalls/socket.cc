@@ -146,7 +146,6 @@ Result<int64_t> sys_accept(Task& task, Fd fd, UserAddr address, UserInOut<int32_
 
 Result<int64_t> sys_accept4(Task& task, Fd fd, UserAddr address, UserInOut<int32_t> len,
                             int flags) {
-  if ((flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) != 0) return Err(Errno::kINVAL);
   SocketRef s = TRY(SocketRef::get(task, fd));
   Ref<File> peer = TRY(accept_socket(task, s, address, len, flags));
   return install_fd(task, peer, (flags & SOCK_CLOEXEC) != 0);
@@ -154,6 +153,7 @@ Result<int64_t> sys_accept4(Task& task, Fd fd, UserAddr address, UserInOut<int32
 
 Result<Ref<File>> accept_socket(Task& task, SocketRef& s, UserAddr address, UserInOut<int32_t> len,
                                 int flags) {
+  if ((flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) != 0) return Err(Errno::kINVAL);
   Ref<Socket> peer = TRY(s->accept(task.park(), Caller(task), flags & SOCK_NONBLOCK));
   if (address) {
     std::string name;

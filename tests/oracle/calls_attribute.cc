@@ -85,7 +85,7 @@ void Run::statx(const struct statx& st) {
       "%lx/%lx",
       ino(st.stx_ino, 0), st.stx_mask & STATX_BASIC_STATS, st.stx_mode, st.stx_nlink, st.stx_uid,
       st.stx_gid, static_cast<unsigned long>(st.stx_size),
-      static_cast<unsigned long>(st.stx_blocks), st.stx_blksize,
+      shared_->faulty_writes ? 0ul : static_cast<unsigned long>(st.stx_blocks), st.stx_blksize,
       static_cast<unsigned long>(st.stx_attributes), static_cast<unsigned long>(0));
   time(st.stx_atime.tv_sec, st.stx_atime.tv_nsec);
   time(st.stx_mtime.tv_sec, st.stx_mtime.tv_nsec);

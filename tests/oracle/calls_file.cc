@@ -15,24 +15,23 @@
 namespace oracle {
 namespace {
 
-const Words kOpen{
-    {{"O_RDONLY", O_RDONLY, 20}, {"O_WRONLY", O_WRONLY, 15}, {"O_RDWR", O_RDWR, 60}, {"3", 3, 1}},
-    {{"O_TMPFILE", O_TMPFILE, 2},
-     {"O_CREAT", O_CREAT, 55},
-     {"O_EXCL", O_EXCL, 8},
-     {"O_TRUNC", O_TRUNC, 12},
-     {"O_APPEND", O_APPEND, 10},
-     {"O_NONBLOCK", O_NONBLOCK, 97},
-     {"O_CLOEXEC", O_CLOEXEC, 15},
-     {"O_DIRECTORY", O_DIRECTORY, 5},
-     {"O_NOFOLLOW", O_NOFOLLOW, 8},
-     {"O_PATH", O_PATH, 6},
-     {"O_NOATIME", O_NOATIME, 4},
-     {"O_SYNC", O_SYNC, 3},
-     {"O_DSYNC", O_DSYNC, 3},
-     {"O_DIRECT", O_DIRECT, 2},
-     {"O_NOCTTY", O_NOCTTY, 3},
-     {"O_ASYNC", O_ASYNC, 1}}};
+const Words kOpen{{{"O_RDONLY", O_RDONLY, 20}, {"O_WRONLY", O_WRONLY, 15}, {"O_RDWR", O_RDWR, 60}},
+                  {{"O_TMPFILE", O_TMPFILE, 2},
+                   {"O_CREAT", O_CREAT, 55},
+                   {"O_EXCL", O_EXCL, 8},
+                   {"O_TRUNC", O_TRUNC, 12},
+                   {"O_APPEND", O_APPEND, 10},
+                   {"O_NONBLOCK", O_NONBLOCK, 97},
+                   {"O_CLOEXEC", O_CLOEXEC, 15},
+                   {"O_DIRECTORY", O_DIRECTORY, 5},
+                   {"O_NOFOLLOW", O_NOFOLLOW, 8},
+                   {"O_PATH", O_PATH, 6},
+                   {"O_NOATIME", O_NOATIME, 4},
+                   {"O_SYNC", O_SYNC, 3},
+                   {"O_DSYNC", O_DSYNC, 3},
+                   {"O_DIRECT", O_DIRECT, 2},
+                   {"O_NOCTTY", O_NOCTTY, 3},
+                   {"O_ASYNC", O_ASYNC, 1}}};
 const Words kOpenDir{
     {{"O_DIRECTORY", O_DIRECTORY, 80}, {"O_PATH|O_DIRECTORY", O_PATH | O_DIRECTORY, 20}},
     {{"O_CLOEXEC", O_CLOEXEC, 10}, {"O_NOFOLLOW", O_NOFOLLOW, 10}}};
@@ -382,7 +381,13 @@ void add_file_calls(std::vector<Desc>* out) {
            kFiles | kProcs,
            8,
            {fd(), words(kFlock)},
-           [](Run& r) { r.ret(r.sys_(SYS_flock, r.fd(0), r.n(1))); }},
+           [](Run& r) {
+             // Anonymous files share inodes, and so locks, by rules of their own.
+             struct stat st;
+             if (::fstat(r.fd(0), &st) == 0 && (st.st_mode & S_IFMT) == 0)
+               return r.skip("anonymous");
+             r.ret(r.sys_(SYS_flock, r.fd(0), r.n(1)));
+           }},
           {"close_range",
            kFds,
            4,

@@ -18,11 +18,9 @@ namespace {
 const Words kProt{{{"PROT_NONE", PROT_NONE, 10},
                    {"PROT_READ", PROT_READ, 20},
                    {"PROT_READ|PROT_WRITE", PROT_READ | PROT_WRITE, 60},
-                   {"PROT_WRITE", PROT_WRITE, 6},
                    {"0x10", 0x10, 1}},
                   {}};
-const Words kProtect{kProt.choice,
-                     {{"PROT_GROWSDOWN", PROT_GROWSDOWN, 1}, {"PROT_GROWSUP", PROT_GROWSUP, 1}}};
+const Words kProtect{kProt.choice, {{"PROT_GROWSDOWN", PROT_GROWSDOWN, 1}}};
 const Words kAnonymous{{{"MAP_PRIVATE", MAP_PRIVATE, 60},
                         {"MAP_SHARED", MAP_SHARED, 38},
                         {"0", 0, 1},

@@ -272,7 +272,7 @@ void Run::stat(const struct stat& st) {
   }
   log(" {#%ld mode %o nlink %lu uid %u gid %u size %ld blocks %ld blksize %ld rdev %lx",
       ino(st.st_ino, st.st_dev), st.st_mode, st.st_nlink, st.st_uid, st.st_gid, st.st_size,
-      st.st_blocks, st.st_blksize, st.st_rdev);
+      shared_->faulty_writes ? -1 : st.st_blocks, st.st_blksize, st.st_rdev);
   time(st.st_atim.tv_sec, st.st_atim.tv_nsec);
   time(st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
   time(st.st_ctim.tv_sec, st.st_ctim.tv_nsec);

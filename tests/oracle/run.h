@@ -42,6 +42,7 @@ struct Shared {
   std::atomic<int32_t> processes;
   int32_t supervisor;  // its pid
   bool dump_memory;    // the sequence uses the arena
+  bool faulty_writes;  // and may write from memory that is not there
 };
 
 class Run {

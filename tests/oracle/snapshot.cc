@@ -42,6 +42,7 @@ std::vector<std::string> names(int directory) {
 
 class Walk {
  public:
+  explicit Walk(bool blocks) : blocks_(blocks) {}
   std::string text;
 
   void directory(int fd, const std::string& prefix, int depth) {
@@ -62,7 +63,7 @@ class Walk {
     auto number = inodes_.emplace(st.st_ino, inodes_.size()).first->second;
     add("%s: #%zu %o nlink %lu uid %u gid %u size %ld blocks %ld rdev %lx", path.c_str(), number,
         st.st_mode, static_cast<unsigned long>(st.st_nlink), st.st_uid, st.st_gid,
-        static_cast<long>(st.st_size), static_cast<long>(st.st_blocks),
+        static_cast<long>(st.st_size), blocks_ ? static_cast<long>(st.st_blocks) : -1,
         static_cast<unsigned long>(st.st_rdev));
     if (st.st_mtim.tv_sec < 1'000'000'000)
       add(" mtime %ld.%09ld", st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
@@ -122,6 +123,7 @@ class Walk {
     add(" read %ld #%016lx", at, h);
   }
 
+  bool blocks_;
   std::map<ino_t, size_t> inodes_;
 };
 
@@ -140,8 +142,8 @@ void clear_at(int directory, int depth) {
 
 }  // namespace
 
-std::string tree(int directory) {
-  Walk walk;
+std::string tree(int directory, bool blocks) {
+  Walk walk(blocks);
   walk.directory(directory, "", 0);
   return std::move(walk.text);
 }

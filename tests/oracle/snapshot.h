@@ -10,7 +10,9 @@ namespace oracle {
 
 // One line a name, sorted: type, mode, owner, links, size, blocks, times set by the sequence,
 // attributes, contents.
-std::string tree(int directory);
+// Blocks are left out at will: a write that faults may leave one behind, as Linux takes the page
+// first.
+std::string tree(int directory, bool blocks);
 // Removes everything in it.
 void clear(int directory);
 

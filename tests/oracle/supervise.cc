@@ -211,10 +211,13 @@ std::string Supervisor::run(const std::vector<Call>& calls) {
   batch_ = 0;
   shared_->processes = 1;
   shared_->supervisor = getpid();
-  shared_->dump_memory = false;
+  shared_->dump_memory = shared_->faulty_writes = false;
   bool alone = true;
   for (const Call& c : calls) {
     if ((c.desc->domains & kMemory) != 0) shared_->dump_memory = true;
+    for (size_t i = 0; i < c.desc->args.size(); ++i) {
+      if (c.desc->args[i].kind == Kind::kBuffer && c.arg[i] != 0) shared_->faulty_writes = true;
+    }
     if (c.process != 0 || c.desc->settles) alone = false;
   }
   pid_t first = fork();
@@ -252,7 +255,7 @@ std::string Supervisor::run(const std::vector<Call>& calls) {
   }
   out += ended;
   end_all();
-  std::string files = tree(directory_);
+  std::string files = tree(directory_, !shared_->faulty_writes);
   if (!files.empty()) out += "== files\n" + files;
   clear(directory_);
   return out;

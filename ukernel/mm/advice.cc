@@ -127,7 +127,9 @@ Result<> AddressSpace::msync(Park& park, uint64_t addr, uint64_t len, int flags)
   if (flags & ~(MS_ASYNC | MS_INVALIDATE | MS_SYNC)) return Err(Errno::kINVAL);
   if ((flags & MS_ASYNC) && (flags & MS_SYNC)) return Err(Errno::kINVAL);
   if (addr & kPageMask) return Err(Errno::kINVAL);
-  if (!im.check_range(addr, &len)) return Err(Errno::kNOMEM);
+  len = page_ceil(len);  // which turns the greatest lengths into nothing, as on Linux
+  if (addr + len < addr) return Err(Errno::kNOMEM);
+  if (len == 0) return {};
   struct Piece {
     Ref<MemoryObject> object;
     uint64_t first, count;
@@ -183,7 +185,8 @@ Result<> AddressSpace::mlock(Park& park, uint64_t addr, uint64_t len, bool lock,
   Impl& im = *impl_;
   len += addr & kPageMask;
   addr = page_floor(addr);
-  if (!im.check_range(addr, &len)) return Err(Errno::kINVAL);
+  len = page_ceil(len);  // as in msync()
+  if (addr + len < addr) return Err(Errno::kINVAL);
   if (len == 0) return {};
   if (len > user_limit_ || addr > user_limit_ - len) return Err(Errno::kNOMEM);
   const uint64_t end = addr + len;

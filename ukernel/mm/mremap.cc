@@ -87,6 +87,23 @@ Result<uint64_t> AddressSpace::mremap(Park& park, uint64_t old_addr, uint64_t ol
   if (new_len < old_len) TRY(im.check_frozen(old_addr, old_addr + old_len));
   if (fixed) TRY(im.check_frozen(new_addr, new_addr + new_len));
   if (old_len == 0 && (!v->shared || !may_move)) return Err(Errno::kINVAL);
+  const uint64_t old_end = old_addr + old_len;
+  if (fixed && new_len == old_len && v->end < old_end) {
+    // Several VMAs move together, with the gaps between them (since Linux 6.17).
+    for (uint64_t at = old_addr; at < old_end;) {
+      const Vma* piece = im.vmas.at_or_above(at);
+      if (piece == nullptr || piece->start >= old_end) break;
+      const uint64_t from = std::max(at, piece->start), len = std::min(piece->end, old_end) - from;
+      TRY(mremap(park, from, len, len, flags, new_addr + (from - old_addr), limits));
+      at = from + len;
+    }
+    return new_addr;
+  }
+  // Before anything is taken away: what stays must be of one VMA, if it moves or grows.
+  if ((fixed || dont_unmap || new_len > old_len) &&
+      v->end < old_addr + std::min(old_len, new_len)) {
+    return Err(Errno::kFAULT);
+  }
   if (!im.may_split(4)) return Err(Errno::kNOMEM);
 
   // The tail goes first (over several VMAs, perhaps).

@@ -1,8 +1,12 @@
 #include "ukernel/vfs/anon_inode.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
 #include <string>
 
 #include "absl/strings/str_format.h"
+#include "ukernel/vfs/file.h"
 #include "ukernel/vfs/vfs.h"
 
 namespace uk {
@@ -38,6 +42,13 @@ class AnonInode final : public Inode {
 Path make_anon_path(std::string_view kind) {
   return Path(nullptr, make_ref<Dentry>(nullptr, absl::StrFormat("anon_inode:[%s]", kind),
                                         make_ref<AnonInode>()));
+}
+
+int shown_flags(const File& file) {
+  constexpr int kLargeFile = 0100000;
+  const bool named = file.path().mount != nullptr ||
+                     (file.inode() != nullptr && is_type(file.inode()->type(), S_IFREG));
+  return file.flags | (named && (file.flags & O_PATH) == 0 ? kLargeFile : 0);
 }
 
 }  // namespace uk

@@ -46,7 +46,13 @@ Result<> File::begin_write() {
 }
 
 Result<uint64_t> File::seek(Park& park, int64_t offset, int whence) {
-  if (!seekable()) return Err(Errno::kSPIPE);
+  if (!seekable()) {
+    // Descriptors without a file behind them have a position that stays (noop_llseek()); a pidfd
+    // has none.
+    const bool anonymous = inode() != nullptr && inode()->type() == 0 && path().mount == nullptr;
+    if (anonymous && !path().dentry->name().starts_with("anon_inode:[pidfd")) return 0;
+    return Err(Errno::kSPIPE);
+  }
   int64_t base = 0;
   switch (whence) {
     case SEEK_SET:
@@ -68,8 +74,7 @@ Result<uint64_t> File::seek(Park& park, int64_t offset, int whence) {
       return Err(Errno::kINVAL);
   }
   int64_t to;
-  if (__builtin_add_overflow(base, offset, &to)) return Err(Errno::kOVERFLOW);
-  if (to < 0) return Err(Errno::kINVAL);
+  if (__builtin_add_overflow(base, offset, &to) || to < 0) return Err(Errno::kINVAL);
   pos = static_cast<uint64_t>(to);
   return pos;
 }

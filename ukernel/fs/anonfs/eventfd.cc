@@ -46,7 +46,7 @@ void EventFd::signal(uint64_t n) {
 
 uint32_t EventFd::ready() {
   uint32_t r = 0;
-  if (count_ > 0) r |= POLLIN | POLLRDNORM;
+  if (count_ > 0) r |= POLLIN;
   if (count_ < kMax) r |= POLLOUT | POLLWRNORM;
   return r;
 }

@@ -15,21 +15,18 @@ Pipe::~Pipe() {
 Result<size_t> Pipe::set_capacity(uint64_t wanted) {
   if (wanted > (1u << 31)) return Err(Errno::kINVAL);
   size_t size = std::bit_ceil(std::max<uint64_t>(wanted, kPageSize));
-  if (size < bytes_) return Err(Errno::kBUSY);
+  if (size / kPageSize < pieces_.size()) return Err(Errno::kBUSY);
   capacity_ = size;
   queue_.wake_one(POLLOUT | POLLWRNORM);
   return size;
 }
 
-void Pipe::append(std::span<const std::byte> data, bool packet) {
-  if (data.empty()) return;
-  // Small writes share a piece, as they share a page in Linux.
-  if (!packet && !pieces_.empty() && !pieces_.back().packet &&
-      pieces_.back().data.size() + data.size() <= kPageSize) {
-    pieces_.back().data.insert(pieces_.back().data.end(), data.begin(), data.end());
-  } else {
-    pieces_.push_back({{data.begin(), data.end()}, 0, packet});
-  }
+bool Pipe::can_merge(size_t n) const {
+  return !pieces_.empty() && pieces_.back().mergeable && pieces_.back().end() + n <= kPageSize;
+}
+
+void Pipe::push(std::span<const std::byte> data, size_t offset, bool mergeable, bool packet) {
+  pieces_.push_back({{data.begin(), data.end()}, 0, offset, mergeable, packet});
   bytes_ += data.size();
 }
 
@@ -69,30 +66,80 @@ Result<size_t> Pipe::read(Park& park, IoSink& to, bool nonblock) {
   return done;
 }
 
+Result<> Pipe::wait_slot(Park& park) {
+  return queue_.wait(
+      park, [&] { return !full() || readers == 0; }, WaitMode::kInterruptible, kNever,
+      "pipe_write");
+}
+
 Result<size_t> Pipe::write(Park& park, IoSource& from, bool nonblock, bool packet) {
-  if (from.remaining() == 0) return 0;
+  const size_t total = from.remaining();
+  if (total == 0) return 0;
   size_t done = 0;
-  const bool atomic = from.remaining() <= kPipeBuf;
+  auto short_of = [&](Errno why) { return done > 0 ? Result<size_t>(done) : Err(why); };
+  // What exceeds whole pages goes where the last write ended, if it fits there; then a page a
+  // piece.
+  const size_t odd = total % kPageSize;
+  bool merges = odd != 0 && can_merge(odd);
   std::vector<std::byte> chunk;
   while (from.remaining() > 0) {
-    if (readers == 0) return done > 0 ? Result<size_t>(done) : Err(Errno::kPIPE);
-    size_t need = packet || atomic ? std::min(from.remaining(), kPipeBuf) : 1;
-    if (room() < need) {
-      if (nonblock) return done > 0 ? Result<size_t>(done) : Err(Errno::kAGAIN);
-      auto waited = queue_.wait(
-          park, [&] { return room() >= need || readers == 0; }, WaitMode::kInterruptible, kNever,
-          "pipe_write");
-      if (!waited) return done > 0 ? Result<size_t>(done) : Err(waited.error());
+    if (readers == 0) return short_of(Errno::kPIPE);
+    if (!merges && full()) {
+      if (nonblock) return short_of(Errno::kAGAIN);
+      if (auto waited = wait_slot(park); !waited) return short_of(waited.error());
       continue;
     }
-    chunk.resize(std::min({from.remaining(), room(), packet ? kPipeBuf : kPipeDefaultBytes}));
+    chunk.resize(merges ? odd : std::min<size_t>(from.remaining(), kPageSize));
     Result<size_t> n = from.get(park, chunk);
-    if (!n || *n == 0) return done > 0 ? Result<size_t>(done) : (n ? Err(Errno::kFAULT) : n);
-    append(std::span(chunk).first(*n), packet);
+    if (!n) return short_of(n.error());
+    if (*n < chunk.size()) return short_of(Errno::kFAULT);  // half a page is none
+    // Others may have run meanwhile.
+    if (merges && can_merge(*n)) {
+      std::vector<std::byte>& last = pieces_.back().data;
+      last.insert(last.end(), chunk.begin(), chunk.end());
+      bytes_ += *n;
+    } else {
+      while (full()) {
+        if (nonblock) return short_of(Errno::kAGAIN);
+        if (auto waited = wait_slot(park); !waited) return short_of(waited.error());
+        if (readers == 0) return short_of(Errno::kPIPE);
+      }
+      push(chunk, 0, !packet, packet);
+    }
+    merges = false;
     done += *n;
     queue_.wake_one(POLLIN | POLLRDNORM);
-    if (*n < chunk.size()) break;
   }
+  return done;
+}
+
+size_t Pipe::put_pages(std::span<const std::byte> data, size_t offset) {
+  size_t done = 0;
+  while (done < data.size() && !full()) {
+    const size_t n = std::min(data.size() - done, kPageSize - offset);
+    push(data.subspan(done, n), offset, false, false);
+    done += n;
+    offset = 0;
+  }
+  if (done > 0) queue_.wake_one(POLLIN | POLLRDNORM);
+  return done;
+}
+
+size_t Pipe::take_from(Pipe& in, size_t n, bool keep) {
+  size_t done = 0;
+  for (size_t i = 0; done < n && !full() && i < in.pieces_.size();) {
+    Piece& p = in.pieces_[i];
+    const size_t take = std::min(p.size(), n - done);
+    push(std::span<const std::byte>(p.data).subspan(p.start, take), p.offset + p.start, false,
+         p.packet);
+    done += take;
+    if (keep) {
+      ++i;
+    } else {
+      in.consume(take);
+    }
+  }
+  if (done > 0) queue_.wake_one(POLLIN | POLLRDNORM);
   return done;
 }
 
@@ -126,7 +173,7 @@ uint32_t Pipe::ready(bool reader, bool writer) const {
     if (writers == 0 && writer_opens > 0) r |= POLLHUP;
   }
   if (writer) {
-    if (room() >= kPipeBuf) r |= POLLOUT | POLLWRNORM;
+    if (!full()) r |= POLLOUT | POLLWRNORM;
     if (readers == 0) r |= POLLERR;
   }
   return r;

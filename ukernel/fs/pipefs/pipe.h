@@ -1,6 +1,7 @@
 // Pipes and FIFOs (pipe(7), fifo(7)): a bounded buffer of pieces with readers and writers. A Pipe
 // is the buffer, a PipeFile an open end of it. Writes of up to PIPE_BUF bytes are atomic; O_DIRECT
-// writes are packets.
+// writes are packets. A piece is what a page is in Linux: it holds at most one, the capacity counts
+// them however little is in them, and what is written next is added to the last if it fits.
 //
 // Ownership: PipeFiles hold a Ref to the Pipe; a FIFO's inode points at it (pipe_or_socket) without
 // owning it. read() and write() suspend (interruptible). SIGPIPE is raised by the system call layer
@@ -9,6 +10,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <span>
 #include <vector>
 
 #include "ukernel/sched/wait_queue.h"
@@ -35,6 +37,15 @@ class Pipe final : public RefCounted {
   // For splice(2) and tee(2): up to n bytes without or with consuming them; does not wait.
   std::vector<std::byte> peek(size_t n) const;
   void consume(size_t n);
+  // No write(2) has room but one that fits behind the last.
+  bool full() const { return pieces_.size() >= capacity_ / kPageSize; }
+  size_t free_pieces() const { return full() ? 0 : capacity_ / kPageSize - pieces_.size(); }
+  // For splice(2) and vmsplice(2): adds bytes that begin at `offset` of a page, as pieces of their
+  // own, until it is full; how many. Does not wait.
+  size_t put_pages(std::span<const std::byte> data, size_t offset);
+  // For splice(2) and tee(2): moves, or with `keep` copies, up to n bytes of another pipe, piece by
+  // piece until this one is full; how many. Does not wait.
+  size_t take_from(Pipe& in, size_t n, bool keep);
 
   uint32_t ready(bool reader, bool writer) const;
   WaitQueue& queue() { return queue_; }
@@ -49,12 +60,16 @@ class Pipe final : public RefCounted {
  private:
   struct Piece {
     std::vector<std::byte> data;
-    size_t start = 0;
+    size_t start = 0;   // what has been read of data
+    size_t offset = 0;  // of data in its page
+    bool mergeable = false;
     bool packet = false;
     size_t size() const { return data.size() - start; }
+    size_t end() const { return offset + data.size(); }
   };
-  size_t room() const { return bytes_ < capacity_ ? capacity_ - bytes_ : 0; }
-  void append(std::span<const std::byte> data, bool packet);
+  bool can_merge(size_t n) const;
+  void push(std::span<const std::byte> data, size_t offset, bool mergeable, bool packet);
+  Result<> wait_slot(Park& park);
 
   std::deque<Piece> pieces_;
   size_t bytes_ = 0;

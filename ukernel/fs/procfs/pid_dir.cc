@@ -12,6 +12,7 @@
 #include "ukernel/task/namespaces.h"
 #include "ukernel/task/nsfs.h"
 #include "ukernel/task/pidfd.h"
+#include "ukernel/vfs/anon_inode.h"
 
 namespace uk::procfs {
 namespace {
@@ -169,13 +170,12 @@ class FdInfo final : public Node {
     auto found = task()->fds().get(fd_);
     if (!found) return Err(Errno::kNOENT);
     Ref<File> file = *found;
-    const int large = (file->flags & O_PATH) != 0 ? 0 : 0100000;  // O_LARGEFILE, as F_GETFL
     const int cloexec = task()->fds().cloexec(fd_).value_or(false) ? O_CLOEXEC : 0;
     const uint64_t mount = file->path().mount ? file->path().mount->id : 0;
     uint64_t inode = 0;
     if (auto attr = file->getattr(park)) inode = attr->ino;
     return absl::StrFormat("pos:\t%d\nflags:\t0%o\nmnt_id:\t%d\nino:\t%d\n", file->pos,
-                           file->flags | large | cloexec, mount, inode) +
+                           shown_flags(*file) | cloexec, mount, inode) +
            file->fdinfo();
   }
 

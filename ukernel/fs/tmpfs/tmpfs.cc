@@ -191,9 +191,12 @@ class TmpfsDirFile final : public DirFile {
   }
 };
 
+// What Linux's tmpfs says an entry takes; "." and ".." are two.
+static constexpr uint64_t kEntryBytes = 20;
+
 TmpfsDir::TmpfsDir(Ref<TmpfsSuper> sb, const MakeNode& node) : TmpfsInode(std::move(sb), node) {
   attr_.nlink = 2;
-  attr_.size = 0;
+  attr_.size = 2 * kEntryBytes;
 }
 
 TmpfsDir::~TmpfsDir() {
@@ -231,8 +234,7 @@ Ref<TmpfsInode> TmpfsDir::take(std::string_view name) {
 }
 
 void TmpfsDir::changed() {
-  constexpr uint64_t kEntryBytes = 20;  // what Linux's tmpfs says
-  attr_.size = by_pos_.size() * kEntryBytes;
+  attr_.size = (2 + by_pos_.size()) * kEntryBytes;
   attr_.mtime = attr_.ctime = super().vfs.now();
 }
 

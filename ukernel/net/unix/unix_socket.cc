@@ -106,9 +106,10 @@ void UnixSocket::close() {
 
 Result<> UnixSocket::bind(Park& park, const SocketCaller& who, std::string_view address) {
   std::string name = TRY(name_of(address));
+  // The name is made first, and taken away again where there is one already (bind_path()).
+  if (!name.empty() && name[0] != '\0') return bind_path(park, who, std::move(name));
   if (!bound.empty()) return Err(Errno::kINVAL);
   if (name.empty()) return autobind();
-  if (name[0] != '\0') return bind_path(park, who, std::move(name));
   if (table_->find_abstract(name) != nullptr) return Err(Errno::kADDRINUSE);
   bound = std::move(name);
   table_->abstract_[bound] = this;
@@ -120,7 +121,10 @@ Result<> UnixSocket::bind_path(Park& park, const SocketCaller& who, std::string 
   node.mode = S_IFSOCK | (0777 & ~who.fs.umask);
   auto made = who.vfs.make_node(park, who.fs, {}, path, node);
   if (!made) return Err(made.error() == Errno::kEXIST ? Errno::kADDRINUSE : made.error());
-  if (!bound.empty() || closed_) return Err(Errno::kINVAL);  // while the node was made
+  if (!bound.empty() || closed_) {
+    (void)who.vfs.unlink(park, who.fs, {}, path);
+    return Err(Errno::kINVAL);
+  }
   bound = std::move(path);
   bound_inode_ = Ref<Inode>(made->inode());
   bound_inode_->pipe_or_socket = this;

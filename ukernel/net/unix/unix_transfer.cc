@@ -99,17 +99,19 @@ Result<Ref<UnixSocket>> UnixSocket::packet_target(Park& park, const SocketCaller
 }
 
 Result<size_t> UnixSocket::send_packet(Park& park, const SocketCaller* who, SendMessage& m) {
+  TRY(take_error());
   if (connection_based() && state_ != State::kConnected) return Err(Errno::kNOTCONN);
-  if (shutdown_ & kNoSend) return Err(Errno::kPIPE);
   if (pass_creds_ && !connection_based()) TRY(autobind());
   const size_t size = m.data.remaining();
   if (size + kPacketOverhead > budget_->limit) return Err(Errno::kMSGSIZE);
-  Ref<UnixSocket> target = TRY(packet_target(park, who, m));
+  if (shutdown_ & kNoSend) return Err(Errno::kPIPE);
+  // The message is there before anybody asks who takes it.
   std::vector<std::byte> bytes(size);
   if (size > 0) {
     size_t n = TRY(m.data.get(park, bytes));
     if (n != size) return Err(Errno::kFAULT);
   }
+  Ref<UnixSocket> target = TRY(packet_target(park, who, m));
   auto broken = [&] {
     return (shutdown_ & kNoSend) != 0 || target->closed_ || (target->shutdown_ & kNoReceive) != 0;
   };
@@ -181,12 +183,13 @@ Result<size_t> UnixSocket::receive(Park& park, ReceiveMessage& m) {
 
 Result<size_t> UnixSocket::receive_stream(Park& park, ReceiveMessage& m) {
   const bool peek = (m.flags & MSG_PEEK) != 0;
-  const size_t target = (m.flags & MSG_WAITALL) != 0 ? m.data.remaining() : 1;
+  const size_t target = (m.flags & MSG_WAITALL) != 0 ? std::max<size_t>(m.data.remaining(), 1) : 1;
   size_t done = 0, seen = 0;
   // SO_PEEK_OFF: what is passed over before the first byte is shown.
   size_t skip = peek && peek_offset_ > 0 ? static_cast<size_t>(peek_offset_) : 0;
   bool first = true;
-  while (m.data.remaining() > 0) {
+  // Room for nothing still waits for a message, and takes the descriptors that come with it.
+  while (first || m.data.remaining() > 0) {
     while (peek && seen < messages_.size() && skip != 0 && skip >= messages_[seen].rest().size())
       skip -= messages_[seen++].rest().size();
     if (messages_.size() <= seen) {

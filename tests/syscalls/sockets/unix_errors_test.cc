@@ -1,0 +1,78 @@
+// Errors of AF_UNIX sockets, in the order in which they are found.
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "tests/syscalls/testing.h"
+
+namespace uk::test {
+namespace {
+
+struct Pair {
+  explicit Pair(int type) {
+    int sv[2];
+    EXPECT_OK(socketpair(AF_UNIX, type | SOCK_NONBLOCK, 0, sv));
+    a = Fd(sv[0]);
+    b = Fd(sv[1]);
+  }
+  Fd a, b;
+};
+
+TEST(write, ABrokenDatagramIsNoBrokenPipe) {
+  COVERS(shutdown);
+  for (int type : {SOCK_DGRAM, SOCK_SEQPACKET}) {
+    IN_CHILD([&] {
+      // SIGPIPE would end it.
+      Pair s(type);
+      CHILD_CHECK(shutdown(s.a, SHUT_WR) == 0);
+      CHILD_CHECK(write(s.a, "x", 1) == -1 && errno == EPIPE);
+    });
+  }
+}
+
+TEST(sendto, UnreadPacketsReset) {
+  Pair s(SOCK_SEQPACKET);
+  ASSERT_EQ(send(s.a, "x", 1, 0), 1);
+  s.b.reset();
+  EXPECT_ERRNO(ECONNRESET, send(s.a, "x", 1, MSG_NOSIGNAL));
+  EXPECT_ERRNO(EPIPE, send(s.a, "x", 1, MSG_NOSIGNAL));
+}
+
+TEST(sendto, TheDataIsLookedAtBeforeWhoTakesIt) {
+  Fd s(socket(AF_UNIX, SOCK_DGRAM, 0));
+  EXPECT_ERRNO(EFAULT, syscall(SYS_sendto, s.get(), 8ul, 7ul, 0, nullptr, 0));
+  EXPECT_ERRNO(ENOTCONN, send(s, "x", 1, 0));
+}
+
+TEST(recvfrom, OfNothingWaitsForSomething) {
+  COVERS(read);
+  Pair s(SOCK_STREAM);
+  char none;
+  EXPECT_ERRNO(EAGAIN, recv(s.a, &none, 0, 0));
+  EXPECT_EQ(read(s.a, &none, 0), 0) << "which read(2) does not";
+  ASSERT_EQ(send(s.b, "x", 1, 0), 1);
+  EXPECT_EQ(recv(s.a, &none, 0, 0), 0);
+  EXPECT_EQ(recv(s.a, &none, 1, 0), 1);
+  Pair packets(SOCK_SEQPACKET);
+  EXPECT_EQ(read(packets.a, &none, 0), 0);
+  Fd alone(socket(AF_UNIX, SOCK_STREAM, 0));
+  EXPECT_EQ(read(alone, &none, 0), 0);
+}
+
+TEST(bind, TheNameBeforeTheSecondBinding) {
+  Scratch dir;
+  Fd s(socket(AF_UNIX, SOCK_DGRAM, 0));
+  auto bind_to = [&](const std::string& path) {
+    struct sockaddr_un a {};
+    a.sun_family = AF_UNIX;
+    strncpy(a.sun_path, path.c_str(), sizeof a.sun_path - 1);
+    return bind(s, reinterpret_cast<struct sockaddr*>(&a), sizeof a);
+  };
+  ASSERT_OK(bind_to(dir / "a"));
+  EXPECT_ERRNO(ENOENT, bind_to(dir / "no/b"));
+  EXPECT_ERRNO(EADDRINUSE, bind_to(dir / "a"));
+  EXPECT_ERRNO(EINVAL, bind_to(dir / "b"));
+  EXPECT_ERRNO(ENOENT, access((dir / "b").c_str(), F_OK)) << "the name is taken away again";
+}
+
+}  // namespace
+}  // namespace uk::test
