@@ -143,6 +143,7 @@ Result<int64_t> do_read(Task& task, Fd fd, uint64_t addr, size_t count,
   if (!file->can_read()) return Err(Errno::kBADF);
   TRY(check_range(task, addr, count));
   UserSink sink(task.mm(), addr, std::min(count, kMaxRw));
+  if (sink.remaining() == 0) return 0;
   return as_count(read_file(task, *file, sink, offset));
 }
 
@@ -171,6 +172,7 @@ Result<int64_t> do_writev(Task& task, Fd fd, UserAddr iov, uint64_t count,
   if (offset && !file->seekable()) return Err(Errno::kSPIPE);
   if (!file->can_write()) return Err(Errno::kBADF);
   UserSource source(task.mm(), TRY(fetch_iovec(task.park(), task.mm(), iov, count)));
+  if (source.remaining() == 0) return 0;
   return as_count(write_file(task, *file, source, offset));
 }
 
@@ -334,6 +336,7 @@ Result<int64_t> sys_copy_file_range(Task& task, Fd in_fd, UserInOut<int64_t> in_
   }
   if (!in->can_read() || !out->can_write() || (out->flags & O_APPEND) != 0)
     return Err(Errno::kBADF);
+  if (&in->inode()->sb() != &out->inode()->sb()) return Err(Errno::kXDEV);
   auto in_off = TRY(fetch_offset(task, in_user));
   auto out_off = TRY(fetch_offset(task, out_user));
   const uint64_t from = in_off.value_or(in->pos), to = out_off.value_or(out->pos);

@@ -29,6 +29,19 @@ Result<int64_t> sys_mknod(Task& task, UserStr path, Mode mode, uint64_t dev) {
 }
 
 Result<int64_t> sys_mknodat(Task& task, Fd dirfd, UserStr user, Mode mode, uint64_t dev) {
+  switch (mode & S_IFMT) {  // before the name
+    case 0:
+    case S_IFREG:
+    case S_IFCHR:
+    case S_IFBLK:
+    case S_IFIFO:
+    case S_IFSOCK:
+      break;
+    case S_IFDIR:
+      return Err(Errno::kPERM);
+    default:
+      return Err(Errno::kINVAL);
+  }
   std::string path = TRY(fetch_path(task, user));
   DirFd dir = TRY(DirFd::get(task, dirfd, path));
   return zero(task.kernel.vfs.mknod(task.park(), task.fs_context(), dir.from(), path, mode,

@@ -49,6 +49,7 @@ Result<int64_t> do_open(Task& task, Fd dirfd, UserStr user, OpenRequest req) {
       ((req.flags & O_CREAT) != 0 || (req.flags & O_ACCMODE) == O_RDONLY)) {
     return Err(Errno::kINVAL);
   }
+  if ((req.flags & (O_DIRECTORY | O_CREAT)) == (O_DIRECTORY | O_CREAT)) return Err(Errno::kINVAL);
   std::string path = TRY(fetch_path(task, user, false));
   DirFd dir = TRY(DirFd::get(task, dirfd, path, (req.walk & kWalkInRoot) != 0));
   // Linux takes the number first: EMFILE before the path is looked at, and no file is created then.

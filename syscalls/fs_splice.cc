@@ -222,7 +222,7 @@ Result<int64_t> sys_vmsplice(Task& task, Fd fd, UserAddr iov, uint64_t count, He
   Pipe* pipe = pipe_of(*file);
   if (pipe == nullptr) return Err(Errno::kBADF);
   auto pieces = TRY(fetch_iovec(task.park(), task.mm(), iov, count));
-  bool nonblock = (flags & SPLICE_F_NONBLOCK) != 0 || file->nonblock();
+  const bool nonblock = (flags & SPLICE_F_NONBLOCK) != 0;  // the pipe's own flag is not asked
   if (file->can_write())
     return as_count(raise_sigpipe(task, give_pages(task, *pipe, pieces, nonblock)));
   UserSink to(task.mm(), std::move(pieces));

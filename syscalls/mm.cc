@@ -29,6 +29,7 @@ Prot prot_of(uint64_t prot) {
 Result<> use_file(Task& task, Fd fd, uint64_t prot, uint64_t offset, MmapRequest& request) {
   Ref<File> file = TRY(task.fds().get_io(fd));
   if (request.len == 0) return Err(Errno::kINVAL);  // before anything else about the file
+  if (request.fixed && (request.addr & kPageMask) != 0) return Err(Errno::kINVAL);
   if (!file->can_read()) return Err(Errno::kACCES);
   if (request.shared) {
     if ((prot & PROT_WRITE) != 0 && !file->can_write()) return Err(Errno::kACCES);
@@ -75,6 +76,8 @@ Result<int64_t> sys_mmap(Task& task, UserAddr addr, size_t len, Hex prot, Hex fl
   MmapRequest request;
   request.shared = type != MAP_PRIVATE;
   request.len = len;
+  request.addr = addr.addr;
+  request.fixed = (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) != 0;
   if ((flags & MAP_ANONYMOUS) == 0) {
     TRY(use_file(task, fd, prot, offset, request));
     if (type == kMapSharedValidate && (flags & ~kLegacyFlags) != 0) return Err(Errno::kOPNOTSUPP);
@@ -84,9 +87,7 @@ Result<int64_t> sys_mmap(Task& task, UserAddr addr, size_t len, Hex prot, Hex fl
     return Err((flags & MAP_ANONYMOUS) != 0 ? Errno::kNOMEM
                                             : Errno::kINVAL);  // no huge pages set aside
   if (len == 0) return Err(Errno::kINVAL);
-  request.addr = addr.addr;
   request.prot = prot_of(prot);
-  request.fixed = (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) != 0;
   request.fixed_noreplace = (flags & MAP_FIXED_NOREPLACE) != 0;
   request.grows_down = (flags & MAP_GROWSDOWN) != 0;
   request.populate = (flags & MAP_POPULATE) != 0 && (flags & MAP_NONBLOCK) == 0;

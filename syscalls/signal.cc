@@ -208,8 +208,13 @@ Result<int64_t> sys_sigaltstack(Task& task, UserIn<UserSigStack> stack, UserOut<
 }
 
 Result<int64_t> sys_kill(Task& task, int pid, Signo sig) {
-  if (!valid(sig)) return Err(Errno::kINVAL);
   if (pid == INT32_MIN) return Err(Errno::kSRCH);
+  if (!valid(sig)) {
+    // Whether anybody is there is asked first.
+    if (pid > 0 && task.kernel.pids.task(pid) == nullptr) return Err(Errno::kSRCH);
+    if (pid < -1 && !task.kernel.pids.pgrp(-pid)) return Err(Errno::kSRCH);
+    return Err(Errno::kINVAL);
+  }
   if (pid <= 0) return kill_many(task, pid, sig);
   return signal_one(task, task.kernel.pids.task(pid), from_user(task, sig, SI_USER), true);
 }

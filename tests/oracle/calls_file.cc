@@ -70,7 +70,6 @@ const Words kRwf{{{"0", 0, 60},
                   {"RWF_APPEND", RWF_APPEND, 20},
                   {"RWF_DSYNC", RWF_DSYNC, 5},
                   {"RWF_HIPRI", RWF_HIPRI, 5},
-                  {"RWF_NOAPPEND", 0x20, 10},
                   {"0x4000", 0x4000, 3}},
                  {}};
 const Words kPipeFlags{{{"O_NONBLOCK", O_NONBLOCK, 97}, {"0", 0, 3}},
@@ -116,7 +115,6 @@ const Words kRequest{{ORACLE_WORD(FIONREAD),
                       ORACLE_WORD(TIOCGWINSZ),
                       ORACLE_WORD(FS_IOC_GETFLAGS),
                       ORACLE_WORD(FIGETBSZ),
-                      ORACLE_WORD(FIOQSIZE),
                       {"0x1234", 0x1234, 2}},
                      {}};
 

@@ -147,7 +147,7 @@ void add_process_calls(std::vector<Desc>* out) {
           {"pidfd_send_signal",
            kProcs,
            6,
-           {fd(kPidFd), words(kSignalNumbers)},
+           {fd(kPidFd), number(kSignalNumbers)},
            [](Run& r) { r.ret(r.sys_(SYS_pidfd_send_signal, r.fd(0), r.n(1), nullptr, 0)); },
            0,
            0,

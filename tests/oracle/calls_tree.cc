@@ -28,7 +28,8 @@ const Words kStatFlags{
     {{"0", 0, 60}, {"AT_SYMLINK_NOFOLLOW", AT_SYMLINK_NOFOLLOW, 40}},
     {{"AT_EMPTY_PATH", AT_EMPTY_PATH, 20}, {"AT_NO_AUTOMOUNT", AT_NO_AUTOMOUNT, 5}, {"0x1", 1, 1}}};
 // Times that are not asked for are given or not as the filesystem likes.
-const Words kMask{{{"STATX_BASIC_STATS", STATX_BASIC_STATS, 60}}, {{"STATX_BTIME", STATX_BTIME, 20}}};
+const Words kMask{{{"STATX_BASIC_STATS", STATX_BASIC_STATS, 60}},
+                  {{"STATX_BTIME", STATX_BTIME, 20}}};
 const Words kNode{{{"S_IFIFO", S_IFIFO, 40},
                    {"S_IFREG", S_IFREG, 25},
                    {"S_IFSOCK", S_IFSOCK, 15},

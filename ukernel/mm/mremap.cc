@@ -67,8 +67,8 @@ Result<uint64_t> AddressSpace::mremap(Park& park, uint64_t old_addr, uint64_t ol
   if (old_addr & kPageMask) return Err(Errno::kINVAL);
   old_len = page_ceil(old_len);
   new_len = page_ceil(new_len);
-  if (new_len == 0 || new_len > user_limit_ || old_len > user_limit_) return Err(Errno::kINVAL);
-  if (old_addr > user_limit_ - old_len) return Err(Errno::kFAULT);
+  if (new_len == 0 || new_len > user_limit_) return Err(Errno::kINVAL);
+  if (old_len > user_limit_ || old_addr > user_limit_ - old_len) return Err(Errno::kFAULT);
   if (fixed) {
     if ((new_addr & kPageMask) || new_addr > user_limit_ - new_len) return Err(Errno::kINVAL);
     if (new_addr < Impl::kMinAddr) return Err(Errno::kPERM);

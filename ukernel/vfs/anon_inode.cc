@@ -25,23 +25,26 @@ class AnonSuperBlock final : public SuperBlock {
 
 class AnonInode final : public Inode {
  public:
-  AnonInode() : Inode(make_ref<AnonSuperBlock>()) {}
+  explicit AnonInode(uint32_t mode) : Inode(make_ref<AnonSuperBlock>()), mode_(mode) {}
   uint32_t type() const override { return 0; }
   Result<FileAttr> getattr(Park&) override {
     FileAttr a;
     a.ino = 1;
     a.dev = sb().dev;
-    a.mode = 0600;  // no type bits, as on Linux
+    a.mode = mode_;  // no type bits, as on Linux
     return a;
   }
   Result<> setattr(Park&, const AttrChange&) override { return Err(Errno::kOPNOTSUPP); }
+
+ private:
+  uint32_t mode_;
 };
 
 }  // namespace
 
 Path make_anon_path(std::string_view kind) {
   return Path(nullptr, make_ref<Dentry>(nullptr, absl::StrFormat("anon_inode:[%s]", kind),
-                                        make_ref<AnonInode>()));
+                                        make_ref<AnonInode>(kind == "pidfd" ? 0700 : 0600)));
 }
 
 int shown_flags(const File& file) {

@@ -28,6 +28,7 @@ Result<> xattr_permission(Park& park, Vfs& vfs, Inode& inode, const Cred& cred,
     if (!cred.has(needed)) return Err(Errno::kPERM);
     return {};
   }
+  if (name == "user.") return Err(Errno::kINVAL);
   if (!has_prefix(name, "user.")) return Err(Errno::kOPNOTSUPP);
   if (inode.type() != S_IFREG && inode.type() != S_IFDIR) {
     return Err(write ? Errno::kPERM : Errno::kNODATA);

@@ -77,7 +77,7 @@ TEST(copy_file_range, TheLimitOfSizesCountsEvenWithNothingToCopy) {
 
 TEST(epoll_wait, DescriptorBeforeCount) {
   struct epoll_event e;
-  EXPECT_ERRNO(EBADF, epoll_wait(-1, &e, -1, 0));
+  EXPECT_ERRNO(EBADF, syscall(SYS_epoll_wait, -1, &e, -1, 0));
   Fd f(epoll_create1(0));
   EXPECT_ERRNO(EINVAL, epoll_wait(f, &e, 0, 0));
 }
@@ -108,9 +108,42 @@ TEST(preadv2, RightsBeforeFlags) {
   EXPECT_ERRNO(EOPNOTSUPP, preadv2(reader, &v, 1, 0, 0x4000));
 }
 
+TEST(mknodat, TypeBeforeDirectory) {
+  EXPECT_ERRNO(EPERM, syscall(SYS_mknodat, -1, "d", S_IFDIR | 0700, 0));
+  EXPECT_ERRNO(EINVAL, syscall(SYS_mknodat, -1, "d", S_IFLNK | 0700, 0));
+  EXPECT_ERRNO(EBADF, syscall(SYS_mknodat, -1, "d", S_IFIFO | 0700, 0));
+}
+
+TEST(kill, WhomBeforeWhat) {
+  EXPECT_ERRNO(ESRCH, syscall(SYS_kill, 0x7ffffff0, 65));
+  EXPECT_ERRNO(EINVAL, syscall(SYS_kill, getpid(), 65));
+}
+
+TEST(getxattr, NamesThatAreOnlyAPrefix) {
+  COVERS(setxattr, removexattr);
+  std::string path = "/dev/shm/uk-check-order." + std::to_string(getpid());
+  Fd f(open(path.c_str(), O_RDWR | O_CREAT, 0600));
+  char value[4];
+  EXPECT_ERRNO(EINVAL, getxattr(path.c_str(), "user.", value, sizeof value));
+  EXPECT_ERRNO(EINVAL, setxattr(path.c_str(), "user.", "x", 1, 0));
+  EXPECT_ERRNO(EINVAL, removexattr(path.c_str(), "user."));
+  unlink(path.c_str());
+}
+
+TEST(copy_file_range, NotFromOneFilesystemToAnother) {
+  Fd m(memfd_create("m", 0));
+  ASSERT_EQ(write(m, "0123456789", 10), 10);
+  std::string path = "/dev/shm/uk-check-order." + std::to_string(getpid());
+  Fd f(open(path.c_str(), O_RDWR | O_CREAT, 0600));
+  loff_t from = 0;
+  EXPECT_ERRNO(EXDEV, copy_file_range(m, &from, f, nullptr, 5, 0));
+  unlink(path.c_str());
+}
+
 TEST(openat, FlagsAndNameBeforeDirectory) {
   EXPECT_ERRNO(EINVAL, openat(-1, "d", O_TMPFILE | O_CREAT | O_RDWR, 0600));
   EXPECT_ERRNO(EINVAL, openat(-1, "d", O_TMPFILE | O_RDONLY, 0600));
+  EXPECT_ERRNO(EINVAL, openat(-1, "d", O_DIRECTORY | O_CREAT | O_RDWR, 0600));
   EXPECT_ERRNO(ENOENT, openat(-1, "", O_RDONLY));
 }
 

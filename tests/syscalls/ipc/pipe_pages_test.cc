@@ -28,7 +28,8 @@ TEST(write, OddEndsOfAPipeFillItsPages) {
                           'x');  // a page and a byte: two pages, the second with room for 4095
   int written = 0;
   while (write(n.p.w, piece.data(), piece.size()) == static_cast<ssize_t>(piece.size())) ++written;
-  EXPECT_EQ(written, 10) << "two pages, then one with the odd byte behind the last's, and so on; half of the last";
+  EXPECT_EQ(written, 10)
+      << "two pages, then one with the odd byte behind the last's, and so on; half of the last";
   EXPECT_EQ(write(n.p.w, piece.data(), 4096), -1);
   EXPECT_EQ(errno, EAGAIN);
 }
@@ -54,7 +55,9 @@ TEST(splice, EachPieceTakesAPage) {
   EXPECT_EQ(poll(&wanted, 1, 0), 1);
   EXPECT_EQ(write(n.p.w, "x", 1), 1);
   NonBlocking to;
-  if (Usual(to.p)) EXPECT_EQ(tee(n.p.r, to.p.w, 20, SPLICE_F_NONBLOCK), 20);
+  if (Usual(to.p)) {
+    EXPECT_EQ(tee(n.p.r, to.p.w, 20, SPLICE_F_NONBLOCK), 20);
+  }
 }
 
 TEST(vmsplice, PagesAsTheyLie) {
@@ -66,6 +69,18 @@ TEST(vmsplice, PagesAsTheyLie) {
   };
   EXPECT_EQ(vmsplice(n.p.w, &v, 1, SPLICE_F_NONBLOCK), kPages * 4096 - 100)
       << "the first page is not whole";
+}
+
+TEST(vmsplice, WaitsUnlessItsOwnFlagSaysOtherwise) {
+  COVERS(eventfd2);
+  Fd e(static_cast<int>(syscall(SYS_eventfd2, 1, 0)));
+  char sixteen[16] = {};
+  EXPECT_ERRNO(EINVAL, write(e, sixteen, sizeof sixteen)) << "a count is of eight bytes";
+  Pipe p;
+  struct iovec none {
+    nullptr, 0
+  };
+  EXPECT_EQ(writev(p.w, &none, 1), 0);
 }
 
 TEST(poll, AnEventCounterHasNoNormalData) {

@@ -36,6 +36,12 @@ TEST(mremap, NothingIsTakenAwayBeforeTheRangeIsKnownToBeOne) {
   munmap(to, 2 * kPage);
 }
 
+TEST(mremap, OldLengthsBeyondAllMemory) {
+  char* m = Map(1);
+  EXPECT_ERRNO(EFAULT, mremap(m + 16 * kPage, static_cast<size_t>(-4096), kPage, MREMAP_MAYMOVE));
+  munmap(m, kPage);
+}
+
 TEST(msync, LengthsThatWrapAreNothing) {
   COVERS(mlock);
   char* m = Map(1);
@@ -43,6 +49,15 @@ TEST(msync, LengthsThatWrapAreNothing) {
   EXPECT_OK(syscall(SYS_munlock, m, static_cast<size_t>(-1)));
   EXPECT_ERRNO(ENOMEM, msync(m, static_cast<size_t>(-4096), MS_SYNC));
   munmap(m, kPage);
+}
+
+TEST(mmap, PlaceBeforeWhatTheFileAllows) {
+  int fds[2];
+  ASSERT_OK(pipe(fds));
+  void* odd = reinterpret_cast<void*>(0x10001);
+  EXPECT_ERRNO(EINVAL, mmap(odd, kPage, PROT_READ, MAP_PRIVATE | MAP_FIXED, fds[0], 0));
+  close(fds[0]);
+  close(fds[1]);
 }
 
 TEST(mmap, AnonymousMemoryIsNotValidated) {

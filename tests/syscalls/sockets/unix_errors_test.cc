@@ -1,5 +1,6 @@
 // Errors of AF_UNIX sockets, in the order in which they are found.
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 
 #include "tests/syscalls/testing.h"
@@ -58,6 +59,16 @@ TEST(recvfrom, OfNothingWaitsForSomething) {
   EXPECT_EQ(read(alone, &none, 0), 0);
 }
 
+TEST(writev, OfNothingIsDone) {
+  COVERS(readv);
+  Fd s(socket(AF_UNIX, SOCK_STREAM, 0));
+  struct iovec none {
+    nullptr, 0
+  };
+  EXPECT_EQ(writev(s, &none, 1), 0);
+  EXPECT_EQ(readv(s, &none, 1), 0);
+}
+
 TEST(bind, TheNameBeforeTheSecondBinding) {
   Scratch dir;
   Fd s(socket(AF_UNIX, SOCK_DGRAM, 0));
@@ -71,6 +82,8 @@ TEST(bind, TheNameBeforeTheSecondBinding) {
   EXPECT_ERRNO(ENOENT, bind_to(dir / "no/b"));
   EXPECT_ERRNO(EADDRINUSE, bind_to(dir / "a"));
   EXPECT_ERRNO(EINVAL, bind_to(dir / "b"));
+  sa_family_t family = AF_UNIX;
+  EXPECT_OK(syscall(SYS_bind, s.get(), &family, sizeof family)) << "any name will do";
   EXPECT_ERRNO(ENOENT, access((dir / "b").c_str(), F_OK)) << "the name is taken away again";
 }
 

@@ -25,7 +25,7 @@ Result<size_t> EventFd::read(Park& park, IoSink& to, uint64_t) {
 }
 
 Result<size_t> EventFd::write(Park& park, IoSource& from, uint64_t&) {
-  if (from.remaining() < sizeof(uint64_t)) return Err(Errno::kINVAL);
+  if (from.remaining() != sizeof(uint64_t)) return Err(Errno::kINVAL);
   uint64_t value = 0;
   if (TRY(from.get(park, std::as_writable_bytes(std::span(&value, 1)))) != sizeof value)
     return Err(Errno::kFAULT);

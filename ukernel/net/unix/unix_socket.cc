@@ -108,8 +108,8 @@ Result<> UnixSocket::bind(Park& park, const SocketCaller& who, std::string_view 
   std::string name = TRY(name_of(address));
   // The name is made first, and taken away again where there is one already (bind_path()).
   if (!name.empty() && name[0] != '\0') return bind_path(park, who, std::move(name));
-  if (!bound.empty()) return Err(Errno::kINVAL);
   if (name.empty()) return autobind();
+  if (!bound.empty()) return Err(Errno::kINVAL);
   if (table_->find_abstract(name) != nullptr) return Err(Errno::kADDRINUSE);
   bound = std::move(name);
   table_->abstract_[bound] = this;
