@@ -25,7 +25,7 @@ bool names(uint32_t dev, uint64_t device) {
 
 Result<int64_t> sys_ustat(Task& task, uint32_t dev, UserAddr out) {
   Ref<SuperBlock> found;
-  for (const Ref<Mount>& m : task.mounts().mounts) {
+  for (const auto& [id, m] : task.mounts().mounts) {
     if (names(dev, m->sb->dev)) found = m->sb;
   }
   if (!found) return Err(Errno::kINVAL);
