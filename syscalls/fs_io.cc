@@ -279,7 +279,11 @@ Result<int64_t> sys_pwritev(Task& task, Fd fd, UserAddr iov, uint64_t count, int
 
 Result<int64_t> sys_preadv2(Task& task, Fd fd, UserAddr iov, uint64_t count, int64_t offset,
                             int64_t high, int flags) {
-  if (!TRY(task.fds().get_io(fd))->can_read()) return Err(Errno::kBADF);
+  Ref<File> file = TRY(task.fds().get_io(fd));
+  // In Linux's order: the offset, the rights, the flags.
+  if (offset != -1) TRY(checked_offset(offset));
+  if (offset != -1 && !file->seekable()) return Err(Errno::kSPIPE);
+  if (!file->can_read()) return Err(Errno::kBADF);
   TRY(check_rwf(flags));
   return offset == -1 ? sys_readv(task, fd, iov, count)
                       : sys_preadv(task, fd, iov, count, offset, high);
@@ -287,7 +291,10 @@ Result<int64_t> sys_preadv2(Task& task, Fd fd, UserAddr iov, uint64_t count, int
 
 Result<int64_t> sys_pwritev2(Task& task, Fd fd, UserAddr iov, uint64_t count, int64_t offset,
                              int64_t high, int flags) {
-  if (!TRY(task.fds().get_io(fd))->can_write()) return Err(Errno::kBADF);
+  Ref<File> file = TRY(task.fds().get_io(fd));
+  if (offset != -1) TRY(checked_offset(offset));
+  if (offset != -1 && !file->seekable()) return Err(Errno::kSPIPE);
+  if (!file->can_write()) return Err(Errno::kBADF);
   TRY(check_rwf(flags));
   constexpr int kAppend = 0x10, kSync = 0x6;
   Result<int64_t> n = 0;

@@ -218,5 +218,15 @@ TEST(mkdir, OfTmpfsCountsEntries) {
   EXPECT_OK(rmdir(path.c_str()));
 }
 
+TEST(pwritev2, APipeHasNoOffsetsWhicheverEnd) {
+  COVERS(preadv2);
+  Pipe pipe;
+  char c = 0;
+  iovec iov = {&c, 1};
+  EXPECT_ERRNO(ESPIPE, syscall(SYS_pwritev2, pipe.r.get(), &iov, 1, 0l, 0l, 0));
+  EXPECT_ERRNO(ESPIPE, syscall(SYS_preadv2, pipe.w.get(), &iov, 1, 0l, 0l, 0));
+  EXPECT_ERRNO(EBADF, syscall(SYS_pwritev2, pipe.r.get(), &iov, 1, -1l, -1l, 0));
+}
+
 }  // namespace
 }  // namespace uk::test
