@@ -5,6 +5,7 @@
 
 #include <bit>
 
+#include "syscalls/extensible.h"
 #include "syscalls/fs_common.h"
 #include "syscalls/fs_mount.h"
 #include "syscalls/mount_attr.h"
@@ -48,20 +49,6 @@ class TreeFile final : public File {
 
 int at_flags(bool follow, bool empty) {
   return (follow ? 0 : AT_SYMLINK_NOFOLLOW) | (empty ? AT_EMPTY_PATH : 0);
-}
-
-Result<SetAttr> fetch_set_attr(Task& task, UserAddr user, size_t size) {
-  constexpr size_t kOldest = sizeof(SetAttr);
-  if (size > kPageSize) return Err(Errno::k2BIG);
-  if (size < kOldest) return Err(Errno::kINVAL);
-  std::vector<std::byte> bytes(size);
-  const size_t got = TRY(task.mm().copy_in(task.park(), bytes, user.addr));
-  if (got != size) return Err(Errno::kFAULT);
-  for (size_t i = kOldest; i < size; ++i)
-    if (bytes[i] != std::byte{0}) return Err(Errno::k2BIG);
-  SetAttr attr;
-  memcpy(&attr, bytes.data(), sizeof attr);
-  return attr;
 }
 
 Result<std::optional<Propagation>> propagation_of(uint64_t kind) {
@@ -144,7 +131,7 @@ Result<int64_t> sys_mount_setattr(Task& task, Fd dirfd, UserStr path, Hex raw, U
   if (size > kPageSize) return Err(Errno::k2BIG);
   if (size < sizeof(SetAttr)) return Err(Errno::kINVAL);
   if (!may_mount(task)) return Err(Errno::kPERM);
-  const SetAttr attr = TRY(fetch_set_attr(task, user, size));
+  const SetAttr attr = TRY(fetch_extensible<SetAttr>(task, user, size, sizeof(SetAttr)));
   if (attr.set == 0 && attr.clear == 0 && attr.propagation == 0) return 0;
   MountChange change = TRY(change_of(attr));
   change.recursive = (flags & kRecursive) != 0;

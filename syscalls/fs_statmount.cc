@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 
+#include "syscalls/extensible.h"
 #include "syscalls/fs_common.h"
 #include "syscalls/fs_mount_new.h"
 #include "syscalls/mount_attr.h"
@@ -60,19 +61,8 @@ constexpr uint64_t kRootOfAll = UINT64_MAX;  // LSMT_ROOT
 constexpr size_t kMaxIds = 1'000'000;
 
 Result<Request> fetch_request(Task& task, UserAddr user) {
-  uint32_t size = 0;
-  size_t got =
-      TRY(task.mm().copy_in(task.park(), std::as_writable_bytes(std::span(&size, 1)), user.addr));
-  if (got != sizeof size) return Err(Errno::kFAULT);
-  if (size > kPageSize) return Err(Errno::k2BIG);
-  if (size < kOldestRequest) return Err(Errno::kINVAL);
-  std::vector<std::byte> bytes(std::max<size_t>(size, sizeof(Request)));
-  got = TRY(task.mm().copy_in(task.park(), std::span(bytes).first(size), user.addr));
-  if (got != size) return Err(Errno::kFAULT);
-  for (size_t i = sizeof(Request); i < bytes.size(); ++i)
-    if (bytes[i] != std::byte{0}) return Err(Errno::k2BIG);
-  Request r;
-  memcpy(&r, bytes.data(), sizeof r);
+  const uint32_t size = TRY(UserIn<uint32_t>{user}.get(task.park(), task.mm()));
+  const auto r = TRY(fetch_extensible<Request>(task, user, size, kOldestRequest));
   if (r.spare != 0) return Err(Errno::kINVAL);
   if (r.mount_id <= Mount::kUniqueBase) return Err(Errno::kINVAL);
   return r;

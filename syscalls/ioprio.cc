@@ -1,6 +1,7 @@
 // ioprio_set(2), ioprio_get(2). Priorities are kept and told; the host schedules the I/O, which
 // does not know of guests, so they order nothing (docs/CAVEATS.md).
 #include <linux/ioprio.h>
+#include <sys/resource.h>
 
 #include "syscalls/process.h"
 #include "syscalls/sched.h"
@@ -45,32 +46,11 @@ int effective(const Task& t) {
   }
 }
 
+// The tasks that (which, who) of ioprio_set(2) names: its kinds are getpriority(2)'s, from 1 on.
 Result<std::vector<Task*>> targets(Task& task, int which, int who) {
-  std::vector<Task*> out;
-  PidTable& pids = task.kernel.pids;
-  switch (which) {
-    case IOPRIO_WHO_PROCESS:
-      if (Result<Task*> t = find_task(task, who)) out.push_back(*t);
-      break;
-    case IOPRIO_WHO_PGRP: {
-      const int pgid = who == 0 ? task.group->group->pgid : who;
-      pids.each_task([&](Task& t) {
-        if (t.group->group && t.group->group->pgid == pgid) out.push_back(&t);
-      });
-      break;
-    }
-    case IOPRIO_WHO_USER: {
-      const uint32_t uid = who == 0 ? task.cred().uid : static_cast<uint32_t>(who);
-      pids.each_task([&](Task& t) {
-        if (t.cred_->uid == uid) out.push_back(&t);
-      });
-      break;
-    }
-    default:
-      return Err(Errno::kINVAL);
-  }
-  if (out.empty()) return Err(Errno::kSRCH);
-  return out;
+  static_assert(IOPRIO_WHO_PROCESS == PRIO_PROCESS + 1 && IOPRIO_WHO_USER == PRIO_USER + 1);
+  if (which < IOPRIO_WHO_PROCESS) return Err(Errno::kINVAL);
+  return priority_targets(task, which - 1, who);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "syscalls/extensible.h"
 #include "syscalls/fs_common.h"
 #include "ukernel/vfs/anon_inode.h"
 #include "ukernel/vfs/landlock.h"
@@ -76,13 +77,7 @@ Result<int64_t> sys_landlock_create_ruleset(Task& task, UserAddr attr, size_t si
     return kAbi;
   }
   if (!attr) return Err(Errno::kFAULT);
-  if (size < sizeof(uint64_t)) return Err(Errno::kINVAL);
-  if (size > kPageSize) return Err(Errno::k2BIG);
-  const auto bytes = TRY(UserIn<std::byte>{attr}.get_array(task.park(), task.mm(), size));
-  RulesetAttr a{};
-  std::memcpy(&a, bytes.data(), std::min(size, sizeof a));
-  for (size_t i = sizeof a; i < size; ++i)
-    if (bytes[i] != std::byte{}) return Err(Errno::k2BIG);
+  const auto a = TRY(fetch_extensible<RulesetAttr>(task, attr, size, sizeof(uint64_t)));
   if ((a.fs & ~landlock::kAllFs) != 0 || (a.net & ~landlock::kAllNet) != 0 ||
       (a.scoped & ~landlock::kAllScopes) != 0)
     return Err(Errno::kINVAL);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "syscalls/extensible.h"
 #include "syscalls/process.h"
 #include "ukernel/kernel.h"
 #include "ukernel/task/pi_futex.h"
@@ -132,20 +133,12 @@ Result<int64_t> sys_sched_setattr(Task& task, int pid, UserInOut<UserSchedAttr> 
   if (!attr || pid < 0 || flags.value != 0) return Err(Errno::kINVAL);
   uint32_t size = TRY(UserIn<uint32_t>{{attr.addr}}.get(task.park(), task.mm()));
   if (size == 0) size = kAttrMin;
-  if (size < kAttrMin || size > kPageSize) {
+  Result<UserSchedAttr> fetched = Err(Errno::k2BIG);
+  if (size >= kAttrMin)
+    fetched = fetch_extensible<UserSchedAttr>(task, {attr.addr}, size, kAttrMin);
+  if (!fetched && fetched.error() == Errno::k2BIG)  // the caller learns what would do
     TRY(UserOut<uint32_t>{{attr.addr}}.put(task.park(), task.mm(), sizeof(UserSchedAttr)));
-    return Err(Errno::k2BIG);
-  }
-  std::vector<std::byte> raw(std::max<size_t>(size, sizeof(UserSchedAttr)));
-  if (TRY(task.mm().copy_in(task.park(), std::span(raw).first(size), attr.addr)) != size)
-    return Err(Errno::kFAULT);
-  if (std::any_of(raw.begin() + sizeof(UserSchedAttr), raw.end(),
-                  [](std::byte b) { return b != std::byte{0}; })) {
-    TRY(UserOut<uint32_t>{{attr.addr}}.put(task.park(), task.mm(), sizeof(UserSchedAttr)));
-    return Err(Errno::k2BIG);
-  }
-  UserSchedAttr a;
-  std::memcpy(&a, raw.data(), sizeof a);
+  const UserSchedAttr a = TRY(std::move(fetched));
   // DEVIATION: neither deadline scheduling nor utilization clamps.
   if ((a.flags & ~kAttrResetOnFork) != 0) return Err(Errno::kINVAL);
   if (a.policy > INT32_MAX || a.priority > 99) return Err(Errno::kINVAL);
@@ -230,8 +223,6 @@ Result<int64_t> sys_sched_getaffinity(Task& task, int pid, uint32_t size, UserAd
   return static_cast<int64_t>(bytes.size());
 }
 
-namespace {
-
 // The tasks that (which, who) of getpriority(2) names.
 Result<std::vector<Task*>> priority_targets(Task& task, int which, int who) {
   std::vector<Task*> out;
@@ -260,8 +251,6 @@ Result<std::vector<Task*>> priority_targets(Task& task, int which, int who) {
   if (out.empty()) return Err(Errno::kSRCH);
   return out;
 }
-
-}  // namespace
 
 Result<int64_t> sys_getpriority(Task& task, int which, int who) {
   int best = 0;

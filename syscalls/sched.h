@@ -30,6 +30,9 @@ Result<int64_t> sys_sched_get_priority_min(Task& task, int policy);
 Result<int64_t> sys_sched_rr_get_interval(Task& task, int pid, UserOut<UserTimespec> ts);
 Result<int64_t> sys_sched_setaffinity(Task& task, int pid, uint32_t size, UserAddr mask);
 Result<int64_t> sys_sched_getaffinity(Task& task, int pid, uint32_t size, UserAddr mask);
+// The tasks that (which, who) of getpriority(2) names; kINVAL, kSRCH if there is none. Borrowed:
+// the caller must not suspend before it is through with them.
+Result<std::vector<Task*>> priority_targets(Task& task, int which, int who);
 Result<int64_t> sys_getpriority(Task& task, int which, int who);
 Result<int64_t> sys_setpriority(Task& task, int which, int who, int nice);
 Result<int64_t> sys_getcpu(Task& task, UserOut<uint32_t> cpu, UserOut<uint32_t> node);

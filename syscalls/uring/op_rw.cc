@@ -228,47 +228,27 @@ Result<int64_t> run_tee(Task& worker, Request& r) {
   return count_of(tee_files(worker, *in, *out, s.len, s.splice_flags & ~kFdInFixed));
 }
 
+// Moves bytes between a file and memory; `select`: may choose a buffer.
+constexpr Op transfer(decltype(Op::prepare) prepare, decltype(Op::run) run, uint32_t poll,
+                      bool select) {
+  return {.prepare = prepare,
+          .run = run,
+          .poll = poll,
+          .file = true,
+          .short_fails = true,
+          .select = select,
+          .ioprio = true};
+}
+
 }  // namespace
 
 constexpr Op kNop{.prepare = prepare_nop, .now = do_nop};
-constexpr Op kRead{.prepare = prepare_plain<false>,
-                   .run = run_rw,
-                   .poll = POLLIN,
-                   .file = true,
-                   .short_fails = true,
-                   .select = true,
-                   .ioprio = true};
-constexpr Op kWrite{.prepare = prepare_plain<true>,
-                    .run = run_rw,
-                    .poll = POLLOUT,
-                    .file = true,
-                    .short_fails = true,
-                    .ioprio = true};
-constexpr Op kReadv{.prepare = prepare_vector<false>,
-                    .run = run_rw,
-                    .poll = POLLIN,
-                    .file = true,
-                    .short_fails = true,
-                    .select = true,
-                    .ioprio = true};
-constexpr Op kWritev{.prepare = prepare_vector<true>,
-                     .run = run_rw,
-                     .poll = POLLOUT,
-                     .file = true,
-                     .short_fails = true,
-                     .ioprio = true};
-constexpr Op kReadFixed{.prepare = prepare_fixed<false>,
-                        .run = run_fixed,
-                        .poll = POLLIN,
-                        .file = true,
-                        .short_fails = true,
-                        .ioprio = true};
-constexpr Op kWriteFixed{.prepare = prepare_fixed<true>,
-                         .run = run_fixed,
-                         .poll = POLLOUT,
-                         .file = true,
-                         .short_fails = true,
-                         .ioprio = true};
+constexpr Op kRead = transfer(prepare_plain<false>, run_rw, POLLIN, true);
+constexpr Op kReadv = transfer(prepare_vector<false>, run_rw, POLLIN, true);
+constexpr Op kReadFixed = transfer(prepare_fixed<false>, run_fixed, POLLIN, false);
+constexpr Op kWrite = transfer(prepare_plain<true>, run_rw, POLLOUT, false);
+constexpr Op kWritev = transfer(prepare_vector<true>, run_rw, POLLOUT, false);
+constexpr Op kWriteFixed = transfer(prepare_fixed<true>, run_fixed, POLLOUT, false);
 constexpr Op kReadMultishot{.prepare = prepare_multishot,
                             .run = run_multishot,
                             .poll = POLLIN,

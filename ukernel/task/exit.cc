@@ -109,7 +109,7 @@ void end_instance(Task& task) {
           task.park(),
           [&] { return k.pids.count() <= static_cast<int>(task.group->threads.size()); },
           WaitMode::kUninterruptible, until, "zap_pid_ns")) {
-    k.log.warn(absl::StrFormat("%d tasks did not end with init", k.pids.count() - 1));
+    k.log.warn(absl::StrFormat("%d tasks did not end with init; %s", k.pids.count() - 1, k.dump()));
   }
 }
 
