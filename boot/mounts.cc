@@ -36,7 +36,10 @@ void register_all(Kernel& kernel) {
   register_devfs(kernel.vfs);
   register_procfs(kernel);
   register_sysfs(kernel.vfs, kernel.options.cpus);
-  register_devpts(kernel.vfs, register_ptys(kernel));
+  register_devpts(kernel.vfs, register_ptys(kernel), [&kernel] {
+    const Task* task = current_task(kernel.reactor);
+    return task == nullptr || task->cred().user_ns == nullptr;
+  });
   register_mqueue(kernel.vfs, [&kernel] {
     Task* task = current_task(kernel.reactor);
     return message_queues(kernel.vfs, task != nullptr ? task->ipc() : *kernel.ipc);

@@ -8,6 +8,7 @@
 #include "syscalls/fs_common.h"
 #include "syscalls/fs_open.h"
 #include "ukernel/fs/pipefs/pipe.h"
+#include "ukernel/task/pid_ns.h"
 #include "ukernel/vfs/anon_inode.h"
 #include "ukernel/vfs/file_locks.h"
 
@@ -87,7 +88,7 @@ Result<int64_t> record_lock(Task& task, File& file, int cmd, UserInOut<UserFlock
       f.start = static_cast<int64_t>(blocker->start);
       f.len =
           blocker->end == UINT64_MAX ? 0 : static_cast<int64_t>(blocker->end - blocker->start + 1);
-      f.pid = blocker->pid;
+      f.pid = blocker->pid == -1 ? -1 : shown_pid(task, blocker->pid);
     }
     return zero(user.put(task.park(), task.mm(), f));
   }
@@ -125,6 +126,7 @@ Result<int64_t> set_flags(Task& task, File& file, int fd, int wanted) {
 Result<int64_t> set_owner(Task& task, File& file, int type, int id) {
   if (id < 0) return Err(Errno::kINVAL);
   if (id != 0) {
+    id = kernel_pid(task, id);
     const PidTable& pids = task.kernel.pids;
     bool found = type == 0   ? pids.task(id) != nullptr
                  : type == 1 ? pids.group(id) != nullptr
@@ -190,15 +192,16 @@ Result<int64_t> sys_fcntl(Task& task, Fd fd, int cmd, uint64_t arg) {
       return id < 0 ? set_owner(task, *file, 2, -id) : set_owner(task, *file, 1, id);
     }
     case F_GETOWN:
-      return file->owner_type == 2 ? -file->owner_id : file->owner_id;
+      return file->owner_type == 2 ? -shown_pid(task, file->owner_id)
+                                   : shown_pid(task, file->owner_id);
     case F_SETOWN_EX: {
       UserOwner o = TRY((UserIn<UserOwner>{{arg}}.get(task.park(), task.mm())));
       if (o.type < 0 || o.type > 2) return Err(Errno::kINVAL);
       return set_owner(task, *file, o.type, o.pid);
     }
     case F_GETOWN_EX:
-      return zero(UserOut<UserOwner>{{arg}}.put(task.park(), task.mm(),
-                                                {file->owner_type, file->owner_id}));
+      return zero(UserOut<UserOwner>{{arg}}.put(
+          task.park(), task.mm(), {file->owner_type, shown_pid(task, file->owner_id)}));
     case F_SETSIG:
       if (arg > kSignals) return Err(Errno::kINVAL);
       file->owner_signal = static_cast<int>(arg);

@@ -11,6 +11,7 @@
 #include "ukernel/kernel.h"
 #include "ukernel/mm/futex.h"
 #include "ukernel/task/pi_futex.h"
+#include "ukernel/task/time_ns.h"
 
 namespace uk {
 namespace {
@@ -29,7 +30,7 @@ Result<uint64_t> time_ns(Task& task, UserAddr timeout) {
 // A deadline on the monotonic clock for an absolute time of either clock.
 // DEVIATION: a later step of CLOCK_REALTIME does not move it; see docs/CAVEATS.md.
 Deadline absolute(Task& task, uint64_t ns, bool realtime) {
-  if (!realtime) return {ns};
+  if (!realtime) return {time_outside(ns, monotonic_offset(task))};
   const uint64_t now = task.kernel.clock.realtime_ns();
   return {task.kernel.clock.monotonic_ns() + (ns > now ? ns - now : 0)};
 }

@@ -6,6 +6,7 @@
 #include "syscalls/fs_common.h"
 #include "syscalls/ipc.h"
 #include "syscalls/ipc_common.h"
+#include "ukernel/task/pid_ns.h"
 
 namespace uk {
 namespace {
@@ -50,8 +51,8 @@ Result<int64_t> stat(Task& task, int id, int command, UserAddr arg) {
   d.__msg_cbytes = q->bytes;
   d.msg_qnum = q->count();
   d.msg_qbytes = q->max_bytes;
-  d.msg_lspid = q->last_sender;
-  d.msg_lrpid = q->last_receiver;
+  d.msg_lspid = shown_pid(task, q->last_sender);
+  d.msg_lrpid = shown_pid(task, q->last_receiver);
   const int found = q->id;
   TRY(UserOut<msqid_ds>{{arg}}.put(task.park(), task.mm(), d));
   return by_index ? found : 0;

@@ -6,6 +6,7 @@
 #include "syscalls/fs_common.h"
 #include "syscalls/ipc.h"
 #include "syscalls/ipc_common.h"
+#include "ukernel/task/pid_ns.h"
 
 namespace uk {
 namespace {
@@ -91,7 +92,7 @@ Result<int64_t> values(Task& task, int id, int n, int command, UserAddr arg) {
     case GETVAL:
       return set->value(n);
     case GETPID:
-      return set->pid(n);
+      return shown_pid(task, set->pid(n));
     case GETNCNT:
       return set->waiting(n, false);
     case GETZCNT:

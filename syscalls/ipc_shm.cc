@@ -7,21 +7,22 @@
 #include "syscalls/fs_common.h"
 #include "syscalls/ipc.h"
 #include "syscalls/ipc_common.h"
+#include "ukernel/task/pid_ns.h"
 
 namespace uk {
 namespace {
 
 constexpr int kShmLock = SHM_LOCK, kShmUnlock = SHM_UNLOCK;
 
-shmid_ds status_of(const ShmSegment& s) {
+shmid_ds status_of(const Task& task, const ShmSegment& s) {
   shmid_ds d = {};
   d.shm_perm = to_ipc_perm(s);
   d.shm_segsz = s.bytes;
   d.shm_atime = s.atime;
   d.shm_dtime = s.dtime;
   d.shm_ctime = s.ctime;
-  d.shm_cpid = s.creator_pid;
-  d.shm_lpid = s.last_pid;
+  d.shm_cpid = shown_pid(task, s.creator_pid);
+  d.shm_lpid = shown_pid(task, s.last_pid);
   d.shm_nattch = s.attached;
   return d;
 }
@@ -52,7 +53,7 @@ Result<int64_t> stat(Task& task, int id, int command, UserAddr arg) {
   ShmSegment* s =
       TRY(ipc_stat_target(task, task.ipc().segments, id, by_index, command == SHM_STAT_ANY));
   const int found = s->id;
-  TRY(UserOut<shmid_ds>{{arg}}.put(task.park(), task.mm(), status_of(*s)));
+  TRY(UserOut<shmid_ds>{{arg}}.put(task.park(), task.mm(), status_of(task, *s)));
   return by_index ? found : 0;
 }
 

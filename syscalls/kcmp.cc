@@ -4,6 +4,7 @@
 
 #include "syscalls/process.h"
 #include "ukernel/kernel.h"
+#include "ukernel/task/pid_ns.h"
 #include "ukernel/task/task.h"
 
 namespace uk {
@@ -29,8 +30,8 @@ Result<Ref<File>> file_of(Task& t, uint64_t fd) {
 Result<int64_t> sys_kcmp(Task& task, int pid1, int pid2, int type, uint64_t index1,
                          uint64_t index2) {
   Kernel& k = task.kernel;
-  Task* a = pid1 > 0 ? k.pids.task(pid1) : nullptr;
-  Task* b = pid2 > 0 ? k.pids.task(pid2) : nullptr;
+  Task* a = pid1 > 0 ? task_by_number(task, pid1) : nullptr;
+  Task* b = pid2 > 0 ? task_by_number(task, pid2) : nullptr;
   if (a == nullptr || b == nullptr) return Err(Errno::kSRCH);
   if (!may_access(task, *a) || !may_access(task, *b)) return Err(Errno::kPERM);
   switch (type) {

@@ -8,6 +8,7 @@
 #include "syscalls/process.h"
 #include "ukernel/abi/uname.h"
 #include "ukernel/kernel.h"
+#include "ukernel/task/time_ns.h"
 #include "ukernel/task/timers.h"
 
 namespace uk {
@@ -103,7 +104,8 @@ Result<int64_t> sys_times(Task& task, UserOut<tms> buf) {
 Result<int64_t> sys_sysinfo(Task& task, UserOut<struct sysinfo> info) {
   Kernel& k = task.kernel;
   struct sysinfo s {};
-  s.uptime = static_cast<long>(k.uptime_ns() / kNsPerSec);
+  const uint64_t up = time_inside(k.uptime_ns(), boottime_offset(task));
+  s.uptime = static_cast<long>((up + kNsPerSec - 1) / kNsPerSec);  // a second begun counts
   constexpr double kLoadUnit = 65536;
   std::array<double, 3> load = k.load_average();
   for (size_t i = 0; i < load.size(); ++i)

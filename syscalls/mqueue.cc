@@ -9,6 +9,7 @@
 #include "syscalls/fs_common.h"
 #include "ukernel/fs/mqueue/namespace_queues.h"
 #include "ukernel/net/netlink/netlink_socket.h"
+#include "ukernel/task/pid_ns.h"
 
 namespace uk {
 namespace {
@@ -202,8 +203,8 @@ Result<int64_t> sys_mq_notify(Task& task, Fd fd, UserIn<UserSigevent> event) {
   notify.signo = e.notify == SIGEV_SIGNAL ? e.signo : 0;
   if (e.notify == SIGEV_SIGNAL) {
     notify.fire = [group = task.group, e](const MqInode::Sender& from) {
-      (void)send_signal_group(*group,
-                              siginfo_sigqueue(e.signo, SI_MESGQ, from.pid, from.uid, e.value));
+      (void)send_signal_group(
+          *group, siginfo_sigqueue(e.signo, SI_MESGQ, pid_in(*group, from.pid), from.uid, e.value));
     };
   } else if (e.notify == SIGEV_THREAD) {
     notify.fire = [cookie](const MqInode::Sender&) { cookie.tell(CookieSocket::kWokenUp); };

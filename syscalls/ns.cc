@@ -6,9 +6,10 @@
 #include "syscalls/fs_common.h"
 #include "syscalls/process.h"
 #include "ukernel/ipc/namespace.h"
-#include "ukernel/task/namespaces.h"
 #include "ukernel/task/nsfs.h"
+#include "ukernel/task/pid_ns.h"
 #include "ukernel/task/pidfd.h"
+#include "ukernel/task/time_ns.h"
 #include "ukernel/task/user_ns.h"
 
 namespace uk {
@@ -54,8 +55,33 @@ Result<> join_user(const Task& task, Joining& j, const Ref<Namespace>& ns) {
   return {};
 }
 
+// For the children to come; never a way up.
+Result<> join_pid(const Task& task, Joining& j, const Ref<Namespace>& ns) {
+  const bool initial = ns == task.kernel.nsfs->initial(NsKind::kPid);
+  Ref<PidNamespace> to = initial ? nullptr : static_ref_cast<PidNamespace>(ns);
+  if (!pid_ns_within(to.get(), pid_ns_of(task).get())) return Err(Errno::kINVAL);
+  if (!j.spaces.more) j.spaces.more = copy_ns_set(task);
+  j.spaces.more->pid_for_children = std::move(to);
+  return {};
+}
+
+// With the memory, which must be nobody else's.
+Result<> join_time(const Task& task, Joining& j, const Ref<Namespace>& ns) {
+  bool alone = task.group->live == 1;
+  task.kernel.pids.each_task(
+      [&](const Task& t) { alone = alone && (&t == &task || t.mm_ != task.mm_); });
+  if (!alone) return Err(Errno::kUSERS);
+  TRY(may_join(task, j, *ns));
+  const bool initial = ns == task.kernel.nsfs->initial(NsKind::kTime);
+  if (!j.spaces.more) j.spaces.more = copy_ns_set(task);
+  j.spaces.more->time = initial ? nullptr : static_ref_cast<TimeNamespace>(ns);
+  j.spaces.more->time_for_children = j.spaces.more->time;
+  return {};
+}
+
 Result<> join(Task& task, Joining& j, const Ref<Namespace>& ns) {
   if (ns->kind == NsKind::kUser) return join_user(task, j, ns);
+  if (ns->kind == NsKind::kTime) return join_time(task, j, ns);
   TRY(may_join(task, j, *ns));
   switch (ns->kind) {
     case NsKind::kUts:
@@ -67,22 +93,26 @@ Result<> join(Task& task, Joining& j, const Ref<Namespace>& ns) {
       return {};
     case NsKind::kMnt:
       return join_mounts(task, j, static_ref_cast<MountNamespace>(ns));
-    case NsKind::kUser:
-      UNREACHABLE();  // join()
-    case NsKind::kNet:
     case NsKind::kPid:
+      return join_pid(task, j, ns);
+    case NsKind::kUser:
+    case NsKind::kTime:
+      UNREACHABLE();  // they have rules of their own, above
+    case NsKind::kNet:
     case NsKind::kCgroup:
       return {};  // the initial one
-    case NsKind::kTime:
-      return task.group->live > 1 ? Err(Errno::kUSERS) : Result<>();
   }
   UNREACHABLE();
 }
 
-void commit(Task& task, Joining& j) {
+Result<> commit(Task& task, Joining& j) {
+  TimeNamespace* time = j.spaces.more ? j.spaces.more->time.get() : nullptr;
+  if (j.spaces.more && time != time_ns_of(task))
+    TRY(enter_clock(task.park(), task.kernel, task.mm(), task.mm_limits(), time));
   if (j.leaves_ipc) leave_sem_undo(task);
   if (j.fs) task.fs_ = std::move(j.fs);
   j.spaces.install(task);
+  return {};
 }
 
 // By a process: all the kinds that `kinds` names at once.
@@ -97,8 +127,7 @@ Result<> join_process(Task& task, const ThreadGroup& group, uint64_t kinds) {
   for (NsKind kind : kOrder) {
     if ((kinds & ns_clone_flag(kind)) != 0) TRY(join(task, j, namespace_of(*target, kind)));
   }
-  commit(task, j);
-  return {};
+  return commit(task, j);
 }
 
 }  // namespace
@@ -110,8 +139,7 @@ Result<int64_t> sys_setns(Task& task, Fd fd, int kinds) {
     if (wanted != 0 && wanted != ns_clone_flag(ns->kind)) return Err(Errno::kINVAL);
     Joining j;
     TRY(join(task, j, ns));
-    commit(task, j);
-    return 0;
+    return zero(commit(task, j));
   }
   auto group = pidfd_group(*file);
   if (!group) return Err(Errno::kINVAL);

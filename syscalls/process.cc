@@ -13,14 +13,15 @@
 #include "ukernel/ipc/namespace.h"
 #include "ukernel/task/exit.h"
 #include "ukernel/task/job_control.h"
-#include "ukernel/task/namespaces.h"
+#include "ukernel/task/pid_ns.h"
 #include "ukernel/task/pidfd.h"
-#include "ukernel/vfs/landlock.h"
 
 namespace uk {
 namespace {
 
 constexpr uint64_t kCsignal = 0xff;
+constexpr uint64_t kCloneNewTime =
+    0x80;  // among the signals of clone(2), so clone3(2) alone has it
 constexpr size_t kClone3Min = 64;
 
 // struct clone_args of clone3(2).
@@ -32,7 +33,7 @@ static_assert(sizeof(UserCloneArgs) == 88);
 
 Result<CloneArgs> check_clone3(Task& task, const UserCloneArgs& u) {
   constexpr uint64_t kKnown = 0xffffffffull | CLONE_CLEAR_SIGHAND | CLONE_INTO_CGROUP;
-  if ((u.flags & ~kKnown) != 0 || (u.flags & (CLONE_DETACHED | kCsignal)) != 0)
+  if ((u.flags & ~kKnown) != 0 || (u.flags & (CLONE_DETACHED | (kCsignal & ~kCloneNewTime))) != 0)
     return Err(Errno::kINVAL);
   if (u.set_tid_size > 32 || (u.set_tid == 0) != (u.set_tid_size == 0)) return Err(Errno::kINVAL);
   if ((u.exit_signal & ~kCsignal) != 0 || u.exit_signal > kSignals) return Err(Errno::kINVAL);
@@ -124,28 +125,17 @@ Result<int64_t> sys_exit_group(Task& task, int status) {
 
 Result<Task*> find_task(Task& task, int tid) {
   if (tid == 0) return &task;
-  Task* found = task.kernel.pids.task(tid);
+  Task* found = task_by_number(task, tid);
   if (found == nullptr) return Err(Errno::kSRCH);
   return found;
 }
 
-bool may_access(const Task& task, const Task& target) {
-  if (task.group == target.group) return true;
-  if (!landlock_may_trace(task.cred(), target.cred())) return false;
-  const Cred &a = task.cred(), &b = target.cred();
-  bool same = a.uid == b.uid && a.uid == b.euid && a.uid == b.suid && a.gid == b.gid &&
-              a.gid == b.egid && a.gid == b.sgid;
-  if (a.has_in(b.user_ns.get(), Cap::kSysPtrace)) return true;
-  if (!same || a.user_ns != b.user_ns || (b.cap_permitted & ~a.cap_permitted) != 0) return false;
-  return !target.mm_ || target.mm_->dumpable;
-}
-
-Result<int64_t> sys_getpid(Task& task) { return task.tgid(); }
-Result<int64_t> sys_gettid(Task& task) { return task.tid; }
+Result<int64_t> sys_getpid(Task& task) { return shown_pid(task, task.tgid()); }
+Result<int64_t> sys_gettid(Task& task) { return shown_pid(task, task.tid); }
 Result<int64_t> sys_getppid(Task& task) {
-  return task.group->parent != nullptr ? task.group->parent->tgid : 0;
+  return task.group->parent != nullptr ? shown_pid(task, task.group->parent->tgid) : 0;
 }
-Result<int64_t> sys_getpgrp(Task& task) { return task.group->group->pgid; }
+Result<int64_t> sys_getpgrp(Task& task) { return shown_pid(task, task.group->group->pgid); }
 
 namespace {
 
@@ -157,17 +147,19 @@ Result<ThreadGroup*> find_group(Task& task, int pid) {
 
 }  // namespace
 
-Result<int64_t> sys_getpgid(Task& task, int pid) { return TRY(find_group(task, pid))->group->pgid; }
+Result<int64_t> sys_getpgid(Task& task, int pid) {
+  return shown_pid(task, TRY(find_group(task, pid))->group->pgid);
+}
 
 Result<int64_t> sys_getsid(Task& task, int pid) {
-  return TRY(find_group(task, pid))->group->session->sid;
+  return shown_pid(task, TRY(find_group(task, pid))->group->session->sid);
 }
 
 Result<int64_t> sys_setpgid(Task& task, int pid, int pgid) {
   ThreadGroup& self = *task.group;
-  if (pid == 0) pid = self.tgid;
-  if (pgid == 0) pgid = pid;
   if (pgid < 0) return Err(Errno::kINVAL);
+  pid = pid == 0 ? self.tgid : kernel_pid(task, pid);
+  pgid = pgid == 0 ? pid : kernel_pid(task, pgid);
   Task* t = task.kernel.pids.task(pid);
   if (t == nullptr) return Err(Errno::kSRCH);
   if (!t->is_leader()) return Err(Errno::kINVAL);
@@ -197,18 +189,18 @@ Result<int64_t> sys_setsid(Task& task) {
   session->sid = group.tgid;
   pids.add_session(session);
   new_pgrp(group, session);
-  return group.tgid;
+  return shown_pid(task, group.tgid);
 }
 
 Result<int64_t> sys_set_tid_address(Task& task, UserAddr addr) {
   task.clear_child_tid = addr.addr;
-  return task.tid;
+  return shown_pid(task, task.tid);
 }
 
 Result<int64_t> sys_pidfd_open(Task& task, int pid, Hex flags) {
   if ((flags.value & 0xffffffff & ~uint64_t{O_NONBLOCK}) != 0 || pid <= 0)
     return Err(Errno::kINVAL);
-  Task* t = task.kernel.pids.task(pid);
+  Task* t = task_by_number(task, pid);
   if (t == nullptr) return Err(Errno::kSRCH);
   if (!t->is_leader()) return Err(Errno::kINVAL);
   return TRY(install_pidfd(task, t->group, static_cast<int>(flags.value)));
@@ -229,7 +221,9 @@ Result<int64_t> sys_pidfd_send_signal(Task& task, Fd pidfd, Signo sig, UserIn<Si
   Ref<File> file = TRY(task.fds().get(pidfd));
   Ref<ThreadGroup> group = TRY(process_of(*file));
   if (sig < 0 || sig > kSignals) return Err(Errno::kINVAL);
-  SigInfo what = siginfo_user(sig, SI_USER, task.tgid(), task.cred().uid);
+  if (!pid_ns_within(task.kernel.pids.ns_of(group->tgid), pid_ns_of(task).get()))
+    return Err(Errno::kINVAL);
+  SigInfo what = siginfo_user(sig, SI_USER, shown_pid(task, task.tgid()), task.cred().uid);
   if (info) {
     what = TRY(info.get(task.park(), task.mm()));
     if (what.signo != sig) return Err(Errno::kINVAL);
@@ -238,7 +232,7 @@ Result<int64_t> sys_pidfd_send_signal(Task& task, Fd pidfd, Signo sig, UserIn<Si
   if (group->leader == nullptr) return Err(Errno::kSRCH);
   if (!may_signal(task, *group->leader, sig)) return Err(Errno::kPERM);
   if (sig == 0) return 0;
-  return zero(send_signal_group(*group, what));
+  return zero(signal_from(task, *group->leader, what, true));
 }
 
 }  // namespace uk

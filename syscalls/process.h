@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 
 #include "syscalls/decode.h"
+#include "ukernel/task/ptrace.h"
 
 namespace uk {
 
@@ -45,7 +46,5 @@ Result<int64_t> sys_kcmp(Task& task, int pid1, int pid2, int type, uint64_t inde
 rusage to_rusage(const Usage& usage);
 // The task that a pid argument names, 0 being the caller. kSRCH.
 Result<Task*> find_task(Task& task, int tid);
-// May `task` look into and change `target` (ptrace(2), "Ptrace access mode checking")?
-bool may_access(const Task& task, const Task& target);
 
 }  // namespace uk

@@ -12,6 +12,7 @@
 #include "syscalls/fs_common.h"
 #include "syscalls/process.h"
 #include "ukernel/task/gate_calls.h"
+#include "ukernel/task/pid_ns.h"
 #include "ukernel/task/ptrace.h"
 #include "ukernel/task/seccomp.h"
 
@@ -43,7 +44,7 @@ class Held {
 };
 
 Result<Task*> tracee_of(Task& task, int pid, bool must_be_stopped) {
-  Task* target = task.kernel.pids.task(pid);
+  Task* target = task_by_number(task, pid);
   if (target == nullptr || !is_traced(*target) || target->tracer->group != task.group)
     return Err(Errno::kSRCH);
   if (must_be_stopped && !is_trace_stopped(*target)) return Err(Errno::kSRCH);
@@ -60,7 +61,7 @@ Result<int64_t> traceme(Task& task) {
 }
 
 Result<int64_t> attach(Task& task, int pid, bool seize, uint64_t addr, uint64_t options) {
-  Task* target = task.kernel.pids.task(pid);
+  Task* target = task_by_number(task, pid);
   if (target == nullptr) return Err(Errno::kSRCH);
   if (seize && (addr != 0 || (options & ~kOptions) != 0)) return Err(Errno::kIO);
   if (target->group == task.group || is_traced(*target)) return Err(Errno::kPERM);

@@ -10,6 +10,7 @@
 #include "syscalls/process.h"
 #include "ukernel/kernel.h"
 #include "ukernel/task/pi_futex.h"
+#include "ukernel/task/pid_ns.h"
 
 namespace uk {
 namespace {
@@ -232,7 +233,7 @@ Result<std::vector<Task*>> priority_targets(Task& task, int which, int who) {
       if (Result<Task*> t = find_task(task, who)) out.push_back(*t);
       break;
     case PRIO_PGRP: {
-      int pgid = who == 0 ? task.group->group->pgid : who;
+      int pgid = who == 0 ? task.group->group->pgid : kernel_pid(task, who);
       pids.each_task([&](Task& t) {
         if (t.group->group && t.group->group->pgid == pgid) out.push_back(&t);
       });

@@ -4,6 +4,7 @@
 
 #include "syscalls/fs_common.h"
 #include "ukernel/task/gate_calls.h"
+#include "ukernel/task/pid_ns.h"
 #include "ukernel/task/seccomp.h"
 #include "ukernel/task/seccomp_listener.h"
 
@@ -77,7 +78,7 @@ Result<int64_t> set_filter(Task& task, uint32_t flags, UserAddr arg) {
   if (sync) {
     if (Task* odd = odd_thread(task); odd != nullptr) {
       if ((flags & kTsyncEsrch) != 0) return Err(Errno::kSRCH);
-      return odd->tid;
+      return shown_pid(task, odd->tid);
     }
   }
   const int64_t fd = listen ? TRY(add_listener(task, *filter, (flags & kWaitKillable) != 0)) : 0;

@@ -2,7 +2,10 @@
 
 #include <signal.h>
 
+#include <algorithm>
+
 #include "syscalls/fs_common.h"
+#include "ukernel/task/pid_ns.h"
 #include "ukernel/task/signal_delivery.h"
 #include "ukernel/task/timers.h"
 
@@ -130,7 +133,7 @@ namespace {
 Result<SigInfo> fetch_siginfo(Task& task, UserIn<SigInfo> from, int sig, int target_tgid) {
   SigInfo info = TRY(from.get(task.park(), task.mm()));
   info.signo = sig;
-  if ((info.code >= 0 || info.code == SI_TKILL) && target_tgid != task.tgid())
+  if ((info.code >= 0 || info.code == SI_TKILL) && target_tgid != shown_pid(task, task.tgid()))
     return Err(Errno::kPERM);
   return info;
 }
@@ -144,27 +147,31 @@ Result<int64_t> signal_one(Task& task, Task* to, const SigInfo& info, bool whole
   if (to->state == TaskState::kZombie || to->state == TaskState::kDead) {
     if (!whole_group && !to->is_leader()) return Err(Errno::kSRCH);
   }
-  return zero(whole_group ? send_signal_group(*to->group, info) : send_signal(*to, info));
+  return zero(signal_from(task, *to, info, whole_group));
 }
 
 SigInfo from_user(Task& task, int sig, int code) {
-  return siginfo_user(sig, code, task.tgid(), task.cred().uid);
+  return siginfo_user(sig, code, shown_pid(task, task.tgid()), task.cred().uid);
 }
 
 Result<int64_t> kill_many(Task& task, int pid, int sig) {
   SigInfo info = from_user(task, sig, SI_USER);
-  int pgid = pid == 0 ? task.group->group->pgid : -pid;
   int found = 0, allowed = 0;
   std::vector<ThreadGroup*> targets;
-  task.kernel.pids.each_group([&](ThreadGroup& g) {
-    bool hit = pid == -1 ? g.tgid != 1 && &g != task.group.get() : g.group && g.group->pgid == pgid;
-    if (hit) targets.push_back(&g);
-  });
+  if (pid == -1) {
+    each_group_in(task.kernel, pid_ns_of(task).get(), [&](ThreadGroup& g) {
+      if (shown_pid(task, g.tgid) != 1 && &g != task.group.get()) targets.push_back(&g);
+    });
+  } else if (Ref<ProcessGroup> group = pid == 0 ? task.group->group : pgrp_by_number(task, -pid)) {
+    targets = group->members;
+    auto by_number = [](const ThreadGroup* a, const ThreadGroup* b) { return a->tgid < b->tgid; };
+    std::sort(targets.begin(), targets.end(), by_number);
+  }
   for (ThreadGroup* g : targets) {
     ++found;
     if (!may_signal(task, *g->leader, sig)) continue;
     ++allowed;
-    if (sig != 0) TRY(send_signal_group(*g, info));
+    if (sig != 0) TRY(signal_from(task, *g->leader, info, true));
   }
   if (found == 0) return Err(Errno::kSRCH);
   return allowed != 0 || pid == -1 ? Result<int64_t>(0) : Err(Errno::kPERM);
@@ -174,15 +181,15 @@ Result<int64_t> kill_many(Task& task, int pid, int sig) {
 
 Result<int64_t> sys_rt_sigqueueinfo(Task& task, int pid, Signo sig, UserIn<SigInfo> info) {
   SigInfo what = TRY(fetch_siginfo(task, info, sig, pid));
-  return signal_one(task, task.kernel.pids.task(pid), what, true);
+  return signal_one(task, task_by_number(task, pid), what, true);
 }
 
 Result<int64_t> sys_rt_tgsigqueueinfo(Task& task, int tgid, int tid, Signo sig,
                                       UserIn<SigInfo> info) {
   if (tgid <= 0 || tid <= 0) return Err(Errno::kINVAL);
   SigInfo what = TRY(fetch_siginfo(task, info, sig, tgid));
-  Task* to = task.kernel.pids.task(tid);
-  if (to != nullptr && to->tgid() != tgid) return Err(Errno::kSRCH);
+  Task* to = task_by_number(task, tid);
+  if (to != nullptr && to->tgid() != kernel_pid(task, tgid)) return Err(Errno::kSRCH);
   return signal_one(task, to, what, false);
 }
 
@@ -211,23 +218,23 @@ Result<int64_t> sys_kill(Task& task, int pid, Signo sig) {
   if (pid == INT32_MIN) return Err(Errno::kSRCH);
   if (!valid(sig)) {
     // Whether anybody is there is asked first.
-    if (pid > 0 && task.kernel.pids.task(pid) == nullptr) return Err(Errno::kSRCH);
-    if (pid < -1 && !task.kernel.pids.pgrp(-pid)) return Err(Errno::kSRCH);
+    if (pid > 0 && task_by_number(task, pid) == nullptr) return Err(Errno::kSRCH);
+    if (pid < -1 && !pgrp_by_number(task, -pid)) return Err(Errno::kSRCH);
     return Err(Errno::kINVAL);
   }
   if (pid <= 0) return kill_many(task, pid, sig);
-  return signal_one(task, task.kernel.pids.task(pid), from_user(task, sig, SI_USER), true);
+  return signal_one(task, task_by_number(task, pid), from_user(task, sig, SI_USER), true);
 }
 
 Result<int64_t> sys_tkill(Task& task, int tid, Signo sig) {
   if (tid <= 0) return Err(Errno::kINVAL);
-  return signal_one(task, task.kernel.pids.task(tid), from_user(task, sig, SI_TKILL), false);
+  return signal_one(task, task_by_number(task, tid), from_user(task, sig, SI_TKILL), false);
 }
 
 Result<int64_t> sys_tgkill(Task& task, int tgid, int tid, Signo sig) {
   if (tgid <= 0 || tid <= 0) return Err(Errno::kINVAL);
-  Task* to = task.kernel.pids.task(tid);
-  if (to != nullptr && to->tgid() != tgid) return Err(Errno::kSRCH);
+  Task* to = task_by_number(task, tid);
+  if (to != nullptr && to->tgid() != kernel_pid(task, tgid)) return Err(Errno::kSRCH);
   return signal_one(task, to, from_user(task, sig, SI_TKILL), false);
 }
 

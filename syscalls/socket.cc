@@ -199,6 +199,12 @@ Result<int64_t> sys_getsockopt(Task& task, Fd fd, int level, int name, UserAddr 
   if (level == SOL_SOCKET && name == kPeerPidfd && s->family() == AF_UNIX)
     return peer_pidfd(task, s, value, len, room);
   std::string bytes = TRY(s->get_option(level, name));
+  if (level == SOL_SOCKET && name == SO_PEERCRED && bytes.size() == sizeof(UserCreds)) {
+    UserCreds creds;
+    std::memcpy(&creds, bytes.data(), sizeof creds);
+    creds.pid = shown_pid(task, creds.pid);
+    std::memcpy(bytes.data(), &creds, sizeof creds);
+  }
   if (level == SOL_SOCKET && name == SO_COOKIE && room != static_cast<int>(bytes.size()))
     return Err(Errno::kINVAL);
   if (level == SOL_SOCKET && name == SO_PEERGROUPS && static_cast<size_t>(room) < bytes.size()) {

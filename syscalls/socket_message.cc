@@ -2,6 +2,7 @@
 #include <sys/socket.h>
 
 #include "syscalls/socket_common.h"
+#include "ukernel/task/pid_ns.h"
 #include "ukernel/task/pidfd.h"
 
 namespace uk {
@@ -24,7 +25,9 @@ constexpr size_t align8(size_t n) { return (n + 7) & ~size_t{7}; }
 // unix(7): what SCM_CREDENTIALS may claim.
 Result<> check_claim(const Task& task, const UserCreds& c) {
   const Cred& cred = task.cred();
-  const bool pid_ok = c.pid == task.tgid() || cred.has(Cap::kSysAdmin);
+  const Ref<PidNamespace>& pids = pid_ns_of(task);
+  const bool pid_ok = c.pid == shown_pid(task, task.tgid()) ||
+                      cred.has_in(pids ? pids->owner.get() : nullptr, Cap::kSysAdmin);
   const bool uid_ok =
       c.uid == cred.uid || c.uid == cred.euid || c.uid == cred.suid || cred.has(Cap::kSetuid);
   const bool gid_ok =
@@ -57,6 +60,7 @@ Result<> parse_control(Task& task, const std::vector<char>& control, SendMessage
         if (body.size() != sizeof(UserCreds)) return Err(Errno::kINVAL);
         std::memcpy(&m.creds, body.data(), sizeof(UserCreds));
         TRY(check_claim(task, m.creds));
+        m.creds.pid = kernel_pid(task, m.creds.pid);
       } else {
         return Err(Errno::kINVAL);
       }
@@ -190,8 +194,9 @@ Result<> put_process(Task& task, const ReceiveMessage& m, ControlWriter& out) {
 Result<> put_control(Task& task, const ReceiveMessage& m, ControlWriter& out) {
   if (m.stamp_option != 0) TRY(put_stamp(task, m, out));
   if (m.creds) {
-    TRY(out.put(SCM_CREDENTIALS,
-                std::span(reinterpret_cast<const char*>(&*m.creds), sizeof(UserCreds))));
+    UserCreds creds = *m.creds;
+    creds.pid = shown_pid(task, creds.pid);
+    TRY(out.put(SCM_CREDENTIALS, std::span(reinterpret_cast<const char*>(&creds), sizeof creds)));
   }
   if (!m.files.empty()) TRY(out.put_files(m.files, (m.flags & MSG_CMSG_CLOEXEC) != 0));
   if (m.want_process && m.want_control) TRY(put_process(task, m, out));

@@ -7,6 +7,8 @@
 
 #include "syscalls/process.h"
 #include "ukernel/kernel.h"
+#include "ukernel/task/pid_ns.h"
+#include "ukernel/task/time_ns.h"
 #include "ukernel/task/timers.h"
 
 namespace uk {
@@ -20,8 +22,9 @@ constexpr int kClockTai = 11;
 struct ClockKind {
   enum class Base : uint8_t { kMonotonic, kRealtime, kCpu } base = Base::kMonotonic;
   bool coarse = false, alarm = false;
+  bool boottime = false;  // kMonotonic with an offset of its own (time_namespaces(7))
   bool thread = false;
-  int pid = 0;        // 0: the caller
+  int pid = 0;        // 0: the caller; a kernel number
   bool user = false;  // user time only
 };
 
@@ -37,12 +40,13 @@ Result<ClockKind> clock_kind(Task& task, int clock) {
       return ClockKind{.base = Base::kRealtime, .alarm = true};
     case CLOCK_MONOTONIC:
     case CLOCK_MONOTONIC_RAW:
-    case CLOCK_BOOTTIME:
       return ClockKind{.base = Base::kMonotonic};
+    case CLOCK_BOOTTIME:
+      return ClockKind{.base = Base::kMonotonic, .boottime = true};
     case CLOCK_MONOTONIC_COARSE:
       return ClockKind{.base = Base::kMonotonic, .coarse = true};
     case CLOCK_BOOTTIME_ALARM:
-      return ClockKind{.base = Base::kMonotonic, .alarm = true};
+      return ClockKind{.base = Base::kMonotonic, .alarm = true, .boottime = true};
     case CLOCK_PROCESS_CPUTIME_ID:
       return ClockKind{.base = Base::kCpu};
     case CLOCK_THREAD_CPUTIME_ID:
@@ -54,6 +58,7 @@ Result<ClockKind> clock_kind(Task& task, int clock) {
               .pid = ~(clock >> 3),
               .user = (clock & 3) == 1};
   if (k.pid != 0) {
+    k.pid = kernel_pid(task, k.pid);
     Task* t = task.kernel.pids.task(k.pid);
     if (t == nullptr || (k.thread ? t->group != task.group : !t->is_leader()))
       return Err(Errno::kINVAL);
@@ -61,10 +66,16 @@ Result<ClockKind> clock_kind(Task& task, int clock) {
   return k;
 }
 
+// What the clock is ahead of the kernel's.
+int64_t offset_of(const Task& task, const ClockKind& k) {
+  if (k.base != ClockKind::Base::kMonotonic) return 0;
+  return k.boottime ? boottime_offset(task) : monotonic_offset(task);
+}
+
 uint64_t clock_now(Task& task, const ClockKind& k) {
   switch (k.base) {
     case ClockKind::Base::kMonotonic:
-      return task.kernel.guest_monotonic_ns();
+      return time_inside(task.kernel.guest_monotonic_ns(), offset_of(task, k));
     case ClockKind::Base::kRealtime:
       return task.kernel.guest_realtime_ns();
     case ClockKind::Base::kCpu:
@@ -78,7 +89,7 @@ uint64_t clock_now(Task& task, const ClockKind& k) {
 // A time of a clock as a point on the monotonic clock.
 // DEVIATION: a change of the wall clock while a wait is on does not move its end.
 uint64_t to_monotonic(Task& task, const ClockKind& k, uint64_t at_ns) {
-  if (k.base == ClockKind::Base::kMonotonic) return at_ns;
+  if (k.base == ClockKind::Base::kMonotonic) return time_outside(at_ns, offset_of(task, k));
   uint64_t now = clock_now(task, k), mono = task.kernel.clock.monotonic_ns();
   return at_ns <= now ? mono : at_ns - now > kMaxTimeNs - mono ? kMaxTimeNs : mono + (at_ns - now);
 }
@@ -287,6 +298,7 @@ Result<int64_t> sys_timer_create(Task& task, int clock, UserIn<UserSigevent> eve
     if (e.notify == SIGEV_THREAD) e.notify = SIGEV_SIGNAL;
     if (e.notify != SIGEV_NONE && (e.signo < 1 || e.signo > kSignals)) return Err(Errno::kINVAL);
     if (e.notify == SIGEV_THREAD_ID) {
+      e.tid = kernel_pid(task, e.tid);
       Task* t = task.kernel.pids.task(e.tid);
       if (t == nullptr || t->group != task.group) return Err(Errno::kINVAL);
     }

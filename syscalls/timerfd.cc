@@ -4,6 +4,7 @@
 
 #include "syscalls/fs_common.h"
 #include "ukernel/fs/anonfs/timerfd.h"
+#include "ukernel/task/time_ns.h"
 
 namespace uk {
 namespace {
@@ -55,6 +56,12 @@ Result<int64_t> sys_timerfd_settime(Task& task, Fd fd, int flags, UserIn<TimerFd
   wanted.value = TRY(ns_of(spec.value_sec, spec.value_nsec));
   wanted.interval = TRY(ns_of(spec.interval_sec, spec.interval_nsec));
   TimerRef t = TRY(timer_of(task, fd));
+  const int clock = t.timer->clock_id();
+  if ((flags & TFD_TIMER_ABSTIME) != 0 && wanted.value != 0 && clock != kRealtime &&
+      clock != kRealtimeAlarm) {
+    const int64_t ahead = clock == kMonotonic ? monotonic_offset(task) : boottime_offset(task);
+    wanted.value = std::max<uint64_t>(time_outside(wanted.value, ahead), 1);
+  }
   const TimerFd::Setting was = t.timer->set(wanted, (flags & TFD_TIMER_ABSTIME) != 0, flags);
   if (old) TRY(old.put(task.park(), task.mm(), spec_of(was)));
   return 0;

@@ -5,6 +5,7 @@
 
 #include "syscalls/process.h"
 #include "ukernel/abi/time.h"
+#include "ukernel/task/pid_ns.h"
 #include "ukernel/task/pidfd.h"
 
 namespace uk {
@@ -12,6 +13,20 @@ namespace {
 
 constexpr uint64_t kWNothread = 0x20000000, kWAll = 0x40000000, kWClone = 0x80000000;
 constexpr uint64_t kLinuxBits = kWNothread | kWAll | kWClone;
+
+// Whom the caller means by a number.
+void name(const Task& task, WaitRequest& r, WaitRequest::Which which, int shown) {
+  const int id = kernel_pid(task, shown);
+  r.which = which;
+  r.shown = shown;
+  r.id = id != 0 ? id : -1;  // nobody
+}
+
+void name_own_group(const Task& task, WaitRequest& r) {
+  r.which = WaitRequest::Which::kPgrp;
+  r.id = task.group->group->pgid;
+  r.shown = shown_pid(task, r.id);
+}
 
 }  // namespace
 
@@ -38,11 +53,11 @@ Result<int64_t> sys_wait4(Task& task, int pid, UserOut<int32_t> status, Hex opti
   WaitRequest r;
   r.options = static_cast<int>(o | WEXITED);
   if (pid > 0) {
-    r.which = WaitRequest::Which::kPid;
-    r.id = pid;
+    name(task, r, WaitRequest::Which::kPid, pid);
+  } else if (pid == 0) {
+    name_own_group(task, r);
   } else if (pid != -1) {
-    r.which = WaitRequest::Which::kPgrp;
-    r.id = pid == 0 ? task.group->group->pgid : -pid;
+    name(task, r, WaitRequest::Which::kPgrp, -pid);
   }
   WaitResult w = TRY(wait_for_child(task, r));
   if (w.pid == 0) return 0;
@@ -66,19 +81,22 @@ Result<int64_t> sys_waitid(Task& task, int type, int id, UserOut<SigInfo> info, 
       break;
     case P_PID:
       if (id <= 0) return Err(Errno::kINVAL);
-      r.which = WaitRequest::Which::kPid;
-      r.id = id;
+      name(task, r, WaitRequest::Which::kPid, id);
       break;
     case P_PGID:
       if (id < 0) return Err(Errno::kINVAL);
-      r.which = WaitRequest::Which::kPgrp;
-      r.id = id == 0 ? task.group->group->pgid : id;
+      if (id == 0) {
+        name_own_group(task, r);
+      } else {
+        name(task, r, WaitRequest::Which::kPgrp, id);
+      }
       break;
     case P_PIDFD: {
       if (id < 0) return Err(Errno::kINVAL);
       Ref<File> file = TRY(task.fds().get(id));
       r.which = WaitRequest::Which::kPid;
       r.id = TRY(pidfd_group(*file))->tgid;
+      r.shown = shown_pid(task, r.id);
       nonblocking_fd = file->nonblock();
       if (nonblocking_fd) r.options |= WNOHANG;
       break;

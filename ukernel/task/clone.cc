@@ -11,10 +11,11 @@
 #include "ukernel/mm/policy.h"
 #include "ukernel/task/exit.h"
 #include "ukernel/task/keys.h"
-#include "ukernel/task/namespaces.h"
+#include "ukernel/task/pid_ns.h"
 #include "ukernel/task/pidfd.h"
 #include "ukernel/task/ptrace.h"
 #include "ukernel/task/seccomp.h"
+#include "ukernel/task/time_ns.h"
 
 namespace uk {
 namespace {
@@ -29,7 +30,9 @@ Result<> validate(Task& parent, const CloneArgs& a) {
   if (has(CLONE_THREAD) && (f & (CLONE_NEWPID | CLONE_NEWUSER)) != 0) return Err(Errno::kINVAL);
   if (has(CLONE_NEWIPC | CLONE_SYSVSEM)) return Err(Errno::kINVAL);
   if (has(CLONE_PIDFD | CLONE_THREAD)) return Err(Errno::kINVAL);
-  if (has(CLONE_PARENT) && parent.group->unkillable && parent.tgid() == 1)
+  if (has(CLONE_PARENT) && parent.group->unkillable) return Err(Errno::kINVAL);
+  if (has(CLONE_THREAD) && parent.more_ns &&
+      parent.more_ns->pid_for_children != parent.more_ns->pid)
     return Err(Errno::kINVAL);
   if ((f & CLONE_INTO_CGROUP) != 0) return Err(Errno::kINVAL);
   if (a.exit_signal > kSignals) return Err(Errno::kINVAL);
@@ -54,22 +57,29 @@ class NewTid {
   ~NewTid() {
     if (tid_ != 0) pids_.unreserve(tid_);
   }
-  Result<int> take(Task& parent, const CloneArgs& a) {
-    if (a.set_tid.empty()) {
-      tid_ = TRY(pids_.alloc());
-    } else {
-      // One pid namespace: one number.
-      if (a.set_tid.size() > 1) return Err(Errno::kINVAL);
-      if (!parent.cred().has(Cap::kSysAdmin) && !parent.cred().has(Cap::kCheckpointRestore))
-        return Err(Errno::kPERM);
-      TRY(pids_.alloc_exact(a.set_tid[0]));
-      tid_ = a.set_tid[0];
-    }
-    return tid_;
+  // In `ns`, where the task will be.
+  Result<int> take(const Task& parent, const CloneArgs& a, PidNamespace* ns) {
+    if (!a.set_tid.empty()) TRY(check_wanted(parent, a.set_tid, ns));
+    return tid_ = TRY(pids_.alloc(ns, a.set_tid));
   }
   void keep() { tid_ = 0; }
 
  private:
+  // clone3(2), "The set_tid array": one number for each namespace from the innermost up.
+  Result<> check_wanted(const Task& parent, std::span<const int> wanted, const PidNamespace* ns) {
+    if (wanted.size() > static_cast<size_t>(level_of(ns)) + 1) return Err(Errno::kINVAL);
+    const Cred& cred = parent.cred();
+    for (int tid : wanted) {
+      if (tid < 1 || tid >= (ns != nullptr ? ns->pid_max : pids_.pid_max))
+        return Err(Errno::kINVAL);
+      if (tid != 1 && ns != nullptr && ns->init == nullptr) return Err(Errno::kINVAL);
+      const UserNamespace* owner = ns != nullptr ? ns->owner.get() : nullptr;
+      if (!cred.has_in(owner, Cap::kSysAdmin) && !cred.has_in(owner, Cap::kCheckpointRestore))
+        return Err(Errno::kPERM);
+      if (ns != nullptr) ns = ns->parent.get();
+    }
+    return {};
+  }
   PidTable& pids_;
   int tid_ = 0;
 };
@@ -105,7 +115,6 @@ void inherit(Task& child, const Task& parent, const CloneArgs& a, Ref<FsInfo> fs
   child.mounts_ = parent.mounts_;
   child.uts_ = parent.uts_;
   child.ipc_ = parent.ipc_;
-  child.more_ns = parent.more_ns;
   spaces.install(child);
   if ((a.flags & CLONE_SYSVSEM) != 0) child.sem_undo = parent.sem_undo;
   child.io_priority = parent.io_priority;
@@ -162,6 +171,10 @@ void link_family(Task& child, Task& parent, const CloneArgs& a) {
   CHECK(father != nullptr);
   group.parent = father;
   father->children.push_back(&group);
+  if (PidNamespace* ns = parent.kernel.pids.ns_of(group.tgid); ns != nullptr && !ns->init) {
+    ns->init = &group;
+    group.unkillable = true;
+  }
   join_pgrp(group, from->group);
 }
 
@@ -190,16 +203,19 @@ Result<int> do_clone(Task& parent, const CloneArgs& a) {
   TRY(check_process_limit(parent));
   bool thread = (a.flags & CLONE_THREAD) != 0;
 
+  Ref<FsInfo> fs = (a.flags & CLONE_FS) != 0 ? parent.fs_ : parent.fs_->copy();
+  NewNamespaces spaces = TRY(make_namespaces(parent, a.flags, *fs));
+  spaces.more = child_ns_set(spaces.more ? std::move(spaces.more) : parent.more_ns, a.flags);
   NewTid reserved(k.pids);
-  int tid = TRY(reserved.take(parent, a));
+  const int tid = TRY(reserved.take(parent, a, spaces.more ? spaces.more->pid.get() : nullptr));
   arch::UserRegs regs = child_regs(TRY(parent.context->get_regs(park)), a);
   arch::FpState fp = TRY(parent.context->get_fp(park));
   Ref<AddressSpace> mm =
       (a.flags & CLONE_VM) != 0 ? parent.mm_ref() : TRY(parent.mm().fork(park, parent.mm_limits()));
   std::unique_ptr<GuestContext> context = TRY(mm->guest().new_context(park, regs, fp));
 
-  Ref<FsInfo> fs = (a.flags & CLONE_FS) != 0 ? parent.fs_ : parent.fs_->copy();
-  NewNamespaces spaces = TRY(make_namespaces(parent, a.flags, *fs));
+  if (spaces.more && spaces.more->time.get() != time_ns_of(parent))
+    TRY(enter_clock(park, k, *mm, parent.mm_limits(), spaces.more->time.get()));
   Ref<ThreadGroup> group = thread ? parent.group : new_group(parent, a, tid);
   if ((a.flags & CLONE_PIDFD) != 0) {
     int fd = TRY(install_pidfd(parent, group, 0));
@@ -212,6 +228,8 @@ Result<int> do_clone(Task& parent, const CloneArgs& a) {
   }
   // Nothing that fails follows, except that the group may have begun to end meanwhile.
   if (parent.must_exit()) return Err(Errno::kRestartNoIntr);
+  if (const PidNamespace* ns = k.pids.ns_of(tid); ns != nullptr && ns->closed)
+    return Err(Errno::kNOMEM);
   if ((a.flags & CLONE_SYSVSEM) != 0 && !parent.sem_undo) parent.sem_undo = make_ref<SemUndo>();
   auto child = make_ref<Task>(k, group, tid);
   inherit(*child, parent, a, std::move(fs), spaces);
@@ -222,18 +240,20 @@ Result<int> do_clone(Task& parent, const CloneArgs& a) {
   reserved.keep();
   k.pids.add(child);
   ++k.forks;
-  if ((a.flags & CLONE_PARENT_SETTID) != 0) store_tid(park, parent.mm(), a.parent_tid, tid);
-  if ((a.flags & CLONE_CHILD_SETTID) != 0) store_tid(park, *mm, a.child_tid, tid);
+  const int shown = shown_pid(parent, tid);
+  if ((a.flags & CLONE_PARENT_SETTID) != 0) store_tid(park, parent.mm(), a.parent_tid, shown);
+  if ((a.flags & CLONE_CHILD_SETTID) != 0)
+    store_tid(park, *mm, a.child_tid, shown_pid(*child, tid));
   mm.reset();
   const int event = trace_clone(parent, *child, a.flags, static_cast<int>(a.exit_signal));
   start_task(*child);
-  if (event != 0) trace_event(parent, event, static_cast<uint64_t>(tid));
+  if (event != 0) trace_event_pid(parent, event, tid);
   if ((a.flags & CLONE_VFORK) != 0) {
     (void)wait_for_vfork(parent, *child);
     if (is_traced(parent) && (parent.trace->options & PTRACE_O_TRACEVFORKDONE) != 0)
-      trace_event(parent, PTRACE_EVENT_VFORK_DONE, static_cast<uint64_t>(tid));
+      trace_event_pid(parent, PTRACE_EVENT_VFORK_DONE, tid);
   }
-  return tid;
+  return shown;
 }
 
 }  // namespace uk

@@ -10,6 +10,7 @@
 
 #include "ukernel/kernel.h"
 #include "ukernel/mm/marks.h"
+#include "ukernel/task/pid_ns.h"
 
 namespace uk {
 namespace {
@@ -95,16 +96,23 @@ void append_note(std::string& notes, uint32_t type, const void* data, size_t n) 
   notes.append((4 - n % 4) % 4, '\0');
 }
 
+// As the task itself knows them.
+template <class Note>
+void put_numbers(Note& note, const Task& task) {
+  const ThreadGroup& group = *task.group;
+  note.pr_pid = shown_pid(task, task.tid);
+  note.pr_ppid = group.parent != nullptr ? shown_pid(task, group.parent->tgid) : 0;
+  note.pr_pgrp = shown_pid(task, group.group->pgid);
+  note.pr_sid = shown_pid(task, group.group->session->sid);
+}
+
 elf_prstatus prstatus(Task& task, const SigInfo& info, const arch::UserRegs& regs) {
   elf_prstatus s{};
   s.pr_info.si_signo = s.pr_cursig = static_cast<short>(info.signo);
   s.pr_info.si_code = info.code;
   s.pr_sigpend = task.pending.pending().bits();
   s.pr_sighold = task.blocked.bits();
-  s.pr_pid = task.tid;
-  s.pr_ppid = task.group->parent != nullptr ? task.group->parent->tgid : 0;
-  s.pr_pgrp = task.group->group->pgid;
-  s.pr_sid = task.group->group->session->sid;
+  put_numbers(s, task);
   s.pr_fpvalid = 1;
   static_assert(sizeof s.pr_reg == sizeof regs);
   std::memcpy(&s.pr_reg, &regs, sizeof regs);
@@ -117,10 +125,7 @@ elf_prpsinfo prpsinfo(Task& task) {
   p.pr_nice = static_cast<char>(task.sched.nice);
   p.pr_uid = task.cred().uid;
   p.pr_gid = task.cred().gid;
-  p.pr_pid = task.tid;
-  p.pr_ppid = task.group->parent != nullptr ? task.group->parent->tgid : 0;
-  p.pr_pgrp = task.group->group->pgid;
-  p.pr_sid = task.group->group->session->sid;
+  put_numbers(p, task);
   std::memcpy(p.pr_fname, task.comm.data(), std::min(task.comm.size(), sizeof p.pr_fname - 1));
   const AddressSpace::Image& image = task.mm().image;
   size_t n = std::min<uint64_t>(image.arg_end - image.arg_start, sizeof p.pr_psargs - 1);
@@ -236,10 +241,17 @@ std::string core_name(const Task& task, int signo) {
         name += '%';
         break;
       case 'p':
+        name += std::to_string(shown_pid(task, task.tgid()));
+        has_pid = true;
+        break;
+      case 'P':
         name += std::to_string(task.tgid());
         has_pid = true;
         break;
       case 'i':
+        name += std::to_string(shown_pid(task, task.tid));
+        break;
+      case 'I':
         name += std::to_string(task.tid);
         break;
       case 'u':
@@ -264,7 +276,8 @@ std::string core_name(const Task& task, int signo) {
         break;
     }
   }
-  if (settings.core_uses_pid && !has_pid) name += "." + std::to_string(task.tgid());
+  if (settings.core_uses_pid && !has_pid)
+    name += "." + std::to_string(shown_pid(task, task.tgid()));
   return name;
 }
 

@@ -14,6 +14,7 @@
 #include "ukernel/task/exit.h"
 #include "ukernel/task/keys.h"
 #include "ukernel/task/nsfs.h"
+#include "ukernel/task/time_ns.h"
 #include "ukernel/task/timers.h"
 #include "ukernel/vfs/landlock.h"
 
@@ -212,6 +213,7 @@ Result<> do_execve(Task& task, const ExecRequest& request) {
   task.context.reset();
   task.mm_ = std::move(image.mm);
   task.context = std::move(context);
+  enter_time_for_children(task);
   finish_vfork(task);
   task.exe_file = make_ref<ExeFile>(Ref<Inode>(p.file->inode()));
   unshare_for_exec(task);

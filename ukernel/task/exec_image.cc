@@ -13,6 +13,7 @@
 #include "ukernel/arch/x86_64/sigframe.h"
 #include "ukernel/kernel.h"
 #include "ukernel/task/exec.h"
+#include "ukernel/task/namespaces.h"
 #include "ukernel/task/ptrace.h"
 #include "ukernel/vdso/vdso.h"
 
@@ -230,7 +231,12 @@ Result<Loaded> load(Task& task, AddressSpace& mm, const MmLimits& limits, const 
     at.entry = interp_bias + p.interp_elf.entry;
   }
   if (at.entry >= mm.user_limit()) return Err(Errno::kNOEXEC);
-  if (task.kernel.vdso) at.vdso = TRY(task.kernel.vdso->map(park, mm, limits));
+  if (task.kernel.vdso) {
+    // The program begins with the clocks of the task's children (time_namespaces(7)).
+    const bool ahead = task.more_ns && task.more_ns->time_for_children;
+    at.vdso = TRY(
+        task.kernel.vdso->map(park, mm, limits, ahead ? Vdso::Page::kCalls : Vdso::Page::kClock));
+  }
   return at;
 }
 

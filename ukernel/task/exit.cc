@@ -11,6 +11,7 @@
 #include "ukernel/mm/futex.h"
 #include "ukernel/task/job_control.h"
 #include "ukernel/task/pi_futex.h"
+#include "ukernel/task/pid_ns.h"
 #include "ukernel/task/ptrace.h"
 #include "ukernel/task/seccomp.h"
 #include "ukernel/task/timers.h"
@@ -22,10 +23,13 @@ constexpr uint64_t kTickNs = 10'000'000;  // clock_t of siginfo
 constexpr uint64_t kInitGraceNs = 5 * kNsPerSec;
 
 // Who gets the children of a process that ends: the nearest ancestor that asked for them
-// (PR_SET_CHILD_SUBREAPER), or init.
+// (PR_SET_CHILD_SUBREAPER), or init; in its own pid namespace.
 ThreadGroup* find_reaper(ThreadGroup& dying) {
-  for (ThreadGroup* p = dying.parent; p != nullptr; p = p->parent)
+  const PidTable& pids = dying.kernel.pids;
+  const PidNamespace* ns = pids.ns_of(dying.tgid);
+  for (ThreadGroup* p = dying.parent; p != nullptr && pids.ns_of(p->tgid) == ns; p = p->parent)
     if (p->child_subreaper && !p->exiting && p->live > 0) return p;
+  if (ns != nullptr && ns->init != nullptr) return ns->init == &dying ? nullptr : ns->init;
   Task* init = dying.kernel.init();
   return init == nullptr || init->group.get() == &dying ? nullptr : init->group.get();
 }
@@ -50,9 +54,9 @@ bool notify_parent(ThreadGroup& group) {
   bool ignored = signo == SIGCHLD && parent->handlers->actions[SIGCHLD].handler == kSigIgn;
   if (signo > 0 && !ignored) {
     Usage u = group.usage();
-    SigInfo info =
-        siginfo_child(child_code(group.exit_code), group.tgid, group.leader->cred().uid,
-                      child_status(group.exit_code), u.utime_ns / kTickNs, u.stime_ns / kTickNs);
+    SigInfo info = siginfo_child(child_code(group.exit_code), pid_in(*parent, group.tgid),
+                                 group.leader->cred().uid, child_status(group.exit_code),
+                                 u.utime_ns / kTickNs, u.stime_ns / kTickNs);
     info.signo = signo;
     (void)send_signal_group(*parent, info);
   }
@@ -81,8 +85,9 @@ void give_children_away(ThreadGroup& group) {
     reaper->children.push_back(child);
     child->adopted = reaper->tgid == 1;
     if (child->leader->parent_death_signal != 0) {
-      (void)send_signal_group(*child, siginfo_user(child->leader->parent_death_signal, SI_USER,
-                                                   group.tgid, group.leader->cred().uid));
+      (void)send_signal_group(*child,
+                              siginfo_user(child->leader->parent_death_signal, SI_USER,
+                                           pid_in(*child, group.tgid), group.leader->cred().uid));
     }
     child->exit_signal = SIGCHLD;
     if (child->zombie && notify_parent(*child)) reapable.push_back(child);
@@ -139,7 +144,7 @@ void leave_user_space(Task& task) {
   if (!task.mm_) return;
   end_async(task);
   if (uint64_t list = std::exchange(task.robust_list, 0); list != 0)
-    task.kernel.futexes->exit_robust_list(park, task.mm(), list, task.tid);
+    task.kernel.futexes->exit_robust_list(park, task.mm(), list, shown_pid(task, task.tid));
   task.kernel.pi_futexes->release_all(task);
   if (uint64_t addr = std::exchange(task.clear_child_tid, 0); addr != 0) {
     // Only when somebody else may look (set_tid_address(2)).
@@ -196,7 +201,6 @@ Result<> become_only_thread(Task& task) {
     Task* old = group.leader;
     group.dead_threads.add(old->usage_now());
     group.leader = &task;
-    task.kernel.pids.remove(old->tid);
     task.kernel.pids.renumber(task, group.tgid);
     task.start_ns = group.start_ns;
   }
@@ -262,6 +266,7 @@ void exit_task(Task& task) {
   task.exe_file.reset();
   task.exe = Path();
   if (last && group->tgid == 1) end_instance(task);
+  if (last && is_namespace_init(*group)) end_pid_namespace(task);
   task.mounts_.reset();
   task.ipc_.reset();
   task.seccomp.reset();  // its listener hears of it

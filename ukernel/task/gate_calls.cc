@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 
 #include "ukernel/kernel.h"
+#include "ukernel/task/pid_ns.h"
 #include "ukernel/task/ptrace.h"
 #include "ukernel/task/task.h"
 
@@ -76,8 +77,8 @@ void tell_ids(Task& task) {
               task.cred().user_ns == nullptr;
   if (ids.known) {
     const Cred& c = task.cred();
-    ids.pid = static_cast<uint32_t>(task.tgid());
-    ids.tid = static_cast<uint32_t>(task.tid);
+    ids.pid = static_cast<uint32_t>(shown_pid(task, task.tgid()));
+    ids.tid = static_cast<uint32_t>(shown_pid(task, task.tid));
     ids.uid = c.uid;
     ids.gid = c.gid;
     ids.euid = c.euid;

@@ -7,7 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "ukernel/ipc/namespace.h"
 #include "ukernel/kernel.h"
-#include "ukernel/task/namespaces.h"
+#include "ukernel/task/pid_ns.h"
 
 namespace uk {
 namespace {
@@ -21,6 +21,10 @@ struct MntNsInfo {
   uint32_t size, mounts;
   uint64_t id;
 };
+constexpr uint32_t kNsGetPidFromPidns = _IOR(NSIO, 6, int);  // and up to IN_PIDNS for a process
+constexpr uint32_t kNsGetTgidFromPidns = _IOR(NSIO, 7, int);
+constexpr uint32_t kNsGetPidInPidns = _IOR(NSIO, 8, int);
+constexpr uint32_t kNsGetTgidInPidns = _IOR(NSIO, 9, int);
 constexpr uint32_t kNsMntGetInfo = _IOR(NSIO, 10, MntNsInfo);
 constexpr uint32_t kNsGetId = _IOR(NSIO, 13, uint64_t);
 
@@ -74,6 +78,28 @@ const UserNamespace* user_of(const NsFs& fs, const Namespace& ns) {
   return is_initial_user(fs, ns) ? nullptr : static_cast<const UserNamespace*>(&ns);
 }
 
+// The pid namespace behind a file, as tasks hold it.
+Ref<PidNamespace> pid_ns_behind(const NsFs& fs, const Ref<Namespace>& ns) {
+  return ns == fs.initial(NsKind::kPid) ? nullptr : static_ref_cast<PidNamespace>(ns);
+}
+
+Result<int> parent_of(Task& task, const NsFs& fs, const Ref<Namespace>& ns) {
+  const Ref<PidNamespace> child = pid_ns_behind(fs, ns);
+  if (!child || !pid_ns_within(child->parent.get(), pid_ns_of(task).get()))
+    return Err(Errno::kPERM);
+  const Ref<PidNamespace>& parent = child->parent;
+  return install_ns_fd(task, parent ? Ref<Namespace>(parent) : fs.initial(NsKind::kPid));
+}
+
+// A number of `ns` as the caller knows it, or (`in`) the other way round.
+Result<int64_t> translate_pid(const Task& task, const PidNamespace* ns, int given, bool in,
+                              bool process) {
+  const PidNamespace* mine = pid_ns_of(task).get();
+  const Task* t = task.kernel.pids.task(kernel_pid(in ? mine : ns, given));
+  const int shown = t == nullptr ? 0 : shown_pid(in ? ns : mine, process ? t->tgid() : t->tid);
+  return shown != 0 ? Result<int64_t>(shown) : Err(Errno::kSRCH);
+}
+
 Result<int64_t> NsFile::ioctl(Park& park, IoctlUser& user, uint32_t cmd, uint64_t arg) {
   Task& task = *user.task();
   NsFs& fs = *task.kernel.nsfs;
@@ -84,7 +110,7 @@ Result<int64_t> NsFile::ioctl(Park& park, IoctlUser& user, uint32_t cmd, uint64_
       return static_cast<int64_t>(ns_clone_flag(ns_->kind));
     case NS_GET_PARENT:
       if (!is_user && ns_->kind != NsKind::kPid) return Err(Errno::kINVAL);
-      if (!is_user) return Err(Errno::kPERM);
+      if (!is_user) return TRY(parent_of(task, fs, ns_));
       [[fallthrough]];
     case NS_GET_USERNS: {
       // A user namespace belongs to its parent.
@@ -109,6 +135,14 @@ Result<int64_t> NsFile::ioctl(Park& park, IoctlUser& user, uint32_t cmd, uint64_
           park, user, arg,
           MntNsInfo{sizeof(MntNsInfo), static_cast<uint32_t>(mounts.mounts.size()), mounts.id});
     }
+    case kNsGetPidFromPidns:
+    case kNsGetTgidFromPidns:
+    case kNsGetPidInPidns:
+    case kNsGetTgidInPidns:
+      if (ns_->kind != NsKind::kPid) return Err(Errno::kINVAL);
+      return translate_pid(task, pid_ns_behind(fs, ns_).get(), static_cast<int>(arg),
+                           cmd == kNsGetPidInPidns || cmd == kNsGetTgidInPidns,
+                           cmd == kNsGetTgidFromPidns || cmd == kNsGetTgidInPidns);
     case kNsGetId:
       return put(park, user, arg, ns_->number);
     default:

@@ -11,6 +11,7 @@
 #include "ukernel/random.h"
 #include "ukernel/task/elf.h"
 #include "ukernel/task/exec.h"
+#include "ukernel/task/pid_ns.h"
 #include "ukernel/task/test_kit.h"
 
 namespace uk {
@@ -64,8 +65,35 @@ TEST(PidTable, WrapsAndSkipsTheUsed) {
   p.unreserve(5);
   EXPECT_EQ(p.alloc(), 305) << "low numbers are not used again";
   EXPECT_EQ(p.alloc().error(), Errno::kAGAIN);
-  EXPECT_EQ(p.alloc_exact(5), Result<>());
-  EXPECT_EQ(p.alloc_exact(5).error(), Errno::kEXIST);
+  EXPECT_EQ(p.alloc(nullptr, std::array{5}), 5);
+  EXPECT_EQ(p.alloc(nullptr, std::array{5}).error(), Errno::kEXIST);
+}
+
+TEST(PidTable, NumbersOfNamespacesEndWithTheirLastUse) {
+  PidTable p;
+  auto outer = make_ref<PidNamespace>(nullptr, 310);
+  auto inner = make_ref<PidNamespace>(outer, 310);
+  EXPECT_EQ(p.alloc(), 1);
+  EXPECT_EQ(p.alloc(inner.get()), 2);
+  EXPECT_EQ(p.ns_of(2), inner.get());
+  EXPECT_EQ(p.ns_of(1), nullptr);
+  EXPECT_EQ(outer->inside(2), 1);
+  EXPECT_EQ(inner->inside(2), 1);
+  EXPECT_EQ(inner->inside(1), 0);
+  EXPECT_EQ(p.alloc(inner.get(), std::array{40, 50, 60}), 60);
+  EXPECT_EQ(inner->outside(40), 60);
+  EXPECT_EQ(outer->outside(50), 60);
+  EXPECT_EQ(p.alloc(inner.get(), std::array{41, 50}).error(), Errno::kEXIST);
+  EXPECT_EQ(inner->outside(41), 0) << "nothing is left of the attempt";
+  EXPECT_EQ(inner->count(), 2);
+  p.unreserve(60);
+  EXPECT_EQ(p.ns_of(60), nullptr);
+  EXPECT_EQ(inner->count(), 1);
+  EXPECT_FALSE(inner->closed);
+  p.unreserve(2);
+  EXPECT_TRUE(inner->closed) << "process 1 was never made";
+  EXPECT_EQ(p.alloc(inner.get()).error(), Errno::kNOMEM);
+  EXPECT_EQ(outer->count(), 0);
 }
 
 // Runs on a fiber of an instance in invented time.

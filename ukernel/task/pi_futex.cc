@@ -10,6 +10,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "base/check.h"
 #include "ukernel/kernel.h"
+#include "ukernel/task/pid_ns.h"
 
 namespace uk {
 namespace {
@@ -17,7 +18,7 @@ namespace {
 constexpr int kMaxChain = 1024;  // kernel.max_lock_depth
 
 int rt_priority(const Task& t) { return t.sched.effective_rt(); }
-uint32_t tid_of(const Task& t) { return static_cast<uint32_t>(t.tid); }
+uint32_t tid_of(const Task& t) { return static_cast<uint32_t>(shown_pid(t, t.tid)); }
 uint32_t load(uint32_t* word) { return std::atomic_ref(*word).load(); }
 bool exchange(uint32_t* word, uint32_t from, uint32_t to) {
   return std::atomic_ref(*word).compare_exchange_strong(from, to);
@@ -126,7 +127,7 @@ Result<PiFutexes::Attempt> PiFutexes::attempt(Task& by, const Key& key, uint32_t
       if (!exchange(word, value, value | FUTEX_WAITERS)) continue;
       value |= FUTEX_WAITERS;
     }
-    Task* owner = by.kernel.pids.task(static_cast<int>(tid));
+    Task* owner = task_by_number(by, static_cast<int>(tid));
     if (owner == nullptr || !owner->mm_) {
       if (load(word) != value) continue;
       return Err(Errno::kSRCH);
@@ -265,7 +266,7 @@ Result<> PiFutexes::lock(Task& task, Word word, bool wait, Deadline deadline) {
         break;
     }
     if (!wait) return Err(Errno::kAGAIN);
-    Task* owner = task.kernel.pids.task(static_cast<int>(load(p) & FUTEX_TID_MASK));
+    Task* owner = task_by_number(task, static_cast<int>(load(p) & FUTEX_TID_MASK));
     if (owner == nullptr && find(key) == nullptr) continue;  // the guest wrote it just now
     Waiter w;
     w.task = &task;
@@ -355,7 +356,7 @@ Result<int> PiFutexes::requeue(Task& task, Word from, Word lock, int n_move, uin
         break;
       }
       if (a && *a == Attempt::kMustWait) {
-        Task* owner = task.kernel.pids.task(static_cast<int>(load(p) & FUTEX_TID_MASK));
+        Task* owner = task_by_number(task, static_cast<int>(load(p) & FUTEX_TID_MASK));
         if (owner == nullptr && find(second) == nullptr) return n > 0 ? n : Result<int>(0);
         if (Result<> joined = join(*w, second, owner); !joined) a = Err(joined.error());
       }

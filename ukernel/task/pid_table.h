@@ -5,12 +5,15 @@
 #include <functional>
 #include <map>
 #include <set>
+#include <span>
+#include <unordered_map>
 
 #include "base/ref.h"
 #include "base/result.h"
 
 namespace uk {
 
+class PidNamespace;
 class Task;
 class ThreadGroup;
 class ProcessGroup;
@@ -20,14 +23,17 @@ class PidTable {
  public:
   PidTable();
   ~PidTable();
-  // A number, kept for the caller until add() or unreserve(). kAGAIN when the limit of tasks is
-  // reached.
-  Result<int> alloc();
-  Result<> alloc_exact(int tid);  // clone3 set_tid: kEXIST
-  void unreserve(int tid) { reserved_.erase(tid); }
+  // A number, kept for the caller until add() or unreserve(), of the namespace `ns` (null: the
+  // initial one): it gets one there and in each above it. `wanted`: which, innermost first
+  // (clone3's set_tid); the rest as they come. kAGAIN when the limit of tasks is reached, kEXIST,
+  // kINVAL (out of range), kNOMEM when the namespace takes no more.
+  Result<int> alloc(PidNamespace* ns = nullptr, std::span<const int> wanted = {});
+  void unreserve(int tid);
+  // The namespace a number was made for; null: the initial one.
+  PidNamespace* ns_of(int pid) const;
   void add(Ref<Task> task);
   void remove(int tid);
-  // execve by a thread that is not the leader: it takes over the leader's number.
+  // execve by a thread that is not the leader: it takes over the leader's number; that task goes.
   void renumber(Task& task, int tid);
   Task* task(int tid) const;           // any thread
   ThreadGroup* group(int tgid) const;  // by its leader's number
@@ -48,11 +54,15 @@ class PidTable {
 
  private:
   bool in_use(int n) const;
+  Result<> number(PidNamespace& ns, int pid, int wanted);
+  // What a number means in namespaces ends with its last use here.
+  void forget_unused(int n);
   int last_ = 0;
   std::set<int> reserved_;
   std::map<int, Ref<Task>> tasks_;
   std::map<int, Ref<ProcessGroup>> pgrps_;
   std::map<int, Ref<Session>> sessions_;
+  std::unordered_map<int, Ref<PidNamespace>> nested_;  // numbers of namespaces but the initial one
 };
 
 }  // namespace uk

@@ -2,7 +2,7 @@
 // has ended. Holds a Ref to the thread group, which outlives its being waited for.
 #pragma once
 
-#include "ukernel/task/task.h"
+#include "ukernel/task/pid_ns.h"
 
 namespace uk {
 
@@ -20,6 +20,8 @@ class ProcessInode {
 Result<int> install_pidfd(Task& task, Ref<ThreadGroup> group, int flags);
 // The process behind a descriptor: kBADF if it is not one of these.
 Result<Ref<ThreadGroup>> pidfd_group(const File& file);
+// What /proc/PID/fdinfo tells of one, in a proc of that pid namespace.
+std::string pidfd_info(const ThreadGroup& group, const PidNamespace* ns);
 // As above, and from /proc/PID.
 Result<Ref<ThreadGroup>> process_of(const File& file);
 

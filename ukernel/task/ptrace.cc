@@ -9,6 +9,8 @@
 #include "base/check.h"
 #include "ukernel/kernel.h"
 #include "ukernel/task/gate_calls.h"
+#include "ukernel/task/pid_ns.h"
+#include "ukernel/vfs/landlock.h"
 
 namespace uk {
 namespace {
@@ -21,9 +23,9 @@ void tell_tracer(Task& task, int code) {
   const SigAction& action = group.handlers->actions[SIGCHLD];
   if (action.handler != kSigIgn && (action.flags & SA_NOCLDSTOP) == 0) {
     const Usage u = task.usage_now();
-    (void)send_signal_group(
-        group, siginfo_child(code, task.tid, task.cred().uid, (task.trace->status >> 8) & 0x7f,
-                             u.utime_ns / kTickNs, u.stime_ns / kTickNs));
+    (void)send_signal_group(group, siginfo_child(code, shown_pid(*task.tracer, task.tid),
+                                                 task.cred().uid, (task.trace->status >> 8) & 0x7f,
+                                                 u.utime_ns / kTickNs, u.stime_ns / kTickNs));
   }
   group.child_events.wake_all();
 }
@@ -59,7 +61,7 @@ int stop(Task& task, int status, const SigInfo& info, int code = CLD_TRAPPED,
 int stop_status(int signo, int event = 0) { return (event << 16) | (signo << 8) | 0x7f; }
 
 SigInfo trap_info(const Task& task, int code) {
-  SigInfo info = siginfo_user(SIGTRAP, code, task.tgid(), task.cred().uid);
+  SigInfo info = siginfo_user(SIGTRAP, code, shown_pid(task, task.tgid()), task.cred().uid);
   return info;
 }
 
@@ -67,7 +69,8 @@ SigInfo trap_info(const Task& task, int code) {
 void inject(Task& task, int signo) {
   if (signo == 0 || task.must_exit()) return;
   const Task* from = is_traced(task) ? task.tracer : &task;
-  (void)send_signal(task, siginfo_user(signo, SI_USER, from->tgid(), from->cred().uid));
+  (void)send_signal(task,
+                    siginfo_user(signo, SI_USER, shown_pid(task, from->tgid()), from->cred().uid));
 }
 
 }  // namespace
@@ -79,6 +82,17 @@ void TraceState::reset() {
   call = Call::kNone;
   status = resume_signal = 0;
   message = 0;
+}
+
+bool may_access(const Task& task, const Task& target) {
+  if (task.group == target.group) return true;
+  if (!landlock_may_trace(task.cred(), target.cred())) return false;
+  const Cred &a = task.cred(), &b = target.cred();
+  bool same = a.uid == b.uid && a.uid == b.euid && a.uid == b.suid && a.gid == b.gid &&
+              a.gid == b.egid && a.gid == b.sgid;
+  if (a.has_in(b.user_ns.get(), Cap::kSysPtrace)) return true;
+  if (!same || a.user_ns != b.user_ns || (b.cap_permitted & ~a.cap_permitted) != 0) return false;
+  return !target.mm_ || target.mm_->dumpable;
 }
 
 bool trace_work(const Task& task) { return is_traced(task) && task.trace->interrupt; }
@@ -130,13 +144,15 @@ void trace_ended(Task& task, int status) {
   Task& tracer = *task.tracer;
   const ThreadGroup& group = *task.group;
   if (!task.is_leader() || tracer.group.get() != group.parent) {
-    tracer.ended_tracees.push_back(
-        {task.tid, group.group ? group.group->pgid : 0, status, task.cred().uid});
+    tracer.ended_tracees.push_back({shown_pid(tracer, task.tid),
+                                    group.group ? shown_pid(tracer, group.group->pgid) : 0, status,
+                                    task.cred().uid});
     if (task.is_leader()) {
       const bool exited = (status & 0x7f) == 0;
       (void)send_signal_group(
-          *tracer.group, siginfo_child(exited ? CLD_EXITED : CLD_KILLED, task.tid, task.cred().uid,
-                                       exited ? (status >> 8) & 0xff : status & 0x7f, 0, 0));
+          *tracer.group,
+          siginfo_child(exited ? CLD_EXITED : CLD_KILLED, shown_pid(tracer, task.tid),
+                        task.cred().uid, exited ? (status >> 8) & 0xff : status & 0x7f, 0, 0));
     }
   }
   ThreadGroup& told = *tracer.group;
@@ -162,7 +178,7 @@ bool trace_signal(Task& task, SigInfo& info) {
     info = task.trace->info;  // maybe changed by PTRACE_SETSIGINFO
   } else {
     const Task& from = is_traced(task) ? *task.tracer : task;
-    info = siginfo_user(signo, SI_USER, from.tgid(), from.cred().uid);
+    info = siginfo_user(signo, SI_USER, shown_pid(task, from.tgid()), from.cred().uid);
   }
   if (!task.blocked.has(signo)) return true;
   (void)task.pending.add(info, UINT64_MAX);
@@ -174,6 +190,11 @@ void trace_event(Task& task, int event, uint64_t message, bool even_dying) {
   task.trace->message = message;
   inject(task, stop(task, stop_status(SIGTRAP, event), trap_info(task, SIGTRAP | (event << 8)),
                     CLD_TRAPPED, even_dying));
+}
+
+void trace_event_pid(Task& task, int event, int pid) {
+  if (!is_traced(task)) return;
+  trace_event(task, event, static_cast<uint64_t>(shown_pid(*task.tracer, pid)));
 }
 
 void trace_group_stop(Task& task) {

@@ -49,6 +49,9 @@ inline bool is_trace_stopped(const Task& task) {
 // It has to stop for its tracer before it goes to user mode or sleeps.
 bool trace_work(const Task& task);
 
+// May `task` look into and change `target` (ptrace(2), "Ptrace access mode checking")?
+bool may_access(const Task& task, const Task& target);
+
 void trace_attach(Task& tracer, Task& target, bool seize, uint32_t options);
 // The target goes on with `signo` (0 none), traced by nobody.
 void trace_detach(Task& target, int signo);
@@ -65,6 +68,8 @@ void trace_continued(Task& task);
 // A signal is about to be delivered. False: the tracer took it away.
 bool trace_signal(Task& task, SigInfo& info);
 void trace_event(Task& task, int event, uint64_t message, bool even_dying = false);
+// The same with a number as message, which the tracer gets as its namespace has it.
+void trace_event_pid(Task& task, int event, int pid);
 void trace_group_stop(Task& task);
 void trace_interrupted(Task& task);
 // Around a system call. The tracer may change registers; kSeccomp: `message` is the filter's data.

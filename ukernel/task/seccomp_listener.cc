@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "ukernel/task/pid_ns.h"
 #include "ukernel/task/task.h"
 #include "ukernel/vfs/anon_inode.h"
 
@@ -125,7 +126,7 @@ Result<int64_t> SeccompListenerFile::receive(Park& park, IoctlUser& user, uint64
   if (at == n_->list_.end()) return Err(Errno::kNOENT);
   Ref<Notification> n = *at;
   out.id = n->id;
-  out.pid = static_cast<uint32_t>(n->task->tid);
+  out.pid = static_cast<uint32_t>(shown_pid(*user.task(), n->task->tid));
   static_assert(sizeof out.data == sizeof n->data);
   std::memcpy(&out.data, &n->data, sizeof out.data);
   n->state = State::kSent;

@@ -26,7 +26,7 @@ void default_action(Task& task, const SigInfo& info) {
   ThreadGroup& group = *task.group;
   int signo = info.signo;
   if (kDefaultIgnored.has(signo)) return;
-  if (group.unkillable) return;
+  if (group.unkillable && !kUnblockable.has(signo)) return;
   if (kStopSignals.has(signo)) {
     // POSIX: the terminal's stop signals do nothing to a process that nobody could continue.
     if (signo == SIGSTOP || !is_orphaned(*group.group)) begin_stop(group, signo);

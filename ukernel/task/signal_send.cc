@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "ukernel/kernel.h"
 #include "ukernel/task/job_control.h"
+#include "ukernel/task/pid_ns.h"
 #include "ukernel/task/task.h"
 #include "ukernel/vfs/landlock.h"
 
@@ -16,7 +17,12 @@ namespace {
 bool dropped(const Task& t, int signo) {
   if (t.blocked.has(signo) || t.waited_for.has(signo)) return false;
   if (t.tracer != nullptr && signo != SIGKILL) return false;  // its tracer sees all of them
-  if (t.group->unkillable && t.group->handlers->actions[signo].handler == kSigDfl) return true;
+  // Of what would end or stop init only what cannot be refused has an effect; of that, what comes
+  // from its own namespace never gets here (signal_from()).
+  if (t.group->unkillable && !kUnblockable.has(signo) &&
+      t.group->handlers->actions[signo].handler == kSigDfl) {
+    return true;
+  }
   return t.group->ignores(signo);
 }
 
@@ -102,6 +108,16 @@ void set_blocked(Task& task, SigSet blocked) {
   SigSet newly = blocked & ~task.blocked;
   task.blocked = blocked & ~kUnblockable;
   if (!newly.empty() && task.group->live > 1) retarget_pending(task);
+}
+
+Result<> signal_from(const Task& from, Task& to, SigInfo info, bool whole_group) {
+  const bool above = pid_in(*to.group, from.tgid()) == 0;
+  if (above) {
+    siginfo_set_u32(info, kSigInfoPid, 0);
+  } else if (to.group->unkillable && kUnblockable.has(info.signo)) {
+    return {};
+  }
+  return whole_group ? send_signal_group(*to.group, info) : send_signal(to, info);
 }
 
 bool may_signal(const Task& from, const Task& to, int signo) {

@@ -126,8 +126,9 @@ class ThreadGroup final : public RefCounted {
   Task* exec_task = nullptr;
   WaitQueue thread_ended;
   bool did_exec = false;  // setpgid after exec is EACCES
-  // Signals without a handler do nothing, SIGKILL included, as for Linux's own init. Not so for our
-  // first process: it is the command that was asked for, and ends like any other.
+  // Signals without a handler do nothing, as for the init of a pid namespace; SIGKILL and SIGSTOP
+  // only from outside it. Not so for our first process: it is the command that was asked for, and
+  // ends like any other.
   bool unkillable = false;
   int live = 0;          // threads that have not begun their exit
   int unfinished = 0;    // threads that have not come to the end of it
@@ -170,7 +171,7 @@ class Task final : public RefCounted, public Interruptor {
 
   Kernel& kernel;
   const Ref<ThreadGroup> group;
-  int tid;
+  int tid;  // a kernel number, as tgid, pgid and sid: what programs see is in pid_ns.h
   int tgid() const { return group->tgid; }
   std::string comm;  // up to 15 bytes
   std::string exe_name;
@@ -204,7 +205,7 @@ class Task final : public RefCounted, public Interruptor {
   Ref<UtsInfo> uts_;
   Ref<MountNamespace> mounts_;
   Ref<IpcNamespace> ipc_;
-  Ref<NsSet> more_ns;     // pid, time and cgroup namespaces (namespaces.h); null: the initial ones
+  Ref<NsSet> more_ns;     // pid and time namespaces (namespaces.h); null: the initial ones
   Ref<SemUndo> sem_undo;  // of semop(2); null until the first SEM_UNDO
   Path exe;
   Ref<ExeFile> exe_file;
@@ -277,7 +278,8 @@ class Task final : public RefCounted, public Interruptor {
   Task* tracer = nullptr;
   std::unique_ptr<TraceState> trace;  // while there is a tracer
   std::vector<Task*> tracees;         // whom this task traces
-  // Traced threads that ended and are not children: wait(2) tells of them once.
+  // Traced threads that ended and are not children: wait(2) tells of them once, by the numbers
+  // that this task knew them by.
   struct TraceeEnd {
     int tid, pgid, status;
     uint32_t uid;
@@ -299,10 +301,10 @@ class Task final : public RefCounted, public Interruptor {
 struct CloneArgs {  // clone3(2)
   uint64_t flags = 0, pidfd = 0, child_tid = 0, parent_tid = 0, exit_signal = 0, stack = 0,
            stack_size = 0, tls = 0;
-  std::vector<int> set_tid{};
+  std::vector<int> set_tid{};  // the wanted numbers, of the innermost namespace first
 };
-// Returns the child's tid. The child is running when it returns; with CLONE_VFORK it has exec'ed or
-// exited.
+// Returns the child's tid as the parent knows it. The child is running when it returns; with
+// CLONE_VFORK it has exec'ed or exited.
 Result<int> do_clone(Task& parent, const CloneArgs& args);
 struct ExecRequest {  // execveat(2)
   WalkFrom from;
@@ -333,6 +335,9 @@ int send_signal_pgrp(ProcessGroup& to, const SigInfo& info);  // how many got it
 // Changes the mask of a task; group signals that it will not take now go to another thread.
 void set_blocked(Task& task, SigSet blocked);
 void retarget_pending(Task& leaving);
+// A signal that a program sends, which may: to the thread or its whole process. Who comes from
+// outside the receiver's pid namespace has no number there; init takes no SIGKILL from inside.
+Result<> signal_from(const Task& from, Task& to, SigInfo info, bool whole_group);
 bool may_signal(const Task& from, const Task& to, int signo);
 // A fault of the guest: forced (blocked or ignored becomes default).
 void force_signal(Task& to, const SigInfo& info);

@@ -23,7 +23,7 @@ struct TimerEvent {
   int notify = 0;  // SIGEV_SIGNAL 0, NONE 1, THREAD_ID 4
   int signo = 14;
   uint64_t value = 0;
-  int tid = 0;
+  int tid = 0;  // a kernel number
 };
 
 class PosixTimer {

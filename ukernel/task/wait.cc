@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "ukernel/kernel.h"
 #include "ukernel/task/exit.h"
+#include "ukernel/task/pid_ns.h"
 #include "ukernel/task/ptrace.h"
 
 namespace uk {
@@ -25,9 +26,9 @@ bool matches(const ThreadGroup& child, const WaitRequest& r) {
   return is_clone == ((r.options & kWClone) != 0);
 }
 
-WaitResult describe(const ThreadGroup& child) {
+WaitResult describe(const ThreadGroup& parent, const ThreadGroup& child) {
   WaitResult w;
-  w.pid = child.tgid;
+  w.pid = pid_in(parent, child.tgid);
   w.uid = child.leader->cred().uid;
   w.usage = child.usage();
   w.usage.add(child.dead_children);
@@ -42,7 +43,7 @@ void set_ending(WaitResult& w, int status) {
 }
 
 WaitResult reap(ThreadGroup& parent, ThreadGroup& child, bool keep) {
-  WaitResult w = describe(child);
+  WaitResult w = describe(parent, child);
   set_ending(w, child.exit_code);
   if (!keep) {
     parent.dead_children.add(w.usage);
@@ -62,7 +63,7 @@ std::optional<WaitResult> report(ThreadGroup& parent, ThreadGroup& child, const 
       is_traced(*child.leader) && child.leader->tracer->group.get() == &parent;
   if ((r.options & WSTOPPED) != 0 && !traced_by_parent && child.stop_complete &&
       !child.stop_reported) {
-    WaitResult w = describe(child);
+    WaitResult w = describe(parent, child);
     w.value = child.stop_signal;
     w.status = (child.stop_signal << 8) | 0x7f;
     w.code = CLD_STOPPED;
@@ -70,7 +71,7 @@ std::optional<WaitResult> report(ThreadGroup& parent, ThreadGroup& child, const 
     return w;
   }
   if ((r.options & WCONTINUED) != 0 && child.continue_pending) {
-    WaitResult w = describe(child);
+    WaitResult w = describe(parent, child);
     w.value = SIGCONT;
     w.status = 0xffff;
     w.code = CLD_CONTINUED;
@@ -80,21 +81,21 @@ std::optional<WaitResult> report(ThreadGroup& parent, ThreadGroup& child, const 
   return std::nullopt;
 }
 
-bool names(const WaitRequest& r, int tid, int pgid) {
+bool names(const WaitRequest& r, int id, int tid, int pgid) {
   return r.which == WaitRequest::Which::kAny ||
-         (r.which == WaitRequest::Which::kPid ? tid == r.id : pgid == r.id);
+         (r.which == WaitRequest::Which::kPid ? tid == id : pgid == id);
 }
 
 // What can be told of those that `tracer` traces.
 std::optional<WaitResult> report_traced(Task& tracer, const WaitRequest& r, bool* any) {
   const bool keep = (r.options & WNOWAIT) != 0;
   for (Task* t : tracer.tracees) {
-    if (!names(r, t->tid, t->group->group ? t->group->group->pgid : 0)) continue;
+    if (!names(r, r.id, t->tid, t->group->group ? t->group->group->pgid : 0)) continue;
     *any = true;
     TraceState& s = *t->trace;
     if (!s.stopped || s.reported || (!r.trace_stops && (r.options & WSTOPPED) == 0)) continue;
     WaitResult w;
-    w.pid = t->tid;
+    w.pid = shown_pid(tracer, t->tid);
     w.uid = t->cred().uid;
     w.status = s.status;
     w.value = s.status >> 8;
@@ -104,7 +105,7 @@ std::optional<WaitResult> report_traced(Task& tracer, const WaitRequest& r, bool
     return w;
   }
   for (auto it = tracer.ended_tracees.begin(); it != tracer.ended_tracees.end(); ++it) {
-    if (!names(r, it->tid, it->pgid)) continue;
+    if (!names(r, r.shown, it->tid, it->pgid)) continue;
     *any = true;
     if ((r.options & WEXITED) == 0) continue;
     WaitResult w;

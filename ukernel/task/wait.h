@@ -7,12 +7,13 @@ namespace uk {
 
 struct WaitRequest {
   enum class Which : uint8_t { kAny, kPid, kPgrp } which = Which::kAny;
-  int id = 0;               // kPid: tgid; kPgrp: pgid
+  int id = 0;               // kPid: tgid; kPgrp: pgid; kernel numbers
+  int shown = 0;            // the same as the caller knows it, which may live longer
   bool trace_stops = true;  // stops of tracees count whatever the options say (not waitid(2))
   int options = 0;          // WNOHANG, WEXITED, WSTOPPED, WCONTINUED, WNOWAIT, __WALL, __WCLONE
 };
 struct WaitResult {
-  int pid = 0;  // 0: WNOHANG, and nothing has happened
+  int pid = 0;  // as the caller knows it; 0: WNOHANG, and nothing has happened
   uint32_t uid = 0;
   int status = 0;  // as wait(2) encodes it
   int code = 0;    // CLD_*

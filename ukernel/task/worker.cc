@@ -5,6 +5,7 @@
 #include "ukernel/ipc/namespace.h"
 #include "ukernel/kernel.h"
 #include "ukernel/task/exit.h"
+#include "ukernel/task/namespaces.h"
 
 namespace uk {
 
@@ -27,6 +28,7 @@ Ref<Task> Workers::make(Task& task, bool uses_files) {
   w->uts_ = task.uts_;
   w->mounts_ = task.mounts_;
   w->ipc_ = task.ipc_;
+  w->more_ns = task.more_ns;
   w->exe = task.exe;
   w->personality = task.personality;
   w->io_priority = task.io_priority;

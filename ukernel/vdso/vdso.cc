@@ -34,6 +34,8 @@ bool invariant_tsc() {
   return __get_cpuid(0x80000007, &a, &b, &c, &d) != 0 && (d & (1u << 8)) != 0;
 }
 
+constexpr const char* kDataName = "[vvar]";
+
 uint64_t image_bytes() { return static_cast<uint64_t>(uk_vdso_image_end - uk_vdso_image); }
 
 uint64_t scale(uint64_t ticks, uint64_t mult) {
@@ -82,14 +84,21 @@ std::unique_ptr<Vdso> Vdso::create(PhysMemory& mem, Clock& clock, int cpus) {
     std::memcpy(pages.back().data(), uk_vdso_image + done,
                 std::min<uint64_t>(kPageSize, image_bytes() - done));
   }
-  auto vdso = std::unique_ptr<Vdso>(new Vdso(clock, make_ref<Frames>(std::move(pages))));
+  Result<Pfn> pfn = mem.alloc();
+  if (!pfn) return nullptr;
+  std::vector<PageRef> calls_page;
+  calls_page.push_back(PageRef::adopt(mem, *pfn));
+  auto vdso = std::unique_ptr<Vdso>(
+      new Vdso(clock, make_ref<Frames>(std::move(pages)), make_ref<Frames>(std::move(calls_page))));
   vdso->page_->cpus = static_cast<uint32_t>(cpus);
+  reinterpret_cast<VdsoPage*>(vdso->calls_page_->data())->cpus = static_cast<uint32_t>(cpus);
   return vdso;
 }
 
-Vdso::Vdso(Clock& clock, Ref<Frames> frames)
+Vdso::Vdso(Clock& clock, Ref<Frames> frames, Ref<Frames> calls_page)
     : clock_(clock),
       frames_(std::move(frames)),
+      calls_page_(std::move(calls_page)),
       page_(reinterpret_cast<VdsoPage*>(frames_->data())),
       constant_tsc_(invariant_tsc()) {
   page_->shift = kShift;
@@ -97,28 +106,44 @@ Vdso::Vdso(Clock& clock, Ref<Frames> frames)
 
 Vdso::~Vdso() = default;
 
-Result<uint64_t> Vdso::map(Park& park, AddressSpace& mm, const MmLimits& limits) {
-  uint64_t image_len = page_ceil(image_bytes());
-  std::optional<uint64_t> gap = mm.find_gap(kPageSize + image_len);
-  if (!gap) return Err(Errno::kNOMEM);
+Result<> Vdso::map_page(Park& park, AddressSpace& mm, const MmLimits& limits, uint64_t at,
+                        Page page) {
   MmapRequest r;
-  r.addr = *gap;
+  r.addr = at;
   r.len = kPageSize;
   r.prot = Prot::kRead;
   r.fixed = r.soon = true;
   r.shared = true;
   r.may_write = false;
-  r.object = frames_;
-  r.name = "[vvar]";
+  r.object = page == Page::kClock ? frames_ : calls_page_;
+  r.name = kDataName;
   TRY(mm.mmap(park, r, limits));
-  r.addr += kPageSize;
+  return {};
+}
+
+Result<uint64_t> Vdso::map(Park& park, AddressSpace& mm, const MmLimits& limits, Page page) {
+  uint64_t image_len = page_ceil(image_bytes());
+  std::optional<uint64_t> gap = mm.find_gap(kPageSize + image_len);
+  if (!gap) return Err(Errno::kNOMEM);
+  TRY(map_page(park, mm, limits, *gap, page));
+  MmapRequest r;
+  r.addr = *gap + kPageSize;
   r.len = image_len;
   r.prot = Prot::kRead | Prot::kExec;
-  r.shared = false;
-  r.may_write = true;
+  r.fixed = r.soon = true;
   r.offset = kPageSize;
+  r.object = frames_;
   r.name = "[vdso]";
   return mm.mmap(park, r, limits);
+}
+
+Result<> Vdso::answer_by(Park& park, AddressSpace& mm, const MmLimits& limits, Page page) {
+  std::vector<uint64_t> places;  // it may have been moved, never copied
+  mm.each_vma([&](const VmaInfo& v) {
+    if (v.name == kDataName) places.push_back(v.start);
+  });
+  for (uint64_t at : places) TRY(map_page(park, mm, limits, at, page));
+  return {};
 }
 
 void Vdso::publish(uint64_t now_ns) {

@@ -24,8 +24,13 @@ class Vdso {
   static std::unique_ptr<Vdso> create(PhysMemory& mem, Clock& clock, int cpus);
   ~Vdso();
 
+  // The data page of a space: the one of the clock, or one that always sends programs to the system
+  // call, as those must be whose clocks are ahead (time_namespaces(7)).
+  enum class Page : uint8_t { kClock, kCalls };
   // Maps data page and image; returns where the image begins (AT_SYSINFO_EHDR).
-  Result<uint64_t> map(Park& park, AddressSpace& mm, const MmLimits& limits);
+  Result<uint64_t> map(Park& park, AddressSpace& mm, const MmLimits& limits, Page page);
+  // Changes the data page of a space that has the vDSO, wherever that has been moved to.
+  Result<> answer_by(Park& park, AddressSpace& mm, const MmLimits& limits, Page page);
   // Keeps the page near the clock; `now_ns` is the monotonic time just read. Cheap when called
   // often.
   void publish(uint64_t now_ns);
@@ -40,7 +45,8 @@ class Vdso {
 
  private:
   class Frames;
-  Vdso(Clock& clock, Ref<Frames> frames);
+  Vdso(Clock& clock, Ref<Frames> frames, Ref<Frames> calls_page);
+  Result<> map_page(Park& park, AddressSpace& mm, const MmLimits& limits, uint64_t at, Page page);
   // The counter and both clocks at one moment. Unset when the host did something else in between.
   struct Reading {
     uint64_t tsc, monotonic_ns, realtime_ns;
@@ -49,7 +55,7 @@ class Vdso {
   void write(const Reading& r);
 
   Clock& clock_;
-  Ref<Frames> frames_;
+  Ref<Frames> frames_, calls_page_;
   VdsoPage* page_;
   bool constant_tsc_;
   uint64_t last_ns_ = 0;

@@ -232,7 +232,7 @@ Result<Vfs::NewSuper> Vfs::make_super(Park& park, const FsContext& ctx, std::str
     for (const auto& [id, m] : ctx.ns->mounts) {
       if (m->sb == sb && m->root->inode() == root.get()) return NewSuper{sb, m->root};
     }
-  } else if (owner != nullptr) {
+  } else if (owner != nullptr && sb->user_ns == nullptr) {  // nobody's else
     sb->user_ns = owner;
     TRY(give_to(park, *root, *ctx.cred, options));
   }

@@ -3,6 +3,7 @@
 #include <asm/ioctls.h>
 
 #include "ukernel/task/current.h"
+#include "ukernel/task/pid_ns.h"
 
 namespace uk {
 namespace {
@@ -204,10 +205,11 @@ Result<int64_t> Pty::master_ioctl(Park& park, IoctlUser& user, uint32_t cmd, uin
     case TIOCOUTQ:
       return store(park, user, arg, static_cast<int32_t>(line().available()));
     case TIOCGPGRP:  // the slave's, whatever the caller's terminal is
-      return store(park, user, arg, int32_t{std::max(0, foreground_pgid())});
+      return store(park, user, arg,
+                   int32_t{shown_pid(*user.task(), std::max(0, foreground_pgid()))});
     case TIOCGSID:
       if (session() == nullptr) return Err(Errno::kNOTTY);
-      return store(park, user, arg, int32_t{session()->sid});
+      return store(park, user, arg, int32_t{shown_pid(*user.task(), session()->sid)});
     case TIOCSCTTY:
     case TIOCNOTTY:
       return Err(Errno::kNOTTY);

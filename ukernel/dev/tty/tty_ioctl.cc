@@ -4,6 +4,7 @@
 
 #include "ukernel/dev/tty/tty.h"
 #include "ukernel/task/current.h"
+#include "ukernel/task/pid_ns.h"
 
 namespace uk {
 namespace {
@@ -58,7 +59,7 @@ Result<Ref<ProcessGroup>> wanted_group(Kernel& kernel, const Task& task, const T
   const Ref<Session>& session = task.group->group->session;
   if (tty.session() == nullptr || tty.session() != session.get()) return Err(Errno::kNOTTY);
   if (pgid < 0) return Err(Errno::kINVAL);
-  Ref<ProcessGroup> group = kernel.pids.pgrp(pgid);
+  Ref<ProcessGroup> group = kernel.pids.pgrp(kernel_pid(task, pgid));
   if (!group) return Err(Errno::kSRCH);
   if (group->session != session) return Err(Errno::kPERM);
   return group;
@@ -144,7 +145,7 @@ Result<int64_t> tty_ioctl(Tty& tty, Park& park, IoctlUser& user, uint32_t cmd, u
       return 0;
     case TIOCGPGRP:
       if (task->group->group->session->tty != &tty) return Err(Errno::kNOTTY);
-      return store(park, user, arg, int32_t{std::max(0, tty.foreground_pgid())});
+      return store(park, user, arg, int32_t{shown_pid(*task, std::max(0, tty.foreground_pgid()))});
     case TIOCSPGRP: {
       TRY(tty.check_foreground(SIGTTOU));
       const int pgid = TRY(fetch<int32_t>(park, user, arg));
@@ -154,7 +155,7 @@ Result<int64_t> tty_ioctl(Tty& tty, Park& park, IoctlUser& user, uint32_t cmd, u
     case TIOCGSID:
       if (tty.session() == nullptr || task->group->group->session->tty != &tty)
         return Err(Errno::kNOTTY);
-      return store(park, user, arg, int32_t{tty.session()->sid});
+      return store(park, user, arg, int32_t{shown_pid(*task, tty.session()->sid)});
     case TIOCGWINSZ:
       return store(park, user, arg, tty.winsize());
     case TIOCSWINSZ:

@@ -18,9 +18,10 @@ class TimerFd final : public File {
   // `realtime`: on the wall clock (CLOCK_REALTIME), else monotonic. `flags`: O_NONBLOCK.
   TimerFd(TimerQueue& timers, Clock& clock, int clock_id, bool realtime, int flags);
 
-  // `absolute`: the value is a time of the clock. Returns the old setting.
+  // `absolute`: the value is a time of the kernel's clock. Returns the old setting.
   Setting set(const Setting& to, bool absolute, int settime_flags);
   Setting get();
+  int clock_id() const { return clock_id_; }
 
   Result<size_t> read(Park& park, IoSink& to, uint64_t offset) override;
   uint32_t ready() override { return ticks_ > 0 ? POLLIN | POLLRDNORM : 0; }

@@ -186,17 +186,20 @@ Result<Options> parse(std::string_view text) {
 
 }  // namespace
 
-void register_devpts(Vfs& vfs, Ref<PtyTable> table) {
+void register_devpts(Vfs& vfs, Ref<PtyTable> table, std::function<bool()> for_all) {
   vfs.register_fs({"devpts", false,
-                   [table](Park&, Vfs& v, const std::string&, const std::string& text,
-                           Ref<Inode>* root) -> Result<Ref<SuperBlock>> {
+                   [table, for_all](Park&, Vfs& v, const std::string&, const std::string& text,
+                                    Ref<Inode>* root) -> Result<Ref<SuperBlock>> {
                      Options o = TRY(parse(text));
-                     table->new_mode = o.mode;
-                     if (o.set_gid) table->new_gid = o.gid;
+                     if (for_all()) {
+                       table->new_mode = o.mode;
+                       if (o.set_gid) table->new_gid = o.gid;
+                     }
                      Ref<SuperBlock> sb = make_ref<PtsSuper>(table, o, text);
                      *root = make_ref<RootInode>(sb, v.now());
                      return sb;
-                   }});
+                   },
+                   /*user_mounts=*/true});
 }
 
 }  // namespace uk

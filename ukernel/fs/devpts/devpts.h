@@ -7,6 +7,8 @@
 
 namespace uk {
 
-void register_devpts(Vfs& vfs, Ref<PtyTable> table);
+// `for_all`: whoever mounts may say what new terminals are like in all mounts (not root of a user
+// namespace).
+void register_devpts(Vfs& vfs, Ref<PtyTable> table, std::function<bool()> for_all);
 
 }  // namespace uk

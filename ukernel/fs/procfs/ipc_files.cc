@@ -22,8 +22,9 @@ Result<std::string> shm(Ctx& c) {
   for (auto& [index, s] : ns_of(c).segments.all()) {
     absl::StrAppendFormat(
         &out, "%10d %10d  %4o %21d %5d %5d  %5d %5d %5d %5d %5d %10d %10d %10d %21d %21d\n", s->key,
-        s->id, s->mode, s->bytes, s->creator_pid, s->last_pid, s->attached, s->uid, s->gid, s->cuid,
-        s->cgid, s->atime, s->dtime, s->ctime, s->resident_pages() * kPageSize, 0);
+        s->id, s->mode, s->bytes, c.shown(s->creator_pid), c.shown(s->last_pid), s->attached,
+        s->uid, s->gid, s->cuid, s->cgid, s->atime, s->dtime, s->ctime,
+        s->resident_pages() * kPageSize, 0);
   }
   return out;
 }
@@ -46,8 +47,8 @@ Result<std::string> msg(Ctx& c) {
   for (auto& [index, q] : ns_of(c).queues.all()) {
     absl::StrAppendFormat(
         &out, "%10d %10d  %4o  %10d %10d %5d %5d %5d %5d %5d %5d %10d %10d %10d\n", q->key, q->id,
-        q->mode, q->bytes, q->count(), q->last_sender, q->last_receiver, q->uid, q->gid, q->cuid,
-        q->cgid, q->stime, q->rtime, q->ctime);
+        q->mode, q->bytes, q->count(), c.shown(q->last_sender), c.shown(q->last_receiver), q->uid,
+        q->gid, q->cuid, q->cgid, q->stime, q->rtime, q->ctime);
   }
   return out;
 }

@@ -9,7 +9,6 @@
 #include "ukernel/fs/procfs/pid_files.h"
 #include "ukernel/fs/procfs/proc_node.h"
 #include "ukernel/task/current.h"
-#include "ukernel/task/namespaces.h"
 #include "ukernel/task/nsfs.h"
 #include "ukernel/task/pidfd.h"
 #include "ukernel/vfs/anon_inode.h"
@@ -174,9 +173,10 @@ class FdInfo final : public Node {
     const uint64_t mount = file->path().mount ? file->path().mount->id : 0;
     uint64_t inode = 0;
     if (auto attr = file->getattr(park)) inode = attr->ino;
+    const Result<Ref<ThreadGroup>> process = pidfd_group(*file);
     return absl::StrFormat("pos:\t%d\nflags:\t0%o\nmnt_id:\t%d\nino:\t%d\n", file->pos,
                            shown_flags(*file) | cloexec, mount, inode) +
-           file->fdinfo();
+           (process ? pidfd_info(**process, super().pid_ns.get()) : file->fdinfo());
   }
 
  private:
@@ -219,7 +219,7 @@ class ThreadsDir final : public Node {
     if (!alive()) return Err(Errno::kNOENT);
     std::vector<Name> names;
     for (Task* t : task()->group->threads) {
-      std::string name = std::to_string(t->tid);
+      std::string name = std::to_string(shown_pid(super().pid_ns.get(), t->tid));
       uint64_t ino = child_ino(name);
       names.push_back({std::move(name), ino, DT_DIR});
     }
@@ -288,6 +288,11 @@ constexpr Entry kPid[] = {
     text("status", show_status),
     inspect_text("syscall", show_syscall),
     special("task", S_IFDIR | 0555, make_dir<ThreadsDir>, false, true),
+    {.name = "timens_offsets",
+     .mode = S_IFREG | 0644,
+     .show = show_timens_offsets,
+     .store = store_timens_offsets,
+     .group_only = true},
     text("timerslack_ns", show_timerslack, 0444),
     text("uid_map", show_uid_map, 0644, store_uid_map),
     text("wchan", show_wchan),
@@ -301,7 +306,7 @@ Ref<Inode> make_pid_dir(const Node& dir, uint64_t ino, Ref<Task> task, bool thre
 Result<Ref<Inode>> ThreadsDir::lookup(Park&, std::string_view name) {
   auto tid = parse_name(name);
   if (!tid || !alive()) return Err(Errno::kNOENT);
-  Task* t = kernel().pids.task(*tid);
+  Task* t = kernel().pids.task(kernel_pid(super().pid_ns.get(), *tid));
   if (t == nullptr || t->group != task()->group) return Err(Errno::kNOENT);
   return make_pid_dir(*this, child_ino(name), Ref<Task>(t), true);
 }
@@ -312,7 +317,7 @@ RootDir::RootDir(Ref<SuperBlock> sb) : Node(std::move(sb), &kRootDir, S_IFDIR | 
 
 Result<Ref<Inode>> RootDir::lookup(Park&, std::string_view name) {
   if (auto tid = parse_name(name)) {
-    Task* t = kernel().pids.task(*tid);
+    Task* t = kernel().pids.task(kernel_pid(super().pid_ns.get(), *tid));
     if (t == nullptr) return Err(Errno::kNOENT);
     return make_pid_dir(*this, pid_ino(*t), Ref<Task>(t), false);
   }
@@ -327,8 +332,10 @@ Result<std::vector<Node::Name>> RootDir::list(Park&) {
   for (const Entry& e : root_entries()) {
     names.push_back({e.name, child_ino(e.name), static_cast<uint8_t>((e.mode & S_IFMT) >> 12)});
   }
-  kernel().pids.each_group([&](ThreadGroup& g) {
-    if (g.leader != nullptr) names.push_back({std::to_string(g.tgid), pid_ino(*g.leader), DT_DIR});
+  const PidNamespace* pids = super().pid_ns.get();
+  each_group_in(kernel(), pids, [&](ThreadGroup& g) {
+    if (g.leader == nullptr) return;
+    names.push_back({std::to_string(shown_pid(pids, g.tgid)), pid_ino(*g.leader), DT_DIR});
   });
   return names;
 }

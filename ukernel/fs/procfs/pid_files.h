@@ -33,6 +33,8 @@ Result<std::string> show_schedstat(Ctx& c);
 Result<std::string> show_sessionid(Ctx& c);
 Result<std::string> show_setgroups(Ctx& c);
 Result<std::string> show_syscall(Ctx& c);
+Result<std::string> show_timens_offsets(Ctx& c);
+Result<> store_timens_offsets(Ctx& c, std::string_view text);
 Result<std::string> show_timerslack(Ctx& c);
 Result<std::string> show_wchan(Ctx& c);
 // pid_status.cc

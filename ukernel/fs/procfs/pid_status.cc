@@ -1,8 +1,10 @@
 // /proc/PID/stat, statm and status (proc(5)).
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "ukernel/dev/tty/tty.h"
 #include "ukernel/fs/procfs/pid_files.h"
 #include "ukernel/task/seccomp.h"
+#include "ukernel/task/time_ns.h"
 
 namespace uk::procfs {
 namespace {
@@ -45,7 +47,16 @@ const char* state_name(char letter) {
   }
 }
 
-int parent_of(const Task& t) { return t.group->parent != nullptr ? t.group->parent->tgid : 0; }
+int parent_of(const Ctx& c) {
+  const ThreadGroup* parent = c.task->group->parent;
+  return parent != nullptr ? c.shown(parent->tgid) : 0;
+}
+
+// A line of what a kernel number is here and in each namespace below (NSpid and its like).
+void add_numbers(std::string& out, const Ctx& c, const char* name, int pid) {
+  absl::StrAppend(&out, "\n", name, ":");
+  for (int n : numbers_from(c.kernel, c.super.pid_ns.get(), pid)) absl::StrAppend(&out, "\t", n);
+}
 
 uint64_t cpu_mask(const Task& t, int cpus) {
   const uint64_t all = cpus >= 64 ? ~0ull : (1ull << cpus) - 1;
@@ -107,6 +118,11 @@ void add_memory(std::string& out, const MmStats& m) {
   out += "HugetlbPages:\t       0 kB\nCoreDumping:\t0\nTHP_enabled:\t0\n";
 }
 
+int shown_foreground(const Ctx& c, const Tty& tty) {
+  const int pgid = tty.foreground_pgid();
+  return pgid < 0 ? pgid : c.shown(pgid);
+}
+
 }  // namespace
 
 char state_letter(const Task& t) {
@@ -149,10 +165,10 @@ Result<std::string> show_stat(Ctx& c) {
   int pgid = 0, sid = 0, tpgid = -1;
   uint64_t tty = 0;
   if (g.group) {
-    pgid = g.group->pgid;
+    pgid = c.shown(g.group->pgid);
     if (const Ref<Session>& s = g.group->session) {
-      sid = s->sid;
-      if (s->tty != nullptr) tty = s->tty->rdev(), tpgid = s->tty->foreground_pgid();
+      sid = c.shown(s->sid);
+      if (s->tty != nullptr) tty = s->tty->rdev(), tpgid = shown_foreground(c, *s->tty);
     }
   }
   const bool rt =
@@ -161,15 +177,16 @@ Result<std::string> show_stat(Ctx& c) {
   const int priority = lent != 0 ? -1 - lent : 20 + t.sched.nice;
   const Sets sets = handler_sets(t);
   auto address = [&](uint64_t a) { return full ? a : (a != 0 ? 1 : 0); };
-  std::string out = absl::StrFormat("%d (%s) %c %d %d %d %d %d %d", t.tid, escape_comm(t.comm),
-                                    state_letter(t), parent_of(t), pgid, sid, tty, tpgid, 0x400000);
+  std::string out =
+      absl::StrFormat("%d (%s) %c %d %d %d %d %d %d", c.shown(t.tid), escape_comm(t.comm),
+                      state_letter(t), parent_of(c), pgid, sid, tty, tpgid, 0x400000);
   absl::StrAppendFormat(&out, " %d %d %d %d %d %d %d %d", u.min_faults, kids.min_faults,
                         u.maj_faults, kids.maj_faults, u.utime_ns / kNsPerTick,
                         u.stime_ns / kNsPerTick, kids.utime_ns / kNsPerTick,
                         kids.stime_ns / kNsPerTick);
   absl::StrAppendFormat(&out, " %d %d %d 0 %d %d %d %d", priority, t.sched.nice, g.threads.size(),
-                        t.start_ns / kNsPerTick, m.total_pages * kPageSize, m.rss_pages,
-                        g.rlimits[5].cur);
+                        time_inside(t.start_ns, c.ahead()) / kNsPerTick, m.total_pages * kPageSize,
+                        m.rss_pages, g.rlimits[5].cur);
   absl::StrAppendFormat(&out, " %d %d %d 0 0", address(image.start_code), address(image.end_code),
                         full ? image.start_stack : 0);
   absl::StrAppendFormat(&out, " %d %d %d %d", (t.pending.pending()).bits() & 0x7fffffff,
@@ -197,15 +214,19 @@ Result<std::string> show_status(Ctx& c) {
   absl::StrAppendFormat(&out,
                         "State:\t%s\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t%d\n"
                         "Uid:\t%d\t%d\t%d\t%d\nGid:\t%d\t%d\t%d\t%d\nFDSize:\t%d\nGroups:\t",
-                        state_name(state_letter(t)), t.tgid(), t.tid, parent_of(t),
-                        t.tracer != nullptr ? t.tracer->tid : 0, u(cred.uid), u(cred.euid),
-                        u(cred.suid), u(cred.fsuid), gr(cred.gid), gr(cred.egid), gr(cred.sgid),
-                        gr(cred.fsgid), t.fds_ ? (t.fds_->highest() / 64 + 1) * 64 : 0);
+                        state_name(state_letter(t)), c.shown(t.tgid()), c.shown(t.tid),
+                        parent_of(c), t.tracer != nullptr ? c.shown(t.tracer->tid) : 0, u(cred.uid),
+                        u(cred.euid), u(cred.suid), u(cred.fsuid), gr(cred.gid), gr(cred.egid),
+                        gr(cred.sgid), gr(cred.fsgid),
+                        t.fds_ ? (t.fds_->highest() / 64 + 1) * 64 : 0);
   for (uint32_t group : cred.groups) absl::StrAppendFormat(&out, "%d ", gr(group));
   const int pgid = g.group ? g.group->pgid : 0;
   const int sid = g.group && g.group->session ? g.group->session->sid : 0;
-  absl::StrAppendFormat(&out, "\nNStgid:\t%d\nNSpid:\t%d\nNSpgid:\t%d\nNSsid:\t%d\nKthread:\t0\n",
-                        t.tgid(), t.tid, pgid, sid);
+  add_numbers(out, c, "NStgid", t.tgid());
+  add_numbers(out, c, "NSpid", t.tid);
+  add_numbers(out, c, "NSpgid", pgid);
+  add_numbers(out, c, "NSsid", sid);
+  out += "\nKthread:\t0\n";
   if (t.mm_ref()) add_memory(out, t.mm().stats());
   const Sets sets = handler_sets(t);
   absl::StrAppendFormat(

@@ -4,6 +4,7 @@
 #include "absl/strings/str_format.h"
 #include "ukernel/fs/procfs/pid_files.h"
 #include "ukernel/task/current.h"
+#include "ukernel/task/time_ns.h"
 #include "ukernel/task/user_ns.h"
 
 namespace uk::procfs {
@@ -57,8 +58,20 @@ Result<std::string> show_environ(Ctx& c) {
 Result<std::string> show_children(Ctx& c) {
   std::string out;
   if (!c.task->is_leader()) return out;
-  for (const ThreadGroup* child : c.task->group->children) out += std::to_string(child->tgid) + " ";
+  for (const ThreadGroup* child : c.task->group->children) {
+    if (const int shown = c.shown(child->tgid); shown != 0) out += std::to_string(shown) + " ";
+  }
   return out;
+}
+
+Result<std::string> show_timens_offsets(Ctx& c) {
+  if (!c.task->mounts_) return Err(Errno::kSRCH);  // it has ended
+  return show_time_offsets(*c.task);
+}
+
+Result<> store_timens_offsets(Ctx& c, std::string_view text) {
+  if (!c.task->mounts_) return Err(Errno::kSRCH);
+  return store_time_offsets(*c.task, c.opener, text);
 }
 
 Result<std::string> show_comm(Ctx& c) { return c.task->comm + "\n"; }

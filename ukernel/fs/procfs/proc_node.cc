@@ -7,6 +7,7 @@
 #include "ukernel/fs/procfs/procfs.h"
 #include "ukernel/fs/procfs/text_file.h"
 #include "ukernel/task/current.h"
+#include "ukernel/task/time_ns.h"
 
 namespace uk::procfs {
 namespace {
@@ -58,6 +59,11 @@ bool may_inspect(const Cred& cred, const Task& task, Kernel& kernel) {
   return cred.fsuid == target.uid && cred.fsuid == target.euid && cred.fsuid == target.suid &&
          cred.fsgid == target.gid && cred.fsgid == target.egid && cred.fsgid == target.sgid &&
          (target.cap_permitted & ~cred.cap_permitted) == 0;
+}
+
+int64_t Ctx::ahead() const {
+  const Task* reader = current_task(kernel.reactor);
+  return reader != nullptr ? boottime_offset(*reader) : 0;
 }
 
 Result<int64_t> parse_number(std::string_view text, int64_t low, int64_t high) {
@@ -197,6 +203,35 @@ Result<Ref<File>> Node::open(Park&, const Path& path, int flags, const Cred& cre
 
 namespace uk {
 
+namespace {
+
+// Is all of a proc to be seen in the task's mount namespace? Who is root of a user namespace alone
+// gets no more by mounting another one (mount_namespaces(7), "Restrictions").
+bool sees_a_whole_proc(const Task& task) {
+  for (const auto& [id, m] : task.mounts().mounts) {
+    bool whole = m->sb->fs_type() == "proc" && m->root->parent() == nullptr && !m->read_only();
+    for (const Mount& child : m->children) whole = whole && !child.locked;
+    if (whole) return true;
+  }
+  return false;
+}
+
+// A proc belongs to whom the pid namespace belongs that it shows.
+Result<Ref<SuperBlock>> mount_proc(Kernel& kernel, const procfs::Super::BootId& boot_id) {
+  const Task* task = current_task(kernel.reactor);
+  Ref<PidNamespace> pids = task != nullptr ? pid_ns_of(*task) : nullptr;
+  const Ref<UserNamespace> owner = pids ? pids->owner : nullptr;
+  if (task != nullptr && task->cred().user_ns != nullptr &&
+      (!task->cred().has_in(owner.get(), Cap::kSysAdmin) || !sees_a_whole_proc(*task))) {
+    return Err(Errno::kPERM);
+  }
+  Ref<SuperBlock> sb = make_ref<procfs::Super>(kernel, boot_id, std::move(pids));
+  sb->user_ns = owner;
+  return sb;
+}
+
+}  // namespace
+
 void register_procfs(Kernel& kernel) {
   Kernel* k = &kernel;
   procfs::Super::BootId boot_id;
@@ -204,10 +239,11 @@ void register_procfs(Kernel& kernel) {
   kernel.vfs.register_fs({"proc", false,
                           [k, boot_id](Park&, Vfs&, const std::string&, const std::string&,
                                        Ref<Inode>* root) -> Result<Ref<SuperBlock>> {
-                            Ref<SuperBlock> sb = make_ref<procfs::Super>(*k, boot_id);
+                            Ref<SuperBlock> sb = TRY(mount_proc(*k, boot_id));
                             *root = procfs::make_root(sb);
                             return sb;
-                          }});
+                          },
+                          /*user_mounts=*/true});
 }
 
 }  // namespace uk

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "ukernel/kernel.h"
+#include "ukernel/task/pid_ns.h"
 #include "ukernel/vfs/dir_file.h"
 
 namespace uk::procfs {
@@ -26,6 +27,10 @@ struct Ctx {
   Super& super;
   Task* task;
   const Cred& opener;
+  // A kernel number as this mount shows it; 0: not at all.
+  int shown(int pid) const;
+  // What the reader's CLOCK_BOOTTIME is ahead of the kernel's.
+  int64_t ahead() const;
 };
 
 struct Entry {
@@ -63,13 +68,15 @@ bool may_inspect(const Cred& cred, const Task& task, Kernel& kernel);
 class Super final : public SuperBlock {
  public:
   using BootId = std::array<std::byte, 16>;
-  Super(Kernel& k, const BootId& id) : kernel(k), boot_id(id) {}
+  Super(Kernel& k, const BootId& id, Ref<PidNamespace> pids)
+      : kernel(k), boot_id(id), pid_ns(std::move(pids)) {}
   std::string_view fs_type() const override { return "proc"; }
   Result<FsStat> statfs(Park&) override;
   bool volatile_names() const override { return true; }
   bool keeps_names() const override { return false; }
   Kernel& kernel;
   const BootId boot_id;
+  const Ref<PidNamespace> pid_ns;  // whose tasks it shows: of who mounted it; null: the initial one
 };
 
 // An inode; plain ones come from an Entry.
@@ -117,6 +124,8 @@ class Node : public Inode {
   uint64_t ino_;
   Ref<Task> task_;
 };
+
+inline int Ctx::shown(int pid) const { return shown_pid(super.pid_ns.get(), pid); }
 
 // ---- the tables
 std::span<const Entry> root_entries();          // root_files.cc

@@ -6,6 +6,7 @@
 #include "ukernel/fs/procfs/proc_node.h"
 #include "ukernel/net/unix/unix_socket.h"
 #include "ukernel/task/current.h"
+#include "ukernel/task/time_ns.h"
 
 namespace uk::procfs {
 namespace {
@@ -16,13 +17,15 @@ constexpr uint64_t kKbPerPage = kPageSize / 1024;
 Result<std::string> self_link(Ctx& c) {
   Task* t = current_task(c.kernel.reactor);
   if (t == nullptr) return Err(Errno::kNOENT);
-  return std::to_string(t->tgid());
+  const int shown = c.shown(t->tgid());
+  return shown != 0 ? Result<std::string>(std::to_string(shown)) : Err(Errno::kNOENT);
 }
 
 Result<std::string> thread_self_link(Ctx& c) {
   Task* t = current_task(c.kernel.reactor);
   if (t == nullptr) return Err(Errno::kNOENT);
-  return absl::StrFormat("%d/task/%d", t->tgid(), t->tid);
+  if (c.shown(t->tgid()) == 0) return Err(Errno::kNOENT);
+  return absl::StrFormat("%d/task/%d", c.shown(t->tgid()), c.shown(t->tid));
 }
 
 Result<std::string> mounts_link(Ctx&) { return "self/mounts"; }
@@ -110,7 +113,7 @@ Result<std::string> stat(Ctx& c) {
     each += line("cpu" + std::to_string(i), c.kernel.vcpus.busy_ns(i), up);
   }
   std::string out = line("cpu ", busy, up * static_cast<uint64_t>(cpus)) + each;
-  const uint64_t boot_sec = (c.kernel.clock.realtime_ns() - up) / kNsPerSec;
+  const uint64_t boot_sec = (c.kernel.clock.realtime_ns() - time_inside(up, c.ahead())) / kNsPerSec;
   absl::StrAppendFormat(&out,
                         "intr 0\nctxt %d\nbtime %d\nprocesses %d\nprocs_running %d\n"
                         "procs_blocked 0\nsoftirq 0 0 0 0 0 0 0 0 0 0 0\n",
@@ -120,10 +123,10 @@ Result<std::string> stat(Ctx& c) {
 }
 
 Result<std::string> uptime(Ctx& c) {
-  const uint64_t up = c.kernel.uptime_ns();
+  const uint64_t kernel_up = c.kernel.uptime_ns(), up = time_inside(kernel_up, c.ahead());
   uint64_t busy = 0;
   for (int i = 0; i < c.kernel.vcpus.count(); ++i) busy += c.kernel.vcpus.busy_ns(i);
-  const uint64_t all = up * static_cast<uint64_t>(c.kernel.vcpus.count());
+  const uint64_t all = kernel_up * static_cast<uint64_t>(c.kernel.vcpus.count());
   return absl::StrFormat("%.2f %.2f\n", static_cast<double>(up) / 1e9,
                          static_cast<double>(all > busy ? all - busy : 0) / 1e9);
 }
@@ -134,7 +137,7 @@ Result<std::string> loadavg(Ctx& c) {
   const std::array<double, 3> load = c.kernel.load_average();
   return absl::StrFormat("%.2f %.2f %.2f %d/%d %d\n", load[0], load[1], load[2],
                          std::max(1, c.kernel.vcpus.runnable()), c.kernel.pids.count(),
-                         c.kernel.pids.last());
+                         c.super.pid_ns ? c.super.pid_ns->last : c.kernel.pids.last());
 }
 
 Result<std::string> version(Ctx&) {

@@ -45,20 +45,41 @@ Result<> set_domainname(Ctx& c, std::string_view s) {
   return {};
 }
 
-Result<std::string> pid_max(Ctx& c) { return std::to_string(c.kernel.pids.pid_max) + "\n"; }
+// Of the reader's pid namespace; null: the initial one.
+PidNamespace* reader_pids(const Ctx& c) {
+  const Task* t = current_task(c.kernel.reactor);
+  return t != nullptr ? pid_ns_of(*t).get() : nullptr;
+}
+
+int& pid_max_of(const Ctx& c) {
+  PidNamespace* ns = reader_pids(c);
+  return ns != nullptr ? ns->pid_max : c.kernel.pids.pid_max;
+}
+
+Result<std::string> pid_max(Ctx& c) { return std::to_string(pid_max_of(c)) + "\n"; }
 Result<> set_pid_max(Ctx& c, std::string_view s) {
-  c.kernel.pids.pid_max = static_cast<int>(TRY(parse_number(s, 301, 4194304)));
+  pid_max_of(c) = static_cast<int>(TRY(parse_number(s, 301, 4194304)));
   return {};
 }
 Result<std::string> threads_max(Ctx& c) { return std::to_string(c.kernel.pids.max_tasks) + "\n"; }
 
 Result<> set_last_pid(Ctx& c, std::string_view s) {
-  if (!c.opener.has(Cap::kSysAdmin) && !c.opener.has(Cap::kCheckpointRestore))
+  PidNamespace* ns = reader_pids(c);
+  const UserNamespace* owner = ns != nullptr ? ns->owner.get() : nullptr;
+  if (!c.opener.has_in(owner, Cap::kSysAdmin) && !c.opener.has_in(owner, Cap::kCheckpointRestore))
     return Err(Errno::kPERM);
-  c.kernel.pids.set_last(static_cast<int>(TRY(parse_number(s, 0, c.kernel.pids.pid_max - 1))));
+  const auto last = static_cast<int>(TRY(parse_number(s, 0, pid_max_of(c) - 1)));
+  if (ns == nullptr) {
+    c.kernel.pids.set_last(last);
+  } else {
+    ns->last = last;
+  }
   return {};
 }
-Result<std::string> last_pid(Ctx& c) { return std::to_string(c.kernel.pids.last()) + "\n"; }
+Result<std::string> last_pid(Ctx& c) {
+  const PidNamespace* ns = reader_pids(c);
+  return std::to_string(ns != nullptr ? ns->last : c.kernel.pids.last()) + "\n";
+}
 
 std::string uuid_text(std::array<std::byte, 16> b) {
   b[6] = (b[6] & std::byte{0x0f}) | std::byte{0x40};
