@@ -8,6 +8,7 @@
 
 #include "syscalls/decode.h"
 #include "ukernel/kernel.h"
+#include "ukernel/task/identity.h"
 #include "ukernel/task/worker.h"
 
 namespace uk {
@@ -56,7 +57,7 @@ inline Result<int64_t> install_fd(Task& task, Ref<File> file, bool cloexec, int 
 template <class T>
 Result<T> raise_sigpipe(Task& task, Result<T> r) {
   if (!r && r.error() == Errno::kPIPE)
-    (void)send_signal(task, siginfo_user(SIGPIPE, 0, task.tgid(), task.cred().uid));
+    (void)send_signal(task, siginfo_from(task, task, SIGPIPE, SI_USER));
   return r;
 }
 

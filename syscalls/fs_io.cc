@@ -46,7 +46,7 @@ Result<size_t> size_limit(Task& task, File& file, uint64_t at, size_t count) {
   uint64_t limit = task.rlimit(RLIMIT_FSIZE).cur;
   if (limit == UINT64_MAX || !is_regular(file)) return count;
   if (at >= limit) {
-    (void)send_signal(task, siginfo_user(SIGXFSZ, 0, task.tgid(), task.cred().uid));
+    (void)send_signal(task, siginfo_from(task, task, SIGXFSZ, SI_USER));
     return Err(Errno::kFBIG);
   }
   return std::min<uint64_t>(count, limit - at);

@@ -166,7 +166,7 @@ Result<int64_t> do_readlink(Task& task, Fd dirfd, UserStr user, UserOut<char> bu
 
 Result<> check_file_size(Task& task, int64_t size) {
   if (static_cast<uint64_t>(size) <= task.rlimit(RLIMIT_FSIZE).cur) return {};
-  (void)send_signal(task, siginfo_user(SIGXFSZ, 0, task.tgid(), task.cred().uid));
+  (void)send_signal(task, siginfo_from(task, task, SIGXFSZ, SI_USER));
   return Err(Errno::kFBIG);
 }
 

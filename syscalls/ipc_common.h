@@ -5,7 +5,7 @@
 #include <sys/ipc.h>
 
 #include "ukernel/ipc/namespace.h"
-#include "ukernel/task/task.h"
+#include "ukernel/task/identity.h"
 
 namespace uk {
 
@@ -43,25 +43,27 @@ Result<T*> ipc_stat_target(Task& task, IpcIds<T>& ids, int id, bool by_index, bo
   return t;
 }
 
-inline ipc_perm to_ipc_perm(const IpcHeader& h) {
+inline ipc_perm to_ipc_perm(const Task& viewer, const IpcHeader& h) {
   ipc_perm p = {};
   p.__key = h.key;
-  p.uid = h.uid;
-  p.gid = h.gid;
-  p.cuid = h.cuid;
-  p.cgid = h.cgid;
+  p.uid = shown_uid(viewer, h.uid);
+  p.gid = shown_gid(viewer, h.gid);
+  p.cuid = shown_uid(viewer, h.cuid);
+  p.cgid = shown_gid(viewer, h.cgid);
   p.mode = static_cast<decltype(p.mode)>(h.mode);
   p.__seq = static_cast<uint16_t>(h.id >> IpcIds<SemSet>::kIndexBits);
   return p;
 }
 
 // IPC_SET, what all kinds let change. kINVAL: no such user or group.
-inline Result<> ipc_set(IpcHeader& h, const ipc_perm& p, int64_t now) {
-  if (p.uid == UINT32_MAX || p.gid == UINT32_MAX) return Err(Errno::kINVAL);
-  h.uid = p.uid;
-  h.gid = p.gid;
+inline Result<> ipc_set(const Task& task, IpcHeader& h, const ipc_perm& p) {
+  const UserNamespace* ns = task.cred().user_ns.get();
+  const std::optional<uint32_t> uid = kernel_uid(ns, p.uid), gid = kernel_gid(ns, p.gid);
+  if (!uid || !gid) return Err(Errno::kINVAL);
+  h.uid = *uid;
+  h.gid = *gid;
   h.mode = (h.mode & ~0777u) | (p.mode & 0777u);
-  h.ctime = now;
+  h.ctime = task.ipc().now();
   return {};
 }
 

@@ -44,7 +44,7 @@ Result<int64_t> stat(Task& task, int id, int command, UserAddr arg) {
   MsgQueue* q =
       TRY(ipc_stat_target(task, task.ipc().queues, id, by_index, command == MSG_STAT_ANY));
   msqid_ds d = {};
-  d.msg_perm = to_ipc_perm(*q);
+  d.msg_perm = to_ipc_perm(task, *q);
   d.msg_stime = q->stime;
   d.msg_rtime = q->rtime;
   d.msg_ctime = q->ctime;
@@ -65,7 +65,7 @@ Result<int64_t> set(Task& task, int id, UserAddr arg) {
   if (d.msg_qbytes > static_cast<uint64_t>(task.ipc().msg_queue_bytes) &&
       !task.cred().has(Cap::kSysResource))
     return Err(Errno::kPERM);
-  TRY(ipc_set(*q, d.msg_perm, task.ipc().now()));
+  TRY(ipc_set(task, *q, d.msg_perm));
   q->max_bytes = d.msg_qbytes;
   q->wake();  // there may be room now
   return 0;

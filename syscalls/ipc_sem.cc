@@ -52,7 +52,7 @@ Result<int64_t> stat(Task& task, int id, int command, UserAddr arg) {
   SemSet* s =
       TRY(ipc_stat_target(task, task.ipc().sem_sets, id, by_index, command == SEM_STAT_ANY));
   semid_ds d = {};
-  d.sem_perm = to_ipc_perm(*s);
+  d.sem_perm = to_ipc_perm(task, *s);
   d.sem_otime = s->otime;
   d.sem_ctime = s->ctime;
   d.sem_nsems = static_cast<unsigned long>(s->count());
@@ -159,7 +159,7 @@ Result<int64_t> sys_semctl(Task& task, int id, int number, int command, UserAddr
       const semid_ds d = TRY(UserIn<semid_ds>{{arg}}.get(task.park(), task.mm()));
       SemSet* s = TRY(ipc_find(task.ipc().sem_sets, id));
       if (!s->owned_by(task.cred())) return Err(Errno::kPERM);
-      return zero(ipc_set(*s, d.sem_perm, task.ipc().now()));
+      return zero(ipc_set(task, *s, d.sem_perm));
     }
     case IPC_RMID: {
       SemSet* s = TRY(ipc_find(task.ipc().sem_sets, id));

@@ -16,7 +16,7 @@ constexpr int kShmLock = SHM_LOCK, kShmUnlock = SHM_UNLOCK;
 
 shmid_ds status_of(const Task& task, const ShmSegment& s) {
   shmid_ds d = {};
-  d.shm_perm = to_ipc_perm(s);
+  d.shm_perm = to_ipc_perm(task, s);
   d.shm_segsz = s.bytes;
   d.shm_atime = s.atime;
   d.shm_dtime = s.dtime;
@@ -61,7 +61,7 @@ Result<int64_t> set(Task& task, int id, UserAddr arg) {
   const shmid_ds d = TRY(UserIn<shmid_ds>{{arg}}.get(task.park(), task.mm()));
   ShmSegment* s = TRY(ipc_find(task.ipc().segments, id));
   if (!s->owned_by(task.cred())) return Err(Errno::kPERM);
-  return zero(ipc_set(*s, d.shm_perm, task.ipc().now()));
+  return zero(ipc_set(task, *s, d.shm_perm));
 }
 
 Result<int64_t> lock(Task& task, int id, bool on) {

@@ -9,7 +9,7 @@
 #include "syscalls/fs_common.h"
 #include "ukernel/fs/mqueue/namespace_queues.h"
 #include "ukernel/net/netlink/netlink_socket.h"
-#include "ukernel/task/pid_ns.h"
+#include "ukernel/task/identity.h"
 
 namespace uk {
 namespace {
@@ -204,7 +204,10 @@ Result<int64_t> sys_mq_notify(Task& task, Fd fd, UserIn<UserSigevent> event) {
   if (e.notify == SIGEV_SIGNAL) {
     notify.fire = [group = task.group, e](const MqInode::Sender& from) {
       (void)send_signal_group(
-          *group, siginfo_sigqueue(e.signo, SI_MESGQ, pid_in(*group, from.pid), from.uid, e.value));
+          *group,
+          siginfo_sigqueue(
+              e.signo, SI_MESGQ, pid_in(*group, from.pid),
+              group->leader != nullptr ? shown_uid(*group->leader, from.uid) : from.uid, e.value));
     };
   } else if (e.notify == SIGEV_THREAD) {
     notify.fire = [cookie](const MqInode::Sender&) { cookie.tell(CookieSocket::kWokenUp); };

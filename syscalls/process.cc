@@ -12,16 +12,14 @@
 #include "syscalls/ns.h"
 #include "ukernel/ipc/namespace.h"
 #include "ukernel/task/exit.h"
+#include "ukernel/task/identity.h"
 #include "ukernel/task/job_control.h"
-#include "ukernel/task/pid_ns.h"
 #include "ukernel/task/pidfd.h"
 
 namespace uk {
 namespace {
 
 constexpr uint64_t kCsignal = 0xff;
-constexpr uint64_t kCloneNewTime =
-    0x80;  // among the signals of clone(2), so clone3(2) alone has it
 constexpr size_t kClone3Min = 64;
 
 // struct clone_args of clone3(2).
@@ -223,7 +221,7 @@ Result<int64_t> sys_pidfd_send_signal(Task& task, Fd pidfd, Signo sig, UserIn<Si
   if (sig < 0 || sig > kSignals) return Err(Errno::kINVAL);
   if (!pid_ns_within(task.kernel.pids.ns_of(group->tgid), pid_ns_of(task).get()))
     return Err(Errno::kINVAL);
-  SigInfo what = siginfo_user(sig, SI_USER, shown_pid(task, task.tgid()), task.cred().uid);
+  SigInfo what = siginfo_from(task, task, sig, SI_USER);
   if (info) {
     what = TRY(info.get(task.park(), task.mm()));
     if (what.signo != sig) return Err(Errno::kINVAL);

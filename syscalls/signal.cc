@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "syscalls/fs_common.h"
-#include "ukernel/task/pid_ns.h"
+#include "ukernel/task/identity.h"
 #include "ukernel/task/signal_delivery.h"
 #include "ukernel/task/timers.h"
 
@@ -151,7 +151,7 @@ Result<int64_t> signal_one(Task& task, Task* to, const SigInfo& info, bool whole
 }
 
 SigInfo from_user(Task& task, int sig, int code) {
-  return siginfo_user(sig, code, shown_pid(task, task.tgid()), task.cred().uid);
+  return siginfo_from(task, task, sig, code);  // signal_from() translates
 }
 
 Result<int64_t> kill_many(Task& task, int pid, int sig) {

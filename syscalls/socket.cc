@@ -7,6 +7,7 @@
 #include "ukernel/net/sockfs.h"
 #include "ukernel/net/unix/unix_socket.h"
 #include "ukernel/task/current.h"
+#include "ukernel/task/identity.h"
 #include "ukernel/task/pidfd.h"
 
 namespace uk {
@@ -202,8 +203,16 @@ Result<int64_t> sys_getsockopt(Task& task, Fd fd, int level, int name, UserAddr 
   if (level == SOL_SOCKET && name == SO_PEERCRED && bytes.size() == sizeof(UserCreds)) {
     UserCreds creds;
     std::memcpy(&creds, bytes.data(), sizeof creds);
-    creds.pid = shown_pid(task, creds.pid);
+    creds = shown_creds(task, creds);
     std::memcpy(bytes.data(), &creds, sizeof creds);
+  }
+  if (level == SOL_SOCKET && name == SO_PEERGROUPS) {
+    for (size_t at = 0; at + sizeof(uint32_t) <= bytes.size(); at += sizeof(uint32_t)) {
+      uint32_t gid;
+      std::memcpy(&gid, bytes.data() + at, sizeof gid);
+      gid = shown_gid(task, gid);
+      std::memcpy(bytes.data() + at, &gid, sizeof gid);
+    }
   }
   if (level == SOL_SOCKET && name == SO_COOKIE && room != static_cast<int>(bytes.size()))
     return Err(Errno::kINVAL);

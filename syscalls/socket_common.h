@@ -54,6 +54,8 @@ Result<> store_address(Task& task, UserAddr to, UserInOut<int32_t> len, std::str
 // ---- the calls, of a socket that the caller holds
 // What the caller says of itself if it does not claim anything else.
 UserCreds real_creds(const Task& task);
+// Credentials of the kernel as `viewer` knows them.
+UserCreds shown_creds(const Task& viewer, const UserCreds& creds);
 // Sends SIGPIPE as it is due.
 Result<int64_t> do_send(Task& task, SocketRef& s, SendMessage& m, bool nonblock);
 Result<int64_t> send_message(Task& task, SocketRef& s, const UserMsghdr& h, int flags);

@@ -2,7 +2,7 @@
 #include <sys/socket.h>
 
 #include "syscalls/socket_common.h"
-#include "ukernel/task/pid_ns.h"
+#include "ukernel/task/identity.h"
 #include "ukernel/task/pidfd.h"
 
 namespace uk {
@@ -22,18 +22,23 @@ constexpr size_t align8(size_t n) { return (n + 7) & ~size_t{7}; }
 
 // ---- sending
 
-// unix(7): what SCM_CREDENTIALS may claim.
-Result<> check_claim(const Task& task, const UserCreds& c) {
+// unix(7): what SCM_CREDENTIALS may claim; as the kernel has it.
+Result<UserCreds> check_claim(const Task& task, const UserCreds& c) {
   const Cred& cred = task.cred();
   const Ref<PidNamespace>& pids = pid_ns_of(task);
   const bool pid_ok = c.pid == shown_pid(task, task.tgid()) ||
                       cred.has_in(pids ? pids->owner.get() : nullptr, Cap::kSysAdmin);
+  const std::optional<uint32_t> uid = kernel_uid(cred.user_ns.get(), c.uid);
+  const std::optional<uint32_t> gid = kernel_gid(cred.user_ns.get(), c.gid);
+  if (!uid || !gid) return Err(Errno::kINVAL);
   const bool uid_ok =
-      c.uid == cred.uid || c.uid == cred.euid || c.uid == cred.suid || cred.has(Cap::kSetuid);
+      uid == cred.uid || uid == cred.euid || uid == cred.suid || cred.raised(Cap::kSetuid);
   const bool gid_ok =
-      c.gid == cred.gid || c.gid == cred.egid || c.gid == cred.sgid || cred.has(Cap::kSetgid);
+      gid == cred.gid || gid == cred.egid || gid == cred.sgid || cred.raised(Cap::kSetgid);
   if (!pid_ok || !uid_ok || !gid_ok) return Err(Errno::kPERM);
-  return {};
+  const Task* claimed = task_by_number(task, c.pid);
+  if (claimed == nullptr) return Err(Errno::kSRCH);
+  return UserCreds{claimed->tid, *uid, *gid};
 }
 
 Result<> parse_rights(Task& task, std::span<const char> body, SendMessage& m) {
@@ -59,8 +64,7 @@ Result<> parse_control(Task& task, const std::vector<char>& control, SendMessage
       } else if (h.type == SCM_CREDENTIALS) {
         if (body.size() != sizeof(UserCreds)) return Err(Errno::kINVAL);
         std::memcpy(&m.creds, body.data(), sizeof(UserCreds));
-        TRY(check_claim(task, m.creds));
-        m.creds.pid = kernel_pid(task, m.creds.pid);
+        m.creds = TRY(check_claim(task, m.creds));
       } else {
         return Err(Errno::kINVAL);
       }
@@ -71,6 +75,11 @@ Result<> parse_control(Task& task, const std::vector<char>& control, SendMessage
 }
 
 }  // namespace
+
+UserCreds shown_creds(const Task& viewer, const UserCreds& c) {
+  if (c.uid == kNoId) return c;  // of nobody: there is no peer
+  return {shown_pid(viewer, c.pid), shown_uid(viewer, c.uid), shown_gid(viewer, c.gid)};
+}
 
 UserCreds real_creds(const Task& task) { return {task.tgid(), task.cred().uid, task.cred().gid}; }
 
@@ -194,8 +203,7 @@ Result<> put_process(Task& task, const ReceiveMessage& m, ControlWriter& out) {
 Result<> put_control(Task& task, const ReceiveMessage& m, ControlWriter& out) {
   if (m.stamp_option != 0) TRY(put_stamp(task, m, out));
   if (m.creds) {
-    UserCreds creds = *m.creds;
-    creds.pid = shown_pid(task, creds.pid);
+    const UserCreds creds = shown_creds(task, *m.creds);
     TRY(out.put(SCM_CREDENTIALS, std::span(reinterpret_cast<const char*>(&creds), sizeof creds)));
   }
   if (!m.files.empty()) TRY(out.put_files(m.files, (m.flags & MSG_CMSG_CLOEXEC) != 0));

@@ -9,9 +9,9 @@
 #include "ukernel/ipc/namespace.h"
 #include "ukernel/kernel.h"
 #include "ukernel/mm/futex.h"
+#include "ukernel/task/identity.h"
 #include "ukernel/task/job_control.h"
 #include "ukernel/task/pi_futex.h"
-#include "ukernel/task/pid_ns.h"
 #include "ukernel/task/ptrace.h"
 #include "ukernel/task/seccomp.h"
 #include "ukernel/task/timers.h"
@@ -54,9 +54,9 @@ bool notify_parent(ThreadGroup& group) {
   bool ignored = signo == SIGCHLD && parent->handlers->actions[SIGCHLD].handler == kSigIgn;
   if (signo > 0 && !ignored) {
     Usage u = group.usage();
-    SigInfo info = siginfo_child(child_code(group.exit_code), pid_in(*parent, group.tgid),
-                                 group.leader->cred().uid, child_status(group.exit_code),
-                                 u.utime_ns / kTickNs, u.stime_ns / kTickNs);
+    SigInfo info =
+        siginfo_about(*group.leader, *parent->leader, child_code(group.exit_code),
+                      child_status(group.exit_code), u.utime_ns / kTickNs, u.stime_ns / kTickNs);
     info.signo = signo;
     (void)send_signal_group(*parent, info);
   }
@@ -85,9 +85,8 @@ void give_children_away(ThreadGroup& group) {
     reaper->children.push_back(child);
     child->adopted = reaper->tgid == 1;
     if (child->leader->parent_death_signal != 0) {
-      (void)send_signal_group(*child,
-                              siginfo_user(child->leader->parent_death_signal, SI_USER,
-                                           pid_in(*child, group.tgid), group.leader->cred().uid));
+      (void)send_signal_group(*child, siginfo_from(*group.leader, *child->leader,
+                                                   child->leader->parent_death_signal, SI_USER));
     }
     child->exit_signal = SIGCHLD;
     if (child->zombie && notify_parent(*child)) reapable.push_back(child);
@@ -255,7 +254,7 @@ void exit_task(Task& task) {
   k.pi_futexes->gone();
   std::unique_ptr<GuestContext> context = std::move(task.context);
   const bool scarce = k.mem->free_pages() < k.mem->total_pages() / 16;
-  if (scarce || group->tgid == 1) {
+  if (scarce || group->tgid == 1 || is_namespace_init(*group)) {
     context.reset();
     mm.reset();
   }

@@ -6,7 +6,7 @@
 
 #include "base/check.h"
 #include "ukernel/kernel.h"
-#include "ukernel/task/pid_ns.h"
+#include "ukernel/task/identity.h"
 #include "ukernel/task/ptrace.h"
 
 namespace uk {
@@ -21,9 +21,9 @@ void tell_parent(ThreadGroup& group, int code, int status) {
   const SigAction& action = parent->handlers->actions[SIGCHLD];
   if (action.handler != kSigIgn && (action.flags & SA_NOCLDSTOP) == 0) {
     Usage u = group.usage();
-    (void)send_signal_group(
-        *parent, siginfo_child(code, pid_in(*parent, group.tgid), group.leader->cred().uid, status,
-                               u.utime_ns / 10'000'000, u.stime_ns / 10'000'000));
+    (void)send_signal_group(*parent,
+                            siginfo_about(*group.leader, *parent->leader, code, status,
+                                          u.utime_ns / 10'000'000, u.stime_ns / 10'000'000));
   }
   parent->child_events.wake_all();
 }

@@ -12,8 +12,6 @@
 namespace uk {
 namespace {
 
-constexpr uint64_t kCloneNewTime = 0x80;
-
 // As user namespaces have it, each kind's namespaces lie within each other.
 Result<> new_pid_namespace(const Task& task, const Cred& cred, NsSet& set) {
   const Ref<PidNamespace>& active = pid_ns_of(task);

@@ -23,6 +23,7 @@ class NsSet final : public RefCounted {
 Ref<NsSet> copy_ns_set(const Task& task);
 
 // The namespaces that clone(2) and unshare(2) can make.
+constexpr uint64_t kCloneNewTime = 0x80;  // newer than <sched.h>; not of clone(2)
 constexpr uint64_t kNsFlags = 0x7e020080;
 constexpr uint64_t kNsCanMake = 0x3c020080;  // CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC,
                                              // CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWTIME

@@ -13,7 +13,6 @@ namespace uk {
 namespace {
 
 constexpr uint64_t kNsfsMagic = 0x6e736673;
-constexpr uint64_t kCloneNewTime = 0x80;
 
 // ioctl_ns(2), newer than the headers this is built with.
 constexpr uint32_t kNsGetMntnsId = _IOR(NSIO, 5, uint64_t);

@@ -16,7 +16,7 @@ PidNamespace::PidNamespace(Ref<PidNamespace> p, int max)
       level(level_of(parent.get()) + 1),
       pid_max(max) {}
 
-PidNamespace::~PidNamespace() { CHECK(outside_.empty()); }
+PidNamespace::~PidNamespace() = default;
 
 int PidNamespace::inside(int pid) const {
   auto at = inside_.find(pid);
@@ -95,6 +95,7 @@ void end_pid_namespace(Task& init) {
   ThreadGroup& group = *init.group;
   Ref<PidNamespace> ns(k.pids.ns_of(group.tgid));
   ns->closed = true;
+  if (group.handlers->ref_count() > 1) group.handlers = group.handlers->copy();
   group.handlers->actions[SIGCHLD].handler = kSigIgn;  // nobody is left to wait
   std::vector<ThreadGroup*> zombies;
   for (ThreadGroup* child : group.children) {

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "ukernel/kernel.h"
+#include "ukernel/task/identity.h"
 #include "ukernel/task/nsfs.h"
 #include "ukernel/task/ptrace.h"
 #include "ukernel/vfs/anon_inode.h"
@@ -54,8 +55,10 @@ Result<PidfdInfo> info_of(const Task& viewer, const ThreadGroup& group, uint64_t
   info.pid = info.tgid = static_cast<uint32_t>(shown_pid(viewer, group.tgid));
   const int parent = group.parent != nullptr ? shown_pid(viewer, group.parent->tgid) : 0;
   info.ppid = static_cast<uint32_t>(parent);
-  info.ruid = c.uid, info.euid = c.euid, info.suid = c.suid, info.fsuid = c.fsuid;
-  info.rgid = c.gid, info.egid = c.egid, info.sgid = c.sgid, info.fsgid = c.fsgid;
+  auto u = [&](uint32_t uid) { return shown_uid(viewer, uid); };
+  auto g = [&](uint32_t gid) { return shown_gid(viewer, gid); };
+  info.ruid = u(c.uid), info.euid = u(c.euid), info.suid = u(c.suid), info.fsuid = u(c.fsuid);
+  info.rgid = g(c.gid), info.egid = g(c.egid), info.sgid = g(c.sgid), info.fsgid = g(c.fsgid);
   return info;
 }
 

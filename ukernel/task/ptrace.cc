@@ -9,7 +9,7 @@
 #include "base/check.h"
 #include "ukernel/kernel.h"
 #include "ukernel/task/gate_calls.h"
-#include "ukernel/task/pid_ns.h"
+#include "ukernel/task/identity.h"
 #include "ukernel/vfs/landlock.h"
 
 namespace uk {
@@ -23,9 +23,9 @@ void tell_tracer(Task& task, int code) {
   const SigAction& action = group.handlers->actions[SIGCHLD];
   if (action.handler != kSigIgn && (action.flags & SA_NOCLDSTOP) == 0) {
     const Usage u = task.usage_now();
-    (void)send_signal_group(group, siginfo_child(code, shown_pid(*task.tracer, task.tid),
-                                                 task.cred().uid, (task.trace->status >> 8) & 0x7f,
-                                                 u.utime_ns / kTickNs, u.stime_ns / kTickNs));
+    (void)send_signal_group(
+        group, siginfo_about(task, *task.tracer, code, (task.trace->status >> 8) & 0x7f,
+                             u.utime_ns / kTickNs, u.stime_ns / kTickNs));
   }
   group.child_events.wake_all();
 }
@@ -60,17 +60,13 @@ int stop(Task& task, int status, const SigInfo& info, int code = CLD_TRAPPED,
 
 int stop_status(int signo, int event = 0) { return (event << 16) | (signo << 8) | 0x7f; }
 
-SigInfo trap_info(const Task& task, int code) {
-  SigInfo info = siginfo_user(SIGTRAP, code, shown_pid(task, task.tgid()), task.cred().uid);
-  return info;
-}
+SigInfo trap_info(const Task& task, int code) { return siginfo_from(task, task, SIGTRAP, code); }
 
 // After a stop that is not about a signal, the tracer may ask for one.
 void inject(Task& task, int signo) {
   if (signo == 0 || task.must_exit()) return;
   const Task* from = is_traced(task) ? task.tracer : &task;
-  (void)send_signal(task,
-                    siginfo_user(signo, SI_USER, shown_pid(task, from->tgid()), from->cred().uid));
+  (void)send_signal(task, siginfo_from(*from, task, signo, SI_USER));
 }
 
 }  // namespace
@@ -146,13 +142,12 @@ void trace_ended(Task& task, int status) {
   if (!task.is_leader() || tracer.group.get() != group.parent) {
     tracer.ended_tracees.push_back({shown_pid(tracer, task.tid),
                                     group.group ? shown_pid(tracer, group.group->pgid) : 0, status,
-                                    task.cred().uid});
+                                    shown_uid(tracer, task.cred().uid)});
     if (task.is_leader()) {
       const bool exited = (status & 0x7f) == 0;
-      (void)send_signal_group(
-          *tracer.group,
-          siginfo_child(exited ? CLD_EXITED : CLD_KILLED, shown_pid(tracer, task.tid),
-                        task.cred().uid, exited ? (status >> 8) & 0xff : status & 0x7f, 0, 0));
+      (void)send_signal_group(*tracer.group,
+                              siginfo_about(task, tracer, exited ? CLD_EXITED : CLD_KILLED,
+                                            exited ? (status >> 8) & 0xff : status & 0x7f));
     }
   }
   ThreadGroup& told = *tracer.group;
@@ -178,7 +173,7 @@ bool trace_signal(Task& task, SigInfo& info) {
     info = task.trace->info;  // maybe changed by PTRACE_SETSIGINFO
   } else {
     const Task& from = is_traced(task) ? *task.tracer : task;
-    info = siginfo_user(signo, SI_USER, shown_pid(task, from.tgid()), from.cred().uid);
+    info = siginfo_from(from, task, signo, SI_USER);
   }
   if (!task.blocked.has(signo)) return true;
   (void)task.pending.add(info, UINT64_MAX);

@@ -7,7 +7,7 @@
 #include "ukernel/kernel.h"
 #include "ukernel/task/exit.h"
 #include "ukernel/task/gate_calls.h"
-#include "ukernel/task/pid_ns.h"
+#include "ukernel/task/identity.h"
 #include "ukernel/task/ptrace.h"
 #include "ukernel/task/rseq.h"
 #include "ukernel/task/seccomp.h"
@@ -28,8 +28,7 @@ void trace_exec(Task& task) {
   if ((task.trace->options & PTRACE_O_TRACEEXEC) != 0) {
     trace_event_pid(task, PTRACE_EVENT_EXEC, task.tid);
   } else if (!task.trace->seized) {
-    (void)send_signal(
-        task, siginfo_user(SIGTRAP, SI_USER, shown_pid(task, task.tgid()), task.cred().uid));
+    (void)send_signal(task, siginfo_from(task, task, SIGTRAP, SI_USER));
   }
 }
 

@@ -54,7 +54,7 @@ SigInfo siginfo_child(int code, int pid, uint32_t uid, int status, uint64_t utim
 SigInfo siginfo_sigqueue(int signo, int code, int pid, uint32_t uid, uint64_t value);
 SigInfo siginfo_timer(int signo, int timer_id, int overrun, uint64_t value);
 // Fields of a SigInfo by their offset in siginfo_t.
-constexpr size_t kSigInfoPid = 16;  // of those that have one
+constexpr size_t kSigInfoPid = 16, kSigInfoUid = 20;  // of those that have them
 uint32_t siginfo_u32(const SigInfo& info, size_t offset);
 void siginfo_set_u32(SigInfo& info, size_t offset, uint32_t value);
 void siginfo_set_u64(SigInfo& info, size_t offset, uint64_t value);

@@ -4,8 +4,8 @@
 
 #include "base/check.h"
 #include "ukernel/kernel.h"
+#include "ukernel/task/identity.h"
 #include "ukernel/task/job_control.h"
-#include "ukernel/task/pid_ns.h"
 #include "ukernel/task/task.h"
 #include "ukernel/vfs/landlock.h"
 
@@ -45,6 +45,7 @@ bool prepare(ThreadGroup& group, const Task& to, int signo) {
 
 bool kills_at_once(const ThreadGroup& group, const Task& taker, int signo) {
   if (signo == SIGKILL) return true;
+  if (group.unkillable) return false;
   return group.handlers->actions[signo].handler == kSigDfl && !kDefaultIgnored.has(signo) &&
          !kStopSignals.has(signo) && !kDefaultCore.has(signo) && !taker.waited_for.has(signo) &&
          taker.tracer == nullptr;
@@ -110,13 +111,24 @@ void set_blocked(Task& task, SigSet blocked) {
   if (!newly.empty() && task.group->live > 1) retarget_pending(task);
 }
 
+namespace {
+
+// What the sender said of itself, as its namespaces have it, becomes what the receiver knows.
+void translate_sender(const Task& from, const Task& to, bool known, SigInfo& info) {
+  if (info.code == SI_TIMER || info.code == SI_SIGIO || info.code > 0) return;  // nothing of it
+  if (!known) siginfo_set_u32(info, kSigInfoPid, 0);
+  const UserNamespace* mine = from.cred().user_ns.get();
+  if (mine == to.cred().user_ns.get()) return;
+  const std::optional<uint32_t> uid = kernel_uid(mine, siginfo_u32(info, kSigInfoUid));
+  siginfo_set_u32(info, kSigInfoUid, uid ? shown_uid(to, *uid) : kOverflowId);
+}
+
+}  // namespace
+
 Result<> signal_from(const Task& from, Task& to, SigInfo info, bool whole_group) {
-  const bool above = pid_in(*to.group, from.tgid()) == 0;
-  if (above) {
-    siginfo_set_u32(info, kSigInfoPid, 0);
-  } else if (to.group->unkillable && kUnblockable.has(info.signo)) {
-    return {};
-  }
+  const bool known = pid_in(*to.group, from.tgid()) != 0;
+  translate_sender(from, to, known, info);
+  if (known && to.group->unkillable && kUnblockable.has(info.signo)) return {};  // from inside
   return whole_group ? send_signal_group(*to.group, info) : send_signal(to, info);
 }
 

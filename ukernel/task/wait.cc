@@ -8,7 +8,7 @@
 #include "base/check.h"
 #include "ukernel/kernel.h"
 #include "ukernel/task/exit.h"
-#include "ukernel/task/pid_ns.h"
+#include "ukernel/task/identity.h"
 #include "ukernel/task/ptrace.h"
 
 namespace uk {
@@ -29,7 +29,7 @@ bool matches(const ThreadGroup& child, const WaitRequest& r) {
 WaitResult describe(const ThreadGroup& parent, const ThreadGroup& child) {
   WaitResult w;
   w.pid = pid_in(parent, child.tgid);
-  w.uid = child.leader->cred().uid;
+  w.uid = shown_uid(*parent.leader, child.leader->cred().uid);
   w.usage = child.usage();
   w.usage.add(child.dead_children);
   return w;
@@ -96,7 +96,7 @@ std::optional<WaitResult> report_traced(Task& tracer, const WaitRequest& r, bool
     if (!s.stopped || s.reported || (!r.trace_stops && (r.options & WSTOPPED) == 0)) continue;
     WaitResult w;
     w.pid = shown_pid(tracer, t->tid);
-    w.uid = t->cred().uid;
+    w.uid = shown_uid(tracer, t->cred().uid);
     w.status = s.status;
     w.value = s.status >> 8;
     w.code = CLD_TRAPPED;

@@ -3,6 +3,8 @@
 #include <sys/reboot.h>
 #include <sys/socket.h>
 
+#include <thread>
+
 #include "tests/syscalls/namespaces/namespaces.h"
 
 namespace uk::test {
@@ -140,6 +142,26 @@ TEST(kill, FromInsideProcessOneIsSafe) {
     CHILD_CHECK(sigaction(SIGTERM, &a, nullptr) == 0);
     const pid_t sender = Spawn([] { CHILD_CHECK(kill(1, SIGTERM) == 0); });
     CHILD_CHECK(WaitFor(sender) == 0 && got == 1 && from == sender);
+  });
+}
+
+TEST(kill, AnotherThreadOfProcessOneIsSafeToo) {
+  NEEDS_NAMESPACES();
+  AS_INIT([] {
+    // The first thread blocks what the second one would take.
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    Gate ready;
+    Gate done;
+    std::thread second([&] {
+      ready.Open();
+      CHILD_CHECK(done.Wait());
+    });
+    CHILD_CHECK(ready.Wait() && pthread_sigmask(SIG_BLOCK, &set, nullptr) == 0);
+    CHILD_CHECK(kill(1, SIGTERM) == 0);
+    done.Open();
+    second.join();
   });
 }
 
