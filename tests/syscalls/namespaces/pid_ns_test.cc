@@ -117,6 +117,32 @@ TEST(clone3, PidNamespacesNest32Deep) {
   EXPECT_GE(d.reached, 16);
 }
 
+TEST(execve, AThreadTakesOverTheNumberInItsNamespace) {
+  COVERS(clone, exit);
+  NEEDS_NAMESPACES();
+  AS_INIT([] {
+    const pid_t child = Spawn([] {
+      std::thread([] {
+        CHILD_CHECK(RawGetpid() == 2 && RawGettid() == 3);
+        execl("/bin/sh", "sh", "-c", "test $$ = 2 && (exit 0); test $$ = 2", nullptr);
+        _exit(98);
+      }).detach();
+      for (;;) pause();
+    });
+    CHILD_CHECK(child == 2 && WaitFor(child) == 0);
+    CHILD_CHECK(kill(3, 0) == -1 && errno == ESRCH);
+    // The first thread may end before the others; the process goes on, and is process 1 still.
+    std::thread([] {
+      while (ProcField("/proc/thread-self/../../status", "State") != "Z (zombie)") Breathe();
+      CHILD_CHECK(RawGetpid() == 1);
+      const pid_t last = Spawn([] { CHILD_CHECK(getppid() == 1); });
+      CHILD_CHECK(WaitFor(last) == 0);
+      _exit(0);
+    }).detach();
+    syscall(SYS_exit, 0);
+  });
+}
+
 TEST(kill, FromInsideProcessOneIsSafe) {
   COVERS(tgkill, rt_sigqueueinfo);
   NEEDS_NAMESPACES();
