@@ -161,24 +161,35 @@ Result<int64_t> regset(Task& task, Task& target, bool set, uint64_t type, UserAd
   return zero(UserOut<UserIovec>{at}.put(task.park(), task.mm(), iov));
 }
 
-// The words of struct user: registers, then what is always zero here (debug registers too).
+// The words of struct user: registers, then what is always zero here, last the debug registers.
+constexpr uint64_t kDebugRegs = offsetof(struct user, u_debugreg);
+
 Result<int64_t> peek_user(Task& task, Task& target, uint64_t offset, UserAddr to) {
   if (offset % sizeof(uint64_t) != 0 || offset >= kUserBytes) return Err(Errno::kIO);
   uint64_t word = 0;
   if (offset < sizeof(arch::UserRegs)) {
     const arch::UserRegs regs = TRY(target.context->get_regs(task.park()));
     std::memcpy(&word, reinterpret_cast<const std::byte*>(&regs) + offset, sizeof word);
+  } else if (offset >= kDebugRegs) {
+    word = target.trace->debug.read(static_cast<unsigned>((offset - kDebugRegs) / sizeof word));
   }
   return zero(UserOut<uint64_t>{to}.put(task.park(), task.mm(), word));
 }
 
+Result<int64_t> poke_debug(Task& task, Task& target, unsigned n, uint64_t word) {
+  arch::DebugRegs regs = target.trace->debug;
+  TRY(regs.write(n, word));
+  TRY(target.context->set_breakpoints(task.park(), regs.armed(target.mm().user_limit())));
+  target.trace->debug = regs;
+  return 0;
+}
+
 Result<int64_t> poke_user(Task& task, Task& target, uint64_t offset, uint64_t word) {
   if (offset % sizeof(uint64_t) != 0 || offset >= kUserBytes) return Err(Errno::kIO);
-  if (offset >= sizeof(arch::UserRegs)) {
-    // DEVIATION: there are no debug registers; see docs/CAVEATS.md.
-    const uint64_t first = offsetof(struct user, u_debugreg);
-    return offset >= first && word == 0 ? Result<int64_t>(0) : Err(Errno::kIO);
-  }
+  if (offset >= kDebugRegs)
+    return poke_debug(task, target, static_cast<unsigned>((offset - kDebugRegs) / sizeof word),
+                      word);
+  if (offset >= sizeof(arch::UserRegs)) return Err(Errno::kIO);
   arch::UserRegs regs = TRY(target.context->get_regs(task.park()));
   std::memcpy(reinterpret_cast<std::byte*>(&regs) + offset, &word, sizeof word);
   return set_regs(task, target, regs);

@@ -18,6 +18,7 @@
 
 #include "base/flags.h"
 #include "base/result.h"
+#include "ukernel/arch/x86_64/debug_regs.h"
 #include "ukernel/arch/x86_64/regs.h"
 #include "ukernel/sched/fiber.h"
 
@@ -58,6 +59,7 @@ struct Trap {
   int code = 0;    // si_code
   int trapno = 0;  // x86 vector, as in the signal frame (14 for page faults)
   uint64_t error_code = 0;
+  uint64_t debug_status = 0;  // of a debug exception: what DR6 says of it; 0: unknown
 };
 
 // What getpid(2) and its like return.
@@ -97,6 +99,13 @@ class GuestContext {
   // Single-step: the next run() returns a SIGTRAP exception after one instruction. Sticky until set
   // false.
   virtual void set_single_step(bool on) = 0;
+  // What the processor is to stop the guest at from now on, as a SIGTRAP exception (TRAP_HWBKPT)
+  // that names them in debug_status; all below user_limit(). Between two runs only. A new context
+  // has none. Errors: kNOSPC: the host has or allows none, and the guest has none; kSRCH.
+  virtual Result<> set_breakpoints(Park& park, const arch::Breakpoints& wanted) {
+    (void)park;
+    return wanted.any() ? Err(Errno::kNOSPC) : Result<>();
+  }
   // From now on the stub may answer getpid, gettid, getuid, getgid, geteuid and getegid by itself
   // where they come through the gate, or may not any more. Callable any time, also while the guest
   // runs; a new context has no known ids. The guest may change what it is told. Platforms that

@@ -245,6 +245,7 @@ Result<int> do_clone(Task& parent, const CloneArgs& a) {
   if ((a.flags & CLONE_CHILD_SETTID) != 0)
     store_tid(park, *mm, a.child_tid, shown_pid(*child, tid));
   mm.reset();
+  trace_inherit_debug(parent, *child);
   const int event = trace_clone(parent, *child, a.flags, static_cast<int>(a.exit_signal));
   start_task(*child);
   if (event != 0) trace_event_pid(parent, event, tid);

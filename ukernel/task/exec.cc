@@ -15,6 +15,7 @@
 #include "ukernel/task/keys.h"
 #include "ukernel/task/nsfs.h"
 #include "ukernel/task/time_ns.h"
+#include "ukernel/task/ptrace.h"
 #include "ukernel/task/timers.h"
 #include "ukernel/vfs/landlock.h"
 
@@ -214,6 +215,7 @@ Result<> do_execve(Task& task, const ExecRequest& request) {
   task.mm_ = std::move(image.mm);
   task.context = std::move(context);
   enter_time_for_children(task);
+  if (task.trace) task.trace->debug = {};
   finish_vfork(task);
   task.exe_file = make_ref<ExeFile>(Ref<Inode>(p.file->inode()));
   unshare_for_exec(task);

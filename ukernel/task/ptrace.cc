@@ -223,6 +223,14 @@ void trace_call(Task& task, TraceState::Call where, uint64_t message) {
   inject(task, stop(task, stop_status(signo), trap_info(task, signo)));
 }
 
+void trace_inherit_debug(const Task& parent, Task& child) {
+  if (!parent.trace) return;
+  const arch::DebugRegs left = parent.trace->debug.for_child();
+  if (left == arch::DebugRegs{}) return;
+  child.trace = std::make_unique<TraceState>();
+  child.trace->debug = left;
+}
+
 int trace_clone(Task& parent, Task& child, uint64_t flags, int exit_signal) {
   if (!is_traced(parent) || (flags & CLONE_UNTRACED) != 0) return 0;
   const TraceState& t = *parent.trace;

@@ -36,6 +36,7 @@ struct TraceState {
   uint64_t message = 0;   // PTRACE_GETEVENTMSG
   SigInfo info;           // PTRACE_GETSIGINFO
   int resume_signal = 0;  // what the tracer wants it to go on with
+  arch::DebugRegs debug;  // outlives the tracer
   int busy = 0;           // requests that use its context: it stays until they are done
   WaitQueue resumed;
   void reset();
@@ -74,6 +75,8 @@ void trace_group_stop(Task& task);
 void trace_interrupted(Task& task);
 // Around a system call. The tracer may change registers; kSeccomp: `message` is the filter's data.
 void trace_call(Task& task, TraceState::Call where, uint64_t message = 0);
+// The child of clone(2) begins with what its parent's debug registers leave it, traced or not.
+void trace_inherit_debug(const Task& parent, Task& child);
 // What clone(2) makes of a traced parent's child before it runs; the event to report, 0 none.
 int trace_clone(Task& parent, Task& child, uint64_t flags, int exit_signal);
 

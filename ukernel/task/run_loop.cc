@@ -217,6 +217,7 @@ void handle_exception(Task& task, const Trap& trap) {
   task.fault_trapno = static_cast<uint64_t>(trap.trapno);
   task.fault_error = trap.error_code;
   task.fault_addr = trap.addr;
+  if (trap.debug_status != 0 && task.trace) task.trace->debug.note_exception(trap.debug_status);
   int signo = trap.signo > 0 && trap.signo <= kSignals ? trap.signo : SIGSEGV;
   force_signal(task, siginfo_fault(signo, trap.code, trap.addr));
 }

@@ -6,11 +6,33 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "ukernel/arch/x86_64/debug_regs.h"
 #include "ukernel/arch/x86_64/regs.h"
 #include "ukernel/arch/x86_64/sigframe.h"
 
 namespace uk::arch {
 namespace {
+
+TEST(DebugRegs, ArmsWhatIsEnabledBelowTheLimit) {
+  DebugRegs regs;
+  constexpr uint64_t kLimit = 0x10000;
+  EXPECT_TRUE(regs.write(0, 0x1000));
+  EXPECT_TRUE(regs.write(1, kLimit));
+  EXPECT_TRUE(regs.write(2, 0x2008));
+  EXPECT_FALSE(regs.armed(kLimit).any());
+  // 1 byte written (globally enabled), 1 executed, 8 read or written.
+  EXPECT_TRUE(regs.write(kDebugControl, 0x0b010016));
+  const Breakpoints armed = regs.armed(kLimit);
+  EXPECT_EQ(armed.control, 0x0b010011u) << "1 is too high";
+  EXPECT_EQ(armed.addr[0], 0x1000u);
+  EXPECT_EQ(armed.addr[2], 0x2008u);
+  EXPECT_EQ(armed.addr[1], 0u);
+  EXPECT_EQ(regs.read(kDebugControl), 0x0b010016u);
+  EXPECT_FALSE(regs.write(2, 0x2004)) << "not a multiple of 8";
+  EXPECT_EQ(regs.armed(kLimit), armed);
+  EXPECT_FALSE(regs.for_child().armed(kLimit).any());
+  EXPECT_EQ(regs.for_child().read(kDebugControl), 0x0b010016u);
+}
 
 TEST(Fp, InitialStateLoads) {
   FpState fp = initial_fp_state();

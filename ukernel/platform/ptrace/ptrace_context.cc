@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "ukernel/platform/ptrace/ptrace_platform.h"
 #include "ukernel/platform/stub/fault.h"
+#include "ukernel/platform/stub/host_trace.h"
 #include "ukernel/platform/stub/safe_regs.h"
 
 namespace uk::ptrace {
@@ -99,6 +100,8 @@ Result<bool> PtraceContext::decode_signal(Trap* t) {
   if (!stub::is_fault(info)) return false;  // sent by the host's user: not the guest's business
   TRY(load_regs());
   *t = stub::fault_trap(info, regs_.rip);
+  if (t->signo == SIGTRAP && thread_->breakpoints().any())
+    t->debug_status = TRY(stub::debug_status(thread_->tid()));
   if (t->kind != Trap::Kind::kPageFault) return true;
   // A fetch that runs over a page's end faults behind rip, as a data access does. If mm's cure (by
   // its tables: the page is there and readable) changed nothing, it was a fetch.
@@ -196,6 +199,11 @@ Result<arch::FpState> PtraceContext::get_fp(Park&) {
 Result<> PtraceContext::set_fp(Park&, const arch::FpState& fp) {
   if (lost()) return Err(Errno::kSRCH);
   return space_.store_fp(*thread_, fp);
+}
+
+Result<> PtraceContext::set_breakpoints(Park&, const arch::Breakpoints& wanted) {
+  if (lost()) return Err(Errno::kSRCH);
+  return thread_->set_breakpoints(wanted);
 }
 
 }  // namespace uk::ptrace

@@ -29,6 +29,7 @@ class PtraceContext final : public GuestContext {
   Result<arch::FpState> get_fp(Park& park) override;
   Result<> set_fp(Park& park, const arch::FpState& fp) override;
   void set_single_step(bool on) override { single_step_ = on; }
+  Result<> set_breakpoints(Park& park, const arch::Breakpoints& wanted) override;
   int host_tid() const override { return thread_->tid(); }
 
  private:

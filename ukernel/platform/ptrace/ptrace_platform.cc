@@ -102,6 +102,7 @@ Result<std::unique_ptr<GuestContext>> PtraceSpace::new_context(Park& park,
                                                                const arch::FpState& fp) {
   std::unique_ptr<Tracee> t = TRY(take_thread(park));
   TRY(store_fp(*t, fp));
+  TRY(t->set_breakpoints({}));
   ++contexts_;
   return std::make_unique<PtraceContext>(*this, std::move(t), regs);
 }

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "hostio/sys/process.h"
+#include "ukernel/platform/stub/host_trace.h"
 
 namespace uk::ptrace {
 
@@ -67,6 +68,12 @@ Result<> Tracee::call(long request, uint64_t addr, void* data) {
   if (r) return {};
   if (r.error() == Errno::kSRCH) dying_ = true;  // killed while stopped; its exit will be reported
   return Err(r.error());
+}
+
+Result<> Tracee::set_breakpoints(const arch::Breakpoints& wanted) {
+  if (wanted == breakpoints_) return {};
+  if (dead()) return Err(Errno::kSRCH);
+  return stub::load_breakpoints(tid_, breakpoints_, wanted);
 }
 
 Result<> Tracee::resume(long request) {

@@ -20,6 +20,7 @@
 #include "base/ref.h"
 #include "base/result.h"
 #include "hostio/ring.h"
+#include "ukernel/arch/x86_64/debug_regs.h"
 #include "ukernel/platform/stub/placement.h"
 #include "ukernel/sched/fiber.h"
 #include "ukernel/sched/reactor.h"
@@ -60,6 +61,9 @@ class Tracee {
 
   // Calls on the stopped thread. Error: kSRCH.
   Result<> call(long request, uint64_t addr, void* data);
+  // The breakpoints of the stopped thread: of its last owner, until set anew.
+  const arch::Breakpoints& breakpoints() const { return breakpoints_; }
+  Result<> set_breakpoints(const arch::Breakpoints& wanted);
 
  private:
   friend class Tracer;
@@ -84,6 +88,7 @@ class Tracee {
   stub::Placement::Seat seat_;
   bool dying_ = false;
   int status_ = 0;
+  arch::Breakpoints breakpoints_;
   Fiber* waiter_ = nullptr;
   Watch watch_{*this};
 };

@@ -242,6 +242,8 @@ Result<bool> SeccompContext::decode_report(Trap* t) {
     return true;
   }
   *t = stub::fault_trap(info, regs_.rip, guest_->trapno(), guest_->error_code(), guest_->cr2());
+  if (signo == SIGTRAP && guest_->breakpoints().any())
+    t->debug_status = TRY(guest_->debug_status());
   return true;
 }
 
@@ -343,6 +345,13 @@ Result<> SeccompContext::set_fp(Park& park, const arch::FpState& fp) {
   fp_ = fp;
   fp_dirty_ = true;
   return {};
+}
+
+Result<> SeccompContext::set_breakpoints(Park& park, const arch::Breakpoints& wanted) {
+  if (wanted == guest_->breakpoints()) return {};
+  // In the handler: no instruction of the guest's is repeated on the way.
+  TRY(to_report(park));
+  return guest_->set_breakpoints(wanted);
 }
 
 }  // namespace uk::seccomp

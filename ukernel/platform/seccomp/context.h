@@ -30,6 +30,7 @@ class SeccompContext final : public GuestContext {
   Result<arch::FpState> get_fp(Park& park) override;
   Result<> set_fp(Park& park, const arch::FpState& fp) override;
   void set_single_step(bool on) override { single_step_ = on; }
+  Result<> set_breakpoints(Park& park, const arch::Breakpoints& wanted) override;
   void set_ids(const CallerIds& ids) override;
   void leave_cpu() override { thread().tell_to_park(); }
   int host_tid() const override;

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "ukernel/platform/seccomp/seccomp_platform.h"
+#include "ukernel/platform/stub/host_trace.h"
 #include "ukernel/platform/stub/safe_regs.h"
 
 namespace uk::seccomp {
@@ -210,6 +211,18 @@ uint64_t GuestThread::set_regs(const arch::UserRegs& regs, bool clear) {
   std::memcpy(image + kReturnAddressBytes + UK_UC_GS_BASE, &gs, sizeof gs);
   std::memcpy(at(frame), image, sizeof image);
   return answer;
+}
+
+Result<> GuestThread::set_breakpoints(const arch::Breakpoints& wanted) {
+  if (wanted == breakpoints_) return {};
+  const Result<stub::HostTrace> trace = stub::HostTrace::begin(thread_.tid());
+  if (!trace) return Err(trace.error() == Errno::kSRCH ? Errno::kSRCH : Errno::kNOSPC);
+  return stub::load_breakpoints(thread_.tid(), breakpoints_, wanted);
+}
+
+Result<uint64_t> GuestThread::debug_status() {
+  const stub::HostTrace trace = TRY(stub::HostTrace::begin(thread_.tid()));
+  return stub::debug_status(thread_.tid());
 }
 
 void GuestThread::set_ids(const CallerIds& ids) {

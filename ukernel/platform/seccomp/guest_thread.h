@@ -59,6 +59,12 @@ class GuestThread {
   // frame's.
   bool fp_unloaded() const;
 
+  // The breakpoints of the thread, in a report: of its last owner, until set anew. The host repeats
+  // the report's notification: to answer the last one may be too late.
+  const arch::Breakpoints& breakpoints() const { return breakpoints_; }
+  Result<> set_breakpoints(const arch::Breakpoints& wanted);
+  Result<uint64_t> debug_status();
+
   void set_errands(std::span<const stub::Errand> errands) { slot().set_errands(errands); }
   bool errands_made() const { return slot().errands_made(); }
   void set_ids(const CallerIds& ids);
@@ -90,6 +96,7 @@ class GuestThread {
   Thread thread_;
   const stub::Stack& stack_;
   uint64_t stack_address_;
+  arch::Breakpoints breakpoints_;
   uint64_t fs_base_ = 0, gs_base_ = 0;  // as last set
   // What the call through the gate that was last answered returns with, but for its result.
   struct Return {

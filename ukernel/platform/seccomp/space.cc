@@ -165,6 +165,7 @@ Result<std::unique_ptr<GuestThread>> SeccompSpace::take_thread(Park& park) {
   }
   if (!g->thread().wait(park)) return Err(Errno::kSRCH);
   if (g->thread().state() != Thread::State::kReport || !g->frame_ok()) TRY(expel());
+  TRY(g->set_breakpoints({}));
   return g;
 }
 

@@ -60,6 +60,7 @@ Trap fault_trap(const siginfo_t& i, uint64_t rip) {
   } else {
     t.kind = Trap::Kind::kException;
     if (i.si_code == SI_KERNEL) t.addr = 0;
+    if (i.si_signo == SIGTRAP && i.si_code == TRAP_TRACE) t.debug_status = arch::kStatusStep;
   }
   return t;
 }
