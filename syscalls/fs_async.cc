@@ -108,6 +108,10 @@ class DnotifyWatch final : public FileAsync, public InodeWatch {
 
 }  // namespace
 
+void signal_urgent(Kernel& kernel, const File& file) {
+  signal_owner(kernel, file, siginfo_kernel(SIGURG));
+}
+
 Result<> set_dnotify(Task& task, File& file, int fd, uint32_t events) {
   Inode* dir = file.inode();
   if (dir == nullptr || !is_type(dir->type(), S_IFDIR)) return Err(Errno::kNOTDIR);

@@ -9,6 +9,9 @@ namespace uk {
 // Sets or clears O_ASYNC. `fd` is what si_fd will say.
 void set_async(Task& task, File& file, int fd, bool on);
 
+// An urgent byte came (MSG_OOB): SIGURG, with O_ASYNC or without.
+void signal_urgent(Kernel& kernel, const File& file);
+
 // F_NOTIFY with DN_* bits; 0 ends it. kNOTDIR.
 Result<> set_dnotify(Task& task, File& file, int fd, uint32_t events);
 

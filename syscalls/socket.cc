@@ -2,6 +2,7 @@
 
 #include <sys/socket.h>
 
+#include "syscalls/fs_async.h"
 #include "syscalls/socket_common.h"
 #include "ukernel/net/netlink/netlink_socket.h"
 #include "ukernel/net/sockfs.h"
@@ -24,6 +25,7 @@ std::shared_ptr<UnixSockets> unix_sockets(Kernel& kernel) {
       Task* t = current_task(reactor);
       return t == nullptr ? nullptr : t->group.get();
     };
+    kernel.unix_sockets->urgent = [&kernel](const File& file) { signal_urgent(kernel, file); };
     kernel.unix_sockets->current = [&reactor = kernel.reactor]() -> UserCreds {
       Task* t = current_task(reactor);
       if (t == nullptr) return {};

@@ -89,6 +89,9 @@ Result<int64_t> UnixSocketFile::ioctl(Park& park, IoctlUser& user, uint32_t cmd,
     case SIOCOUTQ:
       value = static_cast<int>(socket_->unsent_bytes());
       break;
+    case SIOCATMARK:
+      value = socket_->at_mark();
+      break;
     default:
       return Err(Errno::kNOTTY);
   }

@@ -53,7 +53,6 @@ bool is_plain(int name) {
     case SO_KEEPALIVE:
     case SO_BROADCAST:
     case SO_DONTROUTE:
-    case SO_OOBINLINE:
     case SO_NO_CHECK:
     case SO_PRIORITY:
     case SO_RCVLOWAT:
@@ -89,6 +88,9 @@ Result<> UnixSocket::set_option(const SocketCaller& who, int name, std::string_v
   switch (name) {
     case SO_PASSCRED:
       pass_creds_ = v != 0;
+      return {};
+    case SO_OOBINLINE:
+      urgent_inline_ = v != 0;
       return {};
     case kPassPidfd:
       pass_pidfd_ = v != 0;
@@ -144,6 +146,8 @@ Result<std::string> UnixSocket::get_option(int name) {
       return bytes_of(receive_buffer_);
     case SO_PASSCRED:
       return bytes_of(int{pass_creds_});
+    case SO_OOBINLINE:
+      return bytes_of(int{urgent_inline_});
     case SO_PEERCRED:
       return bytes_of(peer_creds);
     case kPassPidfd:

@@ -84,6 +84,9 @@ void UnixSocket::close() {
   budget_->owner = nullptr;
   std::deque<UnixMessage> unread = std::exchange(messages_, {});
   message_bytes_ = 0;
+  urgent_ = false;
+  // Where an urgent byte was taken nothing is left to read.
+  if (!unread.empty() && unread.front().rest().empty() && type_ == SOCK_STREAM) unread.pop_front();
   Ref<UnixSocket> peer = std::exchange(peer_, nullptr);
   if (peer && connection_based()) {
     peer->shutdown_ |= kNoReceive | kNoSend;
@@ -280,6 +283,7 @@ uint32_t UnixSocket::ready() const {
   if (shutdown_ == (kNoReceive | kNoSend)) r |= POLLHUP;
   if (shutdown_ & kNoReceive) r |= POLLRDHUP | POLLIN | POLLRDNORM;
   if (!messages_.empty() || !pending_.empty()) r |= POLLIN | POLLRDNORM;
+  if (urgent_) r |= POLLPRI;
   if (connection_based() && state_ == State::kOpen) r |= POLLHUP;
   if (state_ == State::kListening) return r;
   const bool target_full =

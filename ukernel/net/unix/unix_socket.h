@@ -40,6 +40,8 @@ class UnixSockets {
   // table.
   std::function<UserCreds()> current;
   std::function<RefCounted*()> current_process;
+  // An urgent byte came (MSG_OOB): SIGURG to the owner of the file. As the others.
+  std::function<void(const File&)> urgent;
   // Descriptors in flight that this user sent.
   uint64_t in_flight(uint32_t uid) const;
   // The text of /proc/net/unix (unix(7) names its columns): its first line, and one an endpoint.
@@ -73,15 +75,16 @@ class UnixMessage {
   UnixMessage(std::shared_ptr<UnixSockets> table, Ref<SendBudget> budget,
               std::vector<std::byte> data, SendMessage& m, std::string from);
   UnixMessage(UnixMessage&&) = default;
-  UnixMessage& operator=(UnixMessage&&) = delete;
+  UnixMessage& operator=(UnixMessage&& other) noexcept;  // the two change places
   ~UnixMessage();
 
   std::vector<std::byte> data;
   size_t start = 0;
-  const UserCreds creds;
-  const Ref<RefCounted> process;
-  const uint64_t sent_ns;  // 0: not known
-  const std::string from;
+  bool urgent = false;  // its only byte is the socket's urgent one (MSG_OOB)
+  UserCreds creds;
+  Ref<RefCounted> process;
+  uint64_t sent_ns;  // 0: not known
+  std::string from;
   std::vector<Ref<File>> take_files();
   const std::vector<Ref<File>>& files() const { return files_; }
   std::span<const std::byte> rest() const { return std::span(data).subspan(start); }
@@ -117,6 +120,8 @@ class UnixSocket final : public RefCounted, public ListNode<> {
   Result<std::string> get_option(int name);
   uint32_t ready() const;
   Result<int> readable_bytes() const;
+  // SIOCATMARK: a read would begin at, or behind, the urgent byte.
+  bool at_mark() const;
   // write(2): no address, no control.
   Result<size_t> send_plain(Park& park, SendMessage& m);
   UnixSockets& table() const { return *table_; }
@@ -151,6 +156,10 @@ class UnixSocket final : public RefCounted, public ListNode<> {
   Result<Ref<UnixSocket>> packet_target(Park& park, const SocketCaller* who, const SendMessage& m);
   Result<> check_files(const SocketCaller& who, const SendMessage& m) const;
   Result<size_t> receive_stream(Park& park, ReceiveMessage& m);
+  // The urgent byte (unix_urgent.cc).
+  Result<size_t> receive_urgent(Park& park, ReceiveMessage& m);
+  size_t next_plain(size_t at, bool peek, bool copied);
+  void deliver_urgent(UnixMessage message);
   Result<size_t> receive_packet(Park& park, ReceiveMessage& m);
   // More messages than `beyond`.
   Result<bool> wait_for_message(Park& park, bool nonblock, size_t beyond = 0);
@@ -178,6 +187,8 @@ class UnixSocket final : public RefCounted, public ListNode<> {
   uint32_t shutdown_ = 0;  // 1: no more receiving, 2: no more sending
   std::deque<UnixMessage> messages_;
   size_t message_bytes_ = 0;
+  bool urgent_ = false;                  // one of the messages is
+  bool urgent_inline_ = false;           // SO_OOBINLINE
   std::deque<Ref<UnixSocket>> pending_;  // of a listener: not accepted yet
   size_t backlog_ = 0;
   UserCreds listen_creds_;

@@ -108,6 +108,21 @@ UnixMessage::~UnixMessage() {
   if (budget_->owner != nullptr) budget_->owner->queue().wake_all(POLLOUT | POLLWRNORM);
 }
 
+UnixMessage& UnixMessage::operator=(UnixMessage&& other) noexcept {
+  std::swap(data, other.data);
+  std::swap(start, other.start);
+  std::swap(urgent, other.urgent);
+  std::swap(creds, other.creds);
+  std::swap(process, other.process);
+  std::swap(sent_ns, other.sent_ns);
+  std::swap(from, other.from);
+  std::swap(table_, other.table_);
+  std::swap(budget_, other.budget_);
+  std::swap(charge_, other.charge_);
+  std::swap(files_, other.files_);
+  return *this;
+}
+
 void UnixMessage::land() {
   if (files_.empty()) return;
   auto it = table_->in_flight_.find(creds.uid);

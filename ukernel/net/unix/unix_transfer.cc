@@ -37,7 +37,6 @@ void UnixSocket::deliver(UnixMessage message) {
 }
 
 Result<size_t> UnixSocket::send(Park& park, const SocketCaller& who, SendMessage& m) {
-  if (m.flags & MSG_OOB) return Err(Errno::kOPNOTSUPP);
   Ref<UnixSocket> self(this);
   TRY(check_files(who, m));
   if (type_ == SOCK_STREAM) return send_stream(park, m);
@@ -50,6 +49,8 @@ Result<size_t> UnixSocket::send_plain(Park& park, SendMessage& m) {
 }
 
 Result<size_t> UnixSocket::send_stream(Park& park, SendMessage& m) {
+  const size_t urgent = (m.flags & MSG_OOB) != 0 ? 1 : 0;  // bytes
+  if (m.data.remaining() < urgent) return Err(Errno::kOPNOTSUPP);
   if (!m.to.empty()) return Err(peer_ ? Errno::kISCONN : Errno::kOPNOTSUPP);
   if (!peer_) return Err(closed_ || (shutdown_ & kNoSend) != 0 ? Errno::kPIPE : Errno::kNOTCONN);
   Ref<UnixSocket> peer = peer_;
@@ -66,14 +67,21 @@ Result<size_t> UnixSocket::send_stream(Park& park, SendMessage& m) {
       if (!waited) return done > 0 ? Result<size_t>(done) : Err(waited.error());
     }
     if (broken()) return done > 0 ? Result<size_t>(done) : Err(Errno::kPIPE);
+    const bool last = m.data.remaining() == urgent;  // by itself
+    const size_t left = last ? urgent : m.data.remaining() - urgent;
     std::vector<std::byte> piece(
-        std::min({m.data.remaining(), kPieceBytes, std::max<size_t>(budget_->limit / 2, 1)}));
+        std::min({left, kPieceBytes, std::max<size_t>(budget_->limit / 2, 1)}));
     Result<size_t> n = m.data.get(park, piece);
     if (!n || *n == 0) return done > 0 ? Result<size_t>(done) : (n ? Err(Errno::kFAULT) : n);
     if (broken()) return done > 0 ? Result<size_t>(done) : Err(Errno::kPIPE);
     const bool whole = *n == piece.size();
     piece.resize(*n);
-    peer->deliver(UnixMessage(table_, budget_, std::move(piece), m, bound));
+    UnixMessage message(table_, budget_, std::move(piece), m, bound);
+    if (last && urgent != 0) {
+      peer->deliver_urgent(std::move(message));
+    } else {
+      peer->deliver(std::move(message));
+    }
     done += *n;
     if (!whole) break;
   }
@@ -99,8 +107,12 @@ Result<Ref<UnixSocket>> UnixSocket::packet_target(Park& park, const SocketCaller
 }
 
 Result<size_t> UnixSocket::send_packet(Park& park, const SocketCaller* who, SendMessage& m) {
+  if (connection_based()) {
+    TRY(take_error());
+    if (state_ != State::kConnected) return Err(Errno::kNOTCONN);
+  }
+  if ((m.flags & MSG_OOB) != 0) return Err(Errno::kOPNOTSUPP);
   TRY(take_error());
-  if (connection_based() && state_ != State::kConnected) return Err(Errno::kNOTCONN);
   if (pass_creds_ && !connection_based()) TRY(autobind());
   const size_t size = m.data.remaining();
   if (size + kPacketOverhead > budget_->limit) return Err(Errno::kMSGSIZE);
@@ -171,13 +183,14 @@ Result<bool> UnixSocket::wait_for_message(Park& park, bool nonblock, size_t beyo
 }
 
 Result<size_t> UnixSocket::receive(Park& park, ReceiveMessage& m) {
-  if (m.flags & MSG_OOB) return Err(Errno::kOPNOTSUPP);
   Ref<UnixSocket> self(this);
+  const bool urgent = (m.flags & MSG_OOB) != 0;
   if (type_ == SOCK_STREAM) {
     if (state_ != State::kConnected) return Err(Errno::kINVAL);
-    return receive_stream(park, m);
+    return urgent ? receive_urgent(park, m) : receive_stream(park, m);
   }
   if (type_ == SOCK_SEQPACKET && state_ != State::kConnected) return Err(Errno::kNOTCONN);
+  if (urgent) return Err(Errno::kOPNOTSUPP);
   return receive_packet(park, m);
 }
 
@@ -190,7 +203,11 @@ Result<size_t> UnixSocket::receive_stream(Park& park, ReceiveMessage& m) {
   bool first = true;
   // Room for nothing still waits for a message, and takes the descriptors that come with it.
   while (first || m.data.remaining() > 0) {
-    while (peek && seen < messages_.size() && skip != 0 && skip >= messages_[seen].rest().size())
+    if (seen < messages_.size()) {
+      seen = next_plain(seen, peek, done > 0);
+      if (seen >= messages_.size() && done > 0) break;  // the urgent byte ends a read
+    }
+    while (peek && seen < messages_.size() && skip >= messages_[seen].rest().size())
       skip -= messages_[seen++].rest().size();
     if (messages_.size() <= seen) {
       if (done >= target || (peek && done > 0)) break;
