@@ -14,8 +14,8 @@
 #include "ukernel/task/exit.h"
 #include "ukernel/task/keys.h"
 #include "ukernel/task/nsfs.h"
-#include "ukernel/task/time_ns.h"
 #include "ukernel/task/ptrace.h"
+#include "ukernel/task/time_ns.h"
 #include "ukernel/task/timers.h"
 #include "ukernel/vfs/landlock.h"
 
