@@ -86,6 +86,11 @@ TEST(PidTable, NumbersOfNamespacesEndWithTheirLastUse) {
   EXPECT_EQ(p.alloc(inner.get(), std::array{41, 50}).error(), Errno::kEXIST);
   EXPECT_EQ(inner->outside(41), 0) << "nothing is left of the attempt";
   EXPECT_EQ(inner->count(), 2);
+  auto fresh = make_ref<PidNamespace>(outer, 310);
+  EXPECT_EQ(p.alloc(fresh.get(), std::array{1, 50}).error(), Errno::kEXIST);
+  const int first = *p.alloc(fresh.get());
+  EXPECT_EQ(fresh->inside(first), 1) << "an attempt does not count";
+  p.unreserve(first);
   p.unreserve(60);
   EXPECT_EQ(p.ns_of(60), nullptr);
   EXPECT_EQ(inner->count(), 1);

@@ -106,14 +106,8 @@ void end_pid_namespace(Task& init) {
   each_group_in(k, ns.get(), [&](ThreadGroup& g) {
     if (&g != &group) begin_exit_group(g, SIGKILL);
   });
-  auto alone = [&] {
-    bool others = false;
-    ns->each([&](int pid) {
-      const Task* t = k.pids.task(pid);
-      others = others || t == nullptr || t->group.get() != &group;
-    });
-    return !others;
-  };
+  // Each of our own threads has a number here, and so has whoever is left.
+  auto alone = [&] { return ns->count() <= static_cast<int>(group.threads.size()); };
   // Uninterruptible: whoever waits for this process may count on the others being gone.
   CHECK_OK(
       ns->number_gone.wait(init.park(), alone, WaitMode::kUninterruptible, kNever, "zap_pid_ns"));

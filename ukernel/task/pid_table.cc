@@ -40,12 +40,17 @@ Result<int> PidTable::alloc(PidNamespace* ns, std::span<const int> wanted) {
   if (exact == 0) last_ = n;
   reserved_.insert(n);
   if (ns == nullptr) return n;
-  nested_.emplace(n, Ref<PidNamespace>(ns));
-  Result<> all = ns->closed ? Err(Errno::kNOMEM) : Result<>();
+  const Ref<PidNamespace> own(ns);
+  nested_.emplace(n, own);
+  const bool closed = own->closed;
+  Result<> all = closed ? Err(Errno::kNOMEM) : Result<>();
   for (size_t i = 0; all && i < level; ++i, ns = ns->parent.get())
     all = number(*ns, n, i < wanted.size() ? wanted[i] : 0);
   if (all) return n;
   unreserve(n);
+  // Nobody has been here: the next one may still be the first.
+  own->closed = closed;
+  if (own->count() == 0 && own->init == nullptr) own->last = 0;
   return Err(all.error());
 }
 

@@ -85,6 +85,10 @@ TEST(clone3, NumbersMayBeChosenInEachNamespace) {
         },
         {1});
     CHILD_CHECK(init > 0 && WaitFor(init) == 0);
+    // An attempt in vain leaves the namespace as it was.
+    CHILD_CHECK(unshare(CLONE_NEWPID) == 0);
+    CHILD_CHECK(Clone3(0, {1, getpid()}) == -1 && (errno == EEXIST || errno == EPERM));
+    CHILD_CHECK(RunChild([] { CHILD_CHECK(RawGetpid() == 1); }) == 0);
     const std::vector<pid_t> many(33, 1);
     CHILD_CHECK(Clone3(CLONE_NEWPID, many) == -1 && errno == EINVAL);
   });
