@@ -82,7 +82,7 @@ Result<size_t> read_file(Task& task, File& file, IoSink& to, std::optional<uint6
   ++task.usage.syscr;
   if (n && *n > 0) {
     task.usage.rchar += *n;
-    task.kernel.vfs.notify(file.path(), IN_ACCESS);
+    if (!file.quiet) task.kernel.vfs.notify(file.path(), IN_ACCESS);
   }
   return n;
 }
@@ -107,7 +107,7 @@ Result<size_t> write_file(Task& task, File& file, IoSource& from, std::optional<
   ++task.usage.syscw;
   if (n && *n > 0) {
     task.usage.wchar += *n;
-    task.kernel.vfs.notify(file.path(), IN_MODIFY);
+    if (!file.quiet) task.kernel.vfs.notify(file.path(), IN_MODIFY);
   }
   // A pipe whose last reader went in the middle of a write signals too, though bytes were taken.
   Pipe* pipe = n && from.remaining() > 0 ? pipe_of(file) : nullptr;

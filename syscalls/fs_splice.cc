@@ -86,7 +86,7 @@ Result<size_t> pipe_to_file(Task& task, Pipe& in, File& out, std::optional<uint6
     n = TRY(out.write(park, from, out.pos));
   }
   in.consume(n);
-  if (n > 0) task.kernel.vfs.notify(out.path(), IN_MODIFY);
+  if (n > 0 && !out.quiet) task.kernel.vfs.notify(out.path(), IN_MODIFY);
   return n;
 }
 
@@ -112,7 +112,7 @@ Result<size_t> file_to_pipe(Task& task, File& in, std::optional<uint64_t>& offse
   // The room may have gone while the file was read.
   while ((n = out.put_pages(piece, at % kPageSize)) == 0) TRY(wait_room(park, out, nonblock));
   at += n;
-  task.kernel.vfs.notify(in.path(), IN_ACCESS);
+  if (!in.quiet) task.kernel.vfs.notify(in.path(), IN_ACCESS);
   return n;
 }
 

@@ -6,6 +6,7 @@
 // IWYU pragma: begin_exports
 #include "syscalls/aio.h"
 #include "syscalls/cred.h"
+#include "syscalls/fanotify.h"
 #include "syscalls/fs_attr.h"
 #include "syscalls/fs_dir.h"
 #include "syscalls/fs_handle.h"

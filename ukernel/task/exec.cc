@@ -29,21 +29,9 @@ constexpr uint32_t kClearOnSetid =
 
 // Opens a file to execute it.
 Result<Ref<File>> open_exec(Task& task, WalkFrom from, const std::string& path, int at_flags) {
-  Park& park = task.park();
-  Vfs& vfs = task.kernel.vfs;
-  FsContext ctx = task.fs_context();
   uint32_t walk = (at_flags & AT_SYMLINK_NOFOLLOW) != 0 ? 0 : uint32_t{kWalkFollow};
   if ((at_flags & AT_EMPTY_PATH) != 0) walk |= kWalkEmptyOk;
-  Path at = TRY(vfs.walk(park, ctx, from, path, walk));
-  Inode* inode = at.inode();
-  if (inode == nullptr) return Err(Errno::kNOENT);
-  if (is_type(inode->type(), S_IFLNK)) return Err(Errno::kLOOP);
-  if (!is_type(inode->type(), S_IFREG)) return Err(Errno::kACCES);
-  if (at.mount && (at.mount->flags & kMntNoexec) != 0) return Err(Errno::kACCES);
-  TRY(vfs.check_permission(park, *inode, task.cred(), kMayExec));
-  TRY(landlock_check(task.cred(), at, landlock::kExecute | landlock::kReadFile));
-  if (inode->writers > 0) return Err(Errno::kTXTBSY);
-  return vfs.open_path(park, at, O_RDONLY, task.cred());
+  return task.kernel.vfs.open_exec(task.park(), task.fs_context(), from, path, walk);
 }
 
 // The first line of a script: interpreter and at most one argument (execve(2)). False: no script.

@@ -19,7 +19,7 @@ File::~File() {
   while (FileObserver* o = observers.pop_front()) o->file_gone(*this);
   Inode* i = inode();
   if (i == nullptr) return;
-  if (opened_by_ != nullptr) {
+  if (opened_by_ != nullptr && !quiet) {
     opened_by_->notify(path_, can_write() ? IN_CLOSE_WRITE : IN_CLOSE_NOWRITE);
   }
   if (counted_writer_) --i->writers;
@@ -28,8 +28,11 @@ File::~File() {
     i->locks->drop_owner(LockKind::kFlock, this);
     i->locks->leases.drop(*this);
   }
-  if (--i->opens == 0 && i->dead && i->watches != nullptr) {
-    Ref<Inode> keep(i);
+  if (--i->opens != 0 || !i->dead) return;
+  Ref<Inode> keep(i);
+  if (opened_by_ != nullptr) {
+    opened_by_->notify_gone(*i);
+  } else if (i->watches != nullptr) {
     i->watches->inode_gone();
   }
 }

@@ -131,6 +131,7 @@ class File : public RefCounted {
   Result<> begin_write();
 
   bool created = false;  // the open that made this made the file
+  bool quiet = false;    // what is done through it is told to nobody (an event's of fanotify(7))
   // Rights that Landlock took from this file when it was opened (vfs/landlock.h).
   bool no_truncate = false, no_ioctl = false;
   int flags;         // O_* as fcntl(F_GETFL) shows them, without creation flags

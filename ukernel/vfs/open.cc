@@ -315,7 +315,7 @@ Result<Ref<File>> Vfs::open_exec(Park& park, const FsContext& ctx, WalkFrom from
   if (inode->writers > 0) return Err(Errno::kTXTBSY);
   // The right to execute is enough: the program's bytes are read with the kernel's own authority.
   Ref<File> file = TRY(open_path(park, p, O_RDONLY, *ctx.cred));
-  notify(p, IN_OPEN);
+  notify(p, IN_OPEN | kOpenedToExecute);
   return file;
 }
 

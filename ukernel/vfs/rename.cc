@@ -146,7 +146,7 @@ Result<> Vfs::rename(Park& park, const FsContext& ctx, WalkFrom from1, std::stri
   const uint32_t within = from.dir == to.dir ? kRenamedWithin : 0u;
   notify_name(from.parent.dir, from.parent.name, IN_MOVED_FROM | is_dir | within, cookie);
   notify_name(to.parent.dir, to.parent.name, IN_MOVED_TO | is_dir, cookie);
-  if (moved->watches != nullptr) moved->watches->event(IN_MOVE_SELF, 0, {});
+  notify_moved(*moved);
   if (replaced == nullptr) return {};
   if ((flags & RENAME_EXCHANGE) != 0) {
     is_dir = replaced->type() == S_IFDIR ? IN_ISDIR : 0u;

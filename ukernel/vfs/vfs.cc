@@ -82,6 +82,8 @@ Result<> Vfs::break_leases(Park& park, Inode& inode, bool write, bool nonblock) 
 void Vfs::notify(const Path& path, uint32_t in_mask) {
   Inode* inode = path.inode();
   if (inode == nullptr) return;
+  if (impl_->fanotify->any()) impl_->fanotify->file_event(path, in_mask);
+  in_mask &= ~kOpenedToExecute;
   Dentry* parent = path.dentry->parent();
   Inode* dir = parent != nullptr ? parent->inode() : nullptr;
   const uint32_t unlinked = path.dentry->unlinked() ? kUnlinkedName : 0u;
@@ -96,16 +98,27 @@ void Vfs::notify(const Path& path, uint32_t in_mask) {
 
 void Vfs::notify_name(const Path& dir, std::string_view name, uint32_t in_mask, uint32_t cookie) {
   Inode* inode = dir.inode();
-  if (inode == nullptr || inode->watches == nullptr) return;
+  if (inode == nullptr) return;
+  if (impl_->fanotify->any()) impl_->fanotify->name_event(dir, name, in_mask);
+  if (inode->watches == nullptr) return;
   Ref<Inode> keep(inode);
   inode->watches->event(in_mask, cookie, name);
 }
 
 void Vfs::notify_removed(Inode& inode) {
   inode.dead = true;
-  if (inode.opens > 0 || inode.watches == nullptr) return;
+  if (inode.opens == 0) notify_gone(inode);
+}
+
+void Vfs::notify_moved(Inode& inode) {
+  if (impl_->fanotify->any()) impl_->fanotify->self_event(inode, IN_MOVE_SELF);
+  if (inode.watches != nullptr) inode.watches->event(IN_MOVE_SELF, 0, {});
+}
+
+void Vfs::notify_gone(Inode& inode) {
   Ref<Inode> keep(&inode);
-  inode.watches->inode_gone();
+  if (impl_->fanotify->any()) impl_->fanotify->self_event(inode, IN_DELETE_SELF);
+  if (inode.watches != nullptr) inode.watches->inode_gone();
 }
 
 }  // namespace uk

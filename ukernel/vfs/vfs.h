@@ -206,8 +206,10 @@ class Vfs {
   void notify(const Path& path, uint32_t in_mask);
   void notify_name(const Path& dir, std::string_view name, uint32_t in_mask, uint32_t cookie = 0);
 
-  // An inode's last link is gone: watches end now or at the last close.
+  // An inode's last link is gone: watches end now or at the last close (notify_gone()).
   void notify_removed(Inode& inode);
+  void notify_gone(Inode& inode);
+  void notify_moved(Inode& inode);
 
   // Settings of /proc/sys/fs (proc_sys_fs(5)).
   struct Settings {

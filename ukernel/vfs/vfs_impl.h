@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "ukernel/vfs/dentry_cache.h"
+#include "ukernel/vfs/fanotify.h"
 #include "ukernel/vfs/file_locks.h"
 #include "ukernel/vfs/handles.h"
 #include "ukernel/vfs/vfs.h"
@@ -41,6 +42,7 @@ struct Vfs::Impl {
   HandleTable handles;
   std::unordered_map<MountKey, Mount*, MountKeyHash> mounted;
   LockGraph lock_graph;
+  std::shared_ptr<Fanotify> fanotify = std::make_shared<Fanotify>();
   Ref<Inode> memory_root;  // of the hidden tmpfs behind memory_file()
   Mutex rename_lock;       // of renames between two directories
   uint64_t next_mount_id = 1, next_mount_ns = 1;
