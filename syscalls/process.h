@@ -39,6 +39,7 @@ Result<int64_t> sys_pidfd_open(Task& task, int pid, Hex flags);
 Result<int64_t> sys_pidfd_getfd(Task& task, Fd pidfd, Fd target, Hex flags);
 Result<int64_t> sys_pidfd_send_signal(Task& task, Fd pidfd, Signo sig, UserIn<SigInfo> info,
                                       Hex flags);
+Result<int64_t> sys_acct(Task& task, UserStr path);
 Result<int64_t> sys_kcmp(Task& task, int pid1, int pid2, int type, uint64_t index1,
                          uint64_t index2);
 

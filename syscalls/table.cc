@@ -176,7 +176,7 @@ constexpr Row kRows[] = {
     full(160, "setrlimit", call<sys_setrlimit>, "process/limits_prctl_test.cc"),
     full(161, "chroot", call<sys_chroot>, "files/dirs_test.cc"),
     full(162, "sync", call<sys_sync>, "files/truncate_test.cc"),
-    none(163, "acct"),
+    full(163, "acct", call<sys_acct>, "process/acct_test.cc"),
     partial(164, "settimeofday", call<sys_settimeofday>, "EPERM: the clock is the host's"),
     partial(165, "mount", call<sys_mount>, "a type is tmpfs, ramfs, proc, sysfs, devtmpfs, devpts"),
     full(166, "umount2", call<sys_umount2>, "files/mknod_mount_test.cc"),

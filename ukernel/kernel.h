@@ -24,6 +24,7 @@
 
 namespace uk {
 
+class Accounting;
 class FutexTable;
 class IpcNamespace;
 class NsFs;
@@ -94,9 +95,10 @@ class Kernel {
   Ref<UtsInfo> uts;
   Ref<MountNamespace> mounts;
   Ref<IpcNamespace> ipc;
-  Ref<NsFs> nsfs;        // files of namespaces, and their numbers
-  uint64_t boot_ns = 0;  // monotonic time at boot
-  uint64_t forks = 0;    // /proc/stat
+  std::shared_ptr<Accounting> accounting;  // acct(2), task/acct.h; null: off
+  Ref<NsFs> nsfs;                          // files of namespaces, and their numbers
+  uint64_t boot_ns = 0;                    // monotonic time at boot
+  uint64_t forks = 0;                      // /proc/stat
   uint64_t context_switches = 0;
   // Threads that leave user mode wake this while somebody watches (membarrier(2)).
   WaitQueue left_user;

@@ -10,6 +10,7 @@
 #include "ukernel/kernel.h"
 #include "ukernel/mm/futex.h"
 #include "ukernel/task/identity.h"
+#include "ukernel/task/acct.h"
 #include "ukernel/task/job_control.h"
 #include "ukernel/task/pi_futex.h"
 #include "ukernel/task/ptrace.h"
@@ -242,6 +243,7 @@ void exit_task(Task& task) {
     group->timers->set(0, {});
   }
   thread_left_stop(*group);
+  if (last && k.accounting) account_end(park, task);
 
   trace_release_all(task);
   leave_user_space(task);
