@@ -9,6 +9,7 @@
 #include "syscalls/fs_common.h"
 #include "syscalls/fs_mount.h"
 #include "syscalls/mount_attr.h"
+#include "ukernel/vfs/move_mount.h"
 
 namespace uk {
 namespace {
@@ -114,13 +115,14 @@ Result<int64_t> sys_move_mount(Task& task, Fd from_dirfd, UserStr from, Fd to_di
   if (!may_mount(task)) return Err(Errno::kPERM);
   if ((flags & ~uint32_t{kMoveKnown}) != 0) return Err(Errno::kINVAL);
   if ((flags & kSetGroup) != 0 && (flags & kBeneath) != 0) return Err(Errno::kINVAL);
-  // DEVIATION: neither beneath what is mounted there, nor groups alone; see docs/CAVEATS.md.
-  if ((flags & (kSetGroup | kBeneath)) != 0) return Err(Errno::kOPNOTSUPP);
+  // DEVIATION: groups alone are not set; see docs/CAVEATS.md.
+  if ((flags & kSetGroup) != 0) return Err(Errno::kOPNOTSUPP);
   Path target = TRY(walk_at(task, to_dirfd, to,
                             at_flags((flags & kToSymlinks) != 0, (flags & kToEmptyPath) != 0)));
   Path source = TRY(walk_at(task, from_dirfd, from,
                             at_flags((flags & kFromSymlinks) != 0, (flags & kFromEmptyPath) != 0)));
-  return zero(task.kernel.vfs.move_mount(task.fs_context(), source, target));
+  return zero(move_mount(task.kernel.vfs, task.fs_context(), source, target,
+                         (flags & kBeneath) != 0 ? MoveTo::kBeneath : MoveTo::kOnTop));
 }
 
 Result<int64_t> sys_mount_setattr(Task& task, Fd dirfd, UserStr path, Hex raw, UserAddr user,

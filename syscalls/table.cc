@@ -356,7 +356,7 @@ constexpr Row kRows[] = {
     partial(426, "io_uring_enter", call<sys_io_uring_enter>, "the operations that IORING_REGISTER_PROBE tells; others are EINVAL"),
     partial(427, "io_uring_register", call<sys_io_uring_register>, "no worker limits, NAPI, buffer status, clone, resize: EINVAL"),
     full(428, "open_tree", call<sys_open_tree>, "mounts/new_mount_test.cc"),
-    partial(429, "move_mount", call<sys_move_mount>, "MOVE_MOUNT_BENEATH, MOVE_MOUNT_SET_GROUP: EOPNOTSUPP"),
+    partial(429, "move_mount", call<sys_move_mount>, "MOVE_MOUNT_SET_GROUP: EOPNOTSUPP"),
     full(430, "fsopen", call<sys_fsopen>, "mounts/fs_context_test.cc"),
     partial(431, "fsconfig", call<sys_fsconfig>, "FSCONFIG_CMD_CREATE_EXCL: EOPNOTSUPP; options of tmpfs, ramfs, devtmpfs, devpts"),
     full(432, "fsmount", call<sys_fsmount>, "mounts/fs_context_test.cc"),

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "ukernel/vfs/move_mount.h"
 #include "ukernel/vfs/vfs_impl.h"
 
 #ifndef MNT_FORCE
@@ -324,12 +325,44 @@ Result<> Vfs::umount(Park& park, const FsContext& ctx, const Path& at, int flags
   return {};
 }
 
-Result<> Vfs::move_mount(const FsContext& ctx, const Path& from, const Path& to) {
+namespace {
+
+// Where what is to lie beneath the mount `top` goes. Not if propagation would also put a copy of it
+// on top of that mount (move_mount(2)).
+Result<Path> place_beneath(const FsContext& ctx, const Path& top, const Mount& m) {
+  const Mount& over = *top.mount;
+  if (top.dentry != over.root || over.parent == nullptr || over.locked ||
+      top.mount == ctx.root.mount)
+    return Err(Errno::kINVAL);
+  if (mounted_below(&m, over)) return Err(Errno::kINVAL);
+  const Ref<PeerGroup>& group = over.parent->shared;
+  auto gets_a_copy = [&](const Mount& mount) {
+    if (mount.root != over.mountpoint) return false;
+    bool hears = mount.shared == group;
+    for (PeerGroup* g = mount.master.get(); g != nullptr && !hears;) {
+      hears = g == group.get();
+      g = g->members.empty() ? nullptr : g->members.front().master.get();
+    }
+    return hears;
+  };
+  if (group && (gets_a_copy(over) || gets_a_copy(m))) return Err(Errno::kINVAL);
+  return Path(over.parent, over.mountpoint);
+}
+
+}  // namespace
+
+Result<> move_mount(Vfs& vfs, const FsContext& ctx, const Path& from, const Path& to,
+                    MoveTo where) {
+  Vfs::Impl& impl = vfs.impl();
   if (from.mount == nullptr || from.dentry != from.mount->root) return Err(Errno::kINVAL);
   Ref<Mount> m = from.mount;
-  Path top = follow_mounts(to);
+  Path top = vfs.follow_mounts(to);
   if (top.mount == nullptr || foreign(ctx, top.mount.get()) || foreign(ctx, m.get()))
     return Err(Errno::kINVAL);
+  if (where == MoveTo::kBeneath) {
+    if (impl.mounted_at(*m, *m->root) != nullptr) return Err(Errno::kINVAL);
+    top = TRY(place_beneath(ctx, top, *m));
+  }
   const bool attached = m->ns == ctx.ns;
   // Of a tree without a place only the whole is moved.
   if (!attached && (m->ns->root != m || top.mount->ns == m->ns)) return Err(Errno::kINVAL);
@@ -345,12 +378,12 @@ Result<> Vfs::move_mount(const FsContext& ctx, const Path& from, const Path& to)
   if (mounted_below(top.mount.get(), *m)) return Err(Errno::kLOOP);
   if (!attached) {
     Ref<MountNamespace> keep(m->ns);
-    return impl_->graft(*this, *keep, top);
+    return impl.graft(vfs, *keep, top);
   }
   Ref<Mount> old_parent = m->parent;
   Ref<Dentry> old_place = m->mountpoint;
-  impl_->unhang(*m);
-  Ref<MountNamespace> loose = impl_->anonymous(*this, ctx.ns);
+  impl.unhang(*m);
+  Ref<MountNamespace> loose = impl.anonymous(vfs, ctx.ns);
   auto own = [&](MountNamespace& ns, MountNamespace& before) {
     for (Mount* t : tree) {
       Ref<Mount> keep(t);
@@ -361,13 +394,17 @@ Result<> Vfs::move_mount(const FsContext& ctx, const Path& from, const Path& to)
   };
   own(*loose, *ctx.ns);
   loose->root = m;
-  Result<> moved = impl_->graft(*this, *loose, top);
+  Result<> moved = impl.graft(vfs, *loose, top);
   if (!moved) {
     loose->root.reset();
     own(*ctx.ns, *loose);
-    impl_->hang(*m, old_parent, old_place);
+    impl.hang(*m, old_parent, old_place);
   }
   return moved;
+}
+
+Result<> Vfs::move_mount(const FsContext& ctx, const Path& from, const Path& to) {
+  return uk::move_mount(*this, ctx, from, to, MoveTo::kOnTop);
 }
 
 Result<> Vfs::pivot_root(const FsContext& ctx, const Path& new_root, const Path& put_old) {
