@@ -12,10 +12,12 @@ Result<Ref<AddressSpace>> AddressSpace::fork(Park& park, const MmLimits& limits)
   Impl& im = *impl_;
   im.stack_limit = limits.stack;
   im.as_limit = limits.as;
-  // Heuristic overcommit, as for mmap(2): a copy that could never be written is refused.
+  // As for mmap(2).
+  uint64_t promised = 0;
   for (auto& [start, v] : im.vmas.map()) {
-    const bool copied = !v->shared && v->has(Prot::kWrite) && !v->noreserve && !v->dont_fork;
-    if (copied && v->pages() > mem_.total_pages()) return Err(Errno::kNOMEM);
+    if (!v->commits() || v->dont_fork) continue;
+    promised += v->pages();
+    if (!mem_.may_commit(mem_.commit.mode == 2 ? promised : v->pages())) return Err(Errno::kNOMEM);
   }
   Ref<AddressSpace> child = TRY(create(park, mem_, im.platform));
   // From here to the end of the copy nothing suspends: it is one moment of the parent.

@@ -62,10 +62,8 @@ Result<> AddressSpace::Impl::check_limits(const MmapRequest& r, uint64_t addr, u
     return Err(Errno::kNOMEM);
   }
   if ((r.locked || lock_future) && over(locked, len, limits.memlock)) return Err(Errno::kAGAIN);
-  // Heuristic overcommit: only what can obviously never be had is refused.
-  if (write && !r.noreserve && (!r.object || !r.shared) && len / kPageSize > mem.total_pages()) {
-    return Err(Errno::kNOMEM);
-  }
+  const bool promised = write && !reserves_nothing(r) && (!r.object || !r.shared);
+  if (promised && !mem.may_commit(len / kPageSize)) return Err(Errno::kNOMEM);
   return {};
 }
 
@@ -105,7 +103,7 @@ Result<uint64_t> AddressSpace::mmap(Park& park, const MmapRequest& request,
   v->shared = r.shared;
   v->grows_down = r.grows_down;
   v->locked = r.locked || im.lock_future;
-  v->noreserve = r.noreserve;
+  v->noreserve = im.reserves_nothing(r);
   v->may_write = may_write;
   v->may_exec = r.may_exec;
   v->name = r.name;
@@ -213,6 +211,8 @@ Result<> AddressSpace::mprotect(Park& park, uint64_t addr, uint64_t len, Prot pr
     if (v.frozen) return Err(Errno::kPERM);
     if (any(prot & Prot::kWrite) && v.shared && !v.may_write) return Err(Errno::kACCES);
     if (any(prot & Prot::kExec) && !v.may_exec) return Err(Errno::kACCES);
+    const bool promised = any(prot & Prot::kWrite) && !v.shared && !v.noreserve && !v.commits();
+    if (promised && !im.mem.may_commit(v.pages())) return Err(Errno::kNOMEM);
     const Prot old = std::exchange(v.prot, prot);
     if (old == prot) return {};
     im.reprotect(v, v.start, v.end, old);

@@ -83,6 +83,22 @@ class PhysMemory {
   uint64_t anon_pages = 0;
   uint64_t shmem_pages = 0;
   uint64_t code_pages = 0;  // of copies of code (mm/patched_code.h), which are not frames
+  // What guests were promised (vm.overcommit_memory, proc_sys_vm(5)): private writable mappings
+  // without MAP_NORESERVE, beside shmem_pages.
+  struct Commit {
+    int mode = 0;  // 0: what could never be had is refused; 1: nothing is; 2: what is over a limit
+    int ratio = 50;  // per cent of all memory, the limit
+    uint64_t pages = 0;
+  } commit;
+  uint64_t commit_limit() const {
+    return total_pages() * static_cast<uint64_t>(commit.ratio) / 100;
+  }
+  uint64_t committed() const { return commit.pages + shmem_pages; }
+  bool may_commit(uint64_t pages) const {
+    if (commit.mode == 1) return true;
+    if (commit.mode == 0) return pages <= total_pages();
+    return committed() < commit_limit() && pages <= commit_limit() - committed();
+  }
   // Of CodeShelf. It holds files: given up by the kernel before its filesystems go.
   Ref<RefCounted> code_shelf;
 

@@ -19,7 +19,10 @@ AddressSpace::Impl::Impl(AddressSpace& s, PhysMemory& m, Platform& p)
 // The stub is gone by now (AddressSpace's destructor), so nothing maps the frames.
 AddressSpace::Impl::~Impl() {
   forget_userfaults();
-  for (auto& [start, v] : vmas.map()) zap(*v, v->start, v->end);
+  for (auto& [start, v] : vmas.map()) {
+    account(*v, -1);
+    zap(*v, v->start, v->end);
+  }
   vmas.clear();
   for (const Deferred& d : deferred_) release(d.pfn, d.anon);
 }
@@ -28,6 +31,7 @@ void AddressSpace::Impl::account(const Vma& v, int64_t sign) {
   const int64_t n = static_cast<int64_t>(v.pages()) * sign;
   total += n;
   if (v.data()) data += n;
+  if (v.commits()) mem.commit.pages += static_cast<uint64_t>(n);
   if (v.grows_down) stack += n;
   if (v.has(Prot::kExec)) exec += n;
   if (v.locked) locked += n;

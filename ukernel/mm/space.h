@@ -57,6 +57,8 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
   // ---- VMAs (space.cc)
   void account(const Vma& v, int64_t sign);
   Vma& add(std::unique_ptr<Vma> v);  // counts it; merges
+  // Where more than there is may not be promised, everything counts.
+  bool reserves_nothing(const MmapRequest& r) const { return r.noreserve && mem.commit.mode != 2; }
   // Takes the pieces of VMAs in [start, end) away with their pages. `unmap`: the stub's mappings
   // too (false: the caller maps over all of the range at once). True if the stub had any. `by`: who
   // asked for it. What is sealed stays.

@@ -47,6 +47,8 @@ struct Vma final : public MappingObserver {
   bool has(Prot p) const { return any(prot & p); }
   // Counted against RLIMIT_DATA.
   bool data() const { return !shared && has(Prot::kWrite) && !grows_down; }
+  // Counted as promised memory.
+  bool commits() const { return !shared && has(Prot::kWrite) && !noreserve; }
   // Sets it and joins or leaves its observers. `shared` and `may_write` must be set before.
   void set_object(Ref<MemoryObject> o);
   // Same meaning and, for `next` right behind this, one continuous object.

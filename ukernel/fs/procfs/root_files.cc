@@ -44,11 +44,6 @@ Result<std::string> meminfo(Ctx& c) {
   const uint64_t cached = m.cached_pages * kKbPerPage;
   const uint64_t shmem = m.shmem_pages * kKbPerPage;
   const uint64_t anon = m.anon_pages * kKbPerPage;
-  uint64_t committed = 0;
-  c.kernel.pids.each_group([&](ThreadGroup& g) {
-    if (g.leader != nullptr && g.leader->mm_ref())
-      committed += g.leader->mm().stats().data_pages * kKbPerPage;
-  });
   const struct {
     const char* name;
     uint64_t kb;
@@ -80,8 +75,8 @@ Result<std::string> meminfo(Ctx& c) {
       {"SUnreclaim", 0},
       {"KernelStack", 0},
       {"PageTables", 0},
-      {"CommitLimit", total},
-      {"Committed_AS", committed},
+      {"CommitLimit", m.commit_limit() * kKbPerPage},
+      {"Committed_AS", m.committed() * kKbPerPage},
       {"VmallocTotal", 34359738367},
       {"VmallocUsed", 0},
       {"VmallocChunk", 0},

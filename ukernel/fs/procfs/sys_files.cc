@@ -162,6 +162,16 @@ Result<> set_max_map_count(Ctx& c, std::string_view s) {
   return {};
 }
 
+template <auto kMember>
+Result<std::string> overcommit(Ctx& c) {
+  return std::to_string(c.kernel.mem->commit.*kMember) + "\n";
+}
+template <auto kMember, int64_t kHigh>
+Result<> set_overcommit(Ctx& c, std::string_view s) {
+  c.kernel.mem->commit.*kMember = static_cast<int>(TRY(parse_number(s, 0, kHigh)));
+  return {};
+}
+
 Result<std::string> aio_nr(Ctx& c) { return std::to_string(c.kernel.settings.aio_nr) + "\n"; }
 Result<std::string> aio_max_nr(Ctx& c) {
   return std::to_string(c.kernel.settings.aio_max_nr) + "\n";
@@ -229,8 +239,11 @@ constexpr Entry kVm[] = {
     fixed<65536>("mmap_min_addr"),
     fixed<0>("nr_hugepages"),
     fixed<0>("oom_kill_allocating_task"),
-    fixed<0>("overcommit_memory"),
-    fixed<50>("overcommit_ratio"),
+    fixed<0>("overcommit_kbytes"),
+    text("overcommit_memory", overcommit<&PhysMemory::Commit::mode>, 0644,
+         set_overcommit<&PhysMemory::Commit::mode, 2>),
+    text("overcommit_ratio", overcommit<&PhysMemory::Commit::ratio>, 0644,
+         set_overcommit<&PhysMemory::Commit::ratio, INT32_MAX>),
     fixed<0>("panic_on_oom"),
     fixed<0>("swappiness"),
     fixed<0>("unprivileged_userfaultfd"),
