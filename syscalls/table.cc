@@ -339,7 +339,7 @@ constexpr Row kRows[] = {
     none(321, "bpf"),
     full(322, "execveat", call<sys_execveat>, "process/exec_test.cc"),
     partial(323, "userfaultfd", call<sys_userfaultfd>,
-            "missing pages only: no write protection, minor faults, events, UFFDIO_MOVE, UFFDIO_POISON"),
+            "missing pages only: no write protection, minor faults, events"),
     full(324, "membarrier", call<sys_membarrier>, "memory/memfd_test.cc"),
     full(325, "mlock2", call<sys_mlock2>, "memory/advice_test.cc"),
     full(326, "copy_file_range", call<sys_copy_file_range>, "files/copy_test.cc"),

@@ -17,12 +17,29 @@ namespace {
 
 constexpr int kUserModeOnly = 1;                // UFFD_USER_MODE_ONLY
 constexpr uint64_t kExactAddress = 1ull << 11;  // UFFD_FEATURE_EXACT_ADDRESS
-constexpr uint64_t kFeatures =
-    UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_SIGBUS | UFFD_FEATURE_THREAD_ID | kExactAddress;
+// Newer than Debian 12's headers.
+constexpr uint64_t kPoison = 1ull << 14, kMove = 1ull << 16;  // UFFD_FEATURE_POISON, _MOVE
+constexpr uint64_t kMoveNumber = 5, kPoisonNumber = 8;
+struct UffdioMove {
+  uint64_t dst, src, len, mode;
+  int64_t move;
+};
+struct UffdioPoison {
+  uffdio_range range;
+  uint64_t mode;
+  int64_t updated;
+};
+constexpr uint32_t kMoveIoctl = _IOWR(UFFDIO, kMoveNumber, UffdioMove);
+constexpr uint32_t kPoisonIoctl = _IOWR(UFFDIO, kPoisonNumber, UffdioPoison);
+constexpr uint64_t kDontWake = 1, kAllowHoles = 2;  // UFFDIO_MOVE_MODE_*
+
+constexpr uint64_t kFeatures = UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_SIGBUS |
+                               UFFD_FEATURE_THREAD_ID | kExactAddress | kPoison | kMove;
 constexpr uint64_t kIoctls =
     1ull << _UFFDIO_REGISTER | 1ull << _UFFDIO_UNREGISTER | 1ull << _UFFDIO_API;
-constexpr uint64_t kRangeIoctls =
-    1ull << _UFFDIO_WAKE | 1ull << _UFFDIO_COPY | 1ull << _UFFDIO_ZEROPAGE;
+constexpr uint64_t kRangeIoctls = 1ull << _UFFDIO_WAKE | 1ull << _UFFDIO_COPY |
+                                  1ull << _UFFDIO_ZEROPAGE | 1ull << kMoveNumber |
+                                  1ull << kPoisonNumber;
 constexpr uint64_t kMinAddr = 0x10000;
 
 class UserFaultFile final : public File {
@@ -87,6 +104,10 @@ class UserFaultFile final : public File {
         return copy(park, user, arg);
       case UFFDIO_ZEROPAGE:
         return zero_pages(park, user, arg);
+      case kMoveIoctl:
+        return move(park, user, arg);
+      case kPoisonIoctl:
+        return poison(park, user, arg);
       default:
         return Err(Errno::kINVAL);
     }
@@ -145,19 +166,13 @@ class UserFaultFile final : public File {
     return 0;
   }
 
-  // Brings pages one by one; `contents` makes each. What is done is told also when one fails.
+  // `step` for page after page. What is done is told also when one fails.
   template <class F>
-  Result<int64_t> provide(Park& park, uint64_t start, uint64_t len, bool wake, F&& contents) {
+  Result<int64_t> each_page(Park& park, uint64_t start, uint64_t len, bool wake, F&& step) {
     int64_t done = 0;
-    std::vector<std::byte> page(kPageSize);
     while (done < static_cast<int64_t>(len)) {
-      const uint64_t at = start + static_cast<uint64_t>(done);
-      Result<> r;
-      if (fault_->space() == nullptr) r = Err(Errno::kSRCH);
-      if (r) r = fault_->expects(at);
-      if (r) r = contents(page, static_cast<uint64_t>(done));
-      if (r && fault_->space() == nullptr) r = Err(Errno::kSRCH);
-      if (r) r = fault_->provide(park, at, page);
+      const Result<> r = fault_->space() == nullptr ? Result<>(Err(Errno::kSRCH))
+                                                    : step(static_cast<uint64_t>(done));
       if (!r) {
         if (done == 0) return Err(r.error());
         break;
@@ -167,6 +182,43 @@ class UserFaultFile final : public File {
     }
     if (wake) fault_->wake(start, start + static_cast<uint64_t>(done));
     return done;
+  }
+
+  // Brings pages; `contents` makes each.
+  template <class F>
+  Result<int64_t> provide(Park& park, uint64_t start, uint64_t len, bool wake, F&& contents) {
+    std::vector<std::byte> page(kPageSize);
+    return each_page(park, start, len, wake, [&](uint64_t done) -> Result<> {
+      TRY(fault_->expects(start + done));
+      TRY(contents(page, done));
+      if (fault_->space() == nullptr) return Err(Errno::kSRCH);
+      return fault_->provide(park, start + done, page);
+    });
+  }
+
+  Result<int64_t> move(Park& park, IoctlUser& user, uint64_t arg) {
+    const auto m = TRY(get<UffdioMove>(park, user, arg));
+    TRY(check({m.dst, m.len}));
+    TRY(check({m.src, m.len}));
+    if ((m.mode & ~(kDontWake | kAllowHoles)) != 0) return Err(Errno::kINVAL);
+    Result<int64_t> r =
+        each_page(park, m.dst, m.len, (m.mode & kDontWake) == 0, [&](uint64_t done) -> Result<> {
+          TRY(fault_->check_move(m.dst + done, m.src + done, m.len - done));
+          Result<> moved = fault_->move(park, m.dst + done, m.src + done);
+          const bool hole = !moved && moved.error() == Errno::kNOENT;
+          return hole && (m.mode & kAllowHoles) != 0 ? Result<>() : moved;
+        });
+    return answer(park, user, arg + offsetof(UffdioMove, move), r, m.len);
+  }
+
+  Result<int64_t> poison(Park& park, IoctlUser& user, uint64_t arg) {
+    const auto p = TRY(get<UffdioPoison>(park, user, arg));
+    TRY(check(p.range));
+    if ((p.mode & ~kDontWake) != 0) return Err(Errno::kINVAL);
+    Result<int64_t> r =
+        each_page(park, p.range.start, p.range.len, (p.mode & kDontWake) == 0,
+                  [&](uint64_t done) { return fault_->poison(p.range.start + done); });
+    return answer(park, user, arg + offsetof(UffdioPoison, updated), r, p.range.len);
   }
 
   Result<int64_t> copy(Park& park, IoctlUser& user, uint64_t arg) {

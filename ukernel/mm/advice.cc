@@ -86,6 +86,7 @@ Result<> AddressSpace::madvise(Park& park, uint64_t addr, uint64_t len, int advi
           case MADV_FREE:  // DEVIATION: at once, not when memory is short; see docs/CAVEATS.md
           case MADV_DONTNEED:
           case MADV_DONTNEED_LOCKED:
+            im.forget_poison(v.start, v.end);
             im.discard(v, v.start, v.end, Impl::Which::kAll);
             break;
           case MADV_DONTFORK:

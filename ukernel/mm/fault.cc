@@ -17,6 +17,7 @@ constexpr uint64_t kAround = 16;  // pages of an object mapped around a fault
 constexpr FaultError kMapErr{SIGSEGV, SEGV_MAPERR};
 constexpr FaultError kAccErr{SIGSEGV, SEGV_ACCERR};
 constexpr FaultError kBusErr{SIGBUS, BUS_ADRERR};
+constexpr FaultError kPoisoned{SIGBUS, BUS_MCEERR_AR};
 constexpr FaultError kTryAgain{0, 0};
 
 std::unexpected<FaultError> fail(FaultError e) { return std::unexpected(e); }
@@ -66,6 +67,7 @@ AddressSpace::Impl::FaultResult AddressSpace::Impl::resolve(Park& park, uint64_t
       if (access == Access::kExec && !v->has(Prot::kExec)) return fail(kAccErr);
     }
 
+    if (!poisoned.empty() && !pte && poisoned.contains(page)) return fail(kPoisoned);
     if (v->userfault && missing(*v, page)) {
       const Ref<UserFault> u = v->userfault;
       const auto side = who == Who::kGuest ? UserFault::Who::kGuest : UserFault::Who::kKernel;

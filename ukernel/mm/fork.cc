@@ -34,6 +34,7 @@ Result<Ref<AddressSpace>> AddressSpace::fork(Park& park, const MmLimits& limits)
   child->call_sites = call_sites;
   child->code_owner = code_owner;
   ch.any_sealed = im.any_sealed;
+  ch.poisoned = im.poisoned;
   // Other threads of the parent may be running and writing: the copy is of this moment only once
   // that is forbidden. A parent with one task is not running, and its changes are made before it
   // does.

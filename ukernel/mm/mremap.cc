@@ -32,6 +32,7 @@ void AddressSpace::Impl::move_vma(Vma& v, uint64_t to, uint64_t new_len, bool ke
     pt.set(page - from_page + to_page, pte.with_stub(Prot::kNone));
   }
   unmap_stub(v.start, v.end);
+  forget_poison(v.start, v.end);
   if (keep) {
     account(v, -1);
     v.locked = false;

@@ -45,6 +45,7 @@ Vma& AddressSpace::Impl::add(std::unique_ptr<Vma> v) {
 
 bool AddressSpace::Impl::remove_range(uint64_t start, uint64_t end, bool unmap, By by) {
   forget_hidden(start, end);
+  forget_poison(start, end);
   for (const uint64_t border : {start, end}) {
     const Vma* v = vmas.find(border);
     if (v != nullptr && !v->sealed) vmas.split(border);

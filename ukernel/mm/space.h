@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/btree_set.h"
 #include "ukernel/mm/address_space.h"
 #include "ukernel/mm/fork_profile.h"
 #include "ukernel/mm/page_table.h"
@@ -56,9 +57,9 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
 
   // ---- VMAs (space.cc)
   void account(const Vma& v, int64_t sign);
-  Vma& add(std::unique_ptr<Vma> v);  // counts it; merges
   // Where more than there is may not be promised, everything counts.
   bool reserves_nothing(const MmapRequest& r) const { return r.noreserve && mem.commit.mode != 2; }
+  Vma& add(std::unique_ptr<Vma> v);  // counts it; merges
   // Takes the pieces of VMAs in [start, end) away with their pages. `unmap`: the stub's mappings
   // too (false: the caller maps over all of the range at once). True if the stub had any. `by`: who
   // asked for it. What is sealed stays.
@@ -201,6 +202,10 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
   // ---- userfaultfd(2) (userfault.cc)
   std::vector<UserFault*> userfaults;  // of this space
   void forget_userfaults();
+  // Pages without a frame that may not be touched (UFFDIO_POISON).
+  static constexpr size_t kMaxPoisoned = 65536;
+  absl::btree_set<uint64_t> poisoned;
+  void forget_poison(uint64_t start, uint64_t end);
   bool missing(const Vma& v, uint64_t page) const;
 
   // ---- what the space hears from objects and from PhysMemory

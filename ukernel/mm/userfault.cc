@@ -48,7 +48,7 @@ void AddressSpace::Impl::forget_userfaults() {
 
 // The page at addr is missing, and somebody wants to hear of it.
 bool AddressSpace::Impl::missing(const Vma& v, uint64_t page) const {
-  if (!v.userfault || pt.get(page)) return false;
+  if (!v.userfault || pt.get(page) || poisoned.contains(page)) return false;
   return v.anonymous() || v.object->cached_page(v.index(page * kPageSize)) == kNoPfn;
 }
 
@@ -211,6 +211,59 @@ Result<> UserFault::provide(Park& park, uint64_t addr, std::span<const std::byte
     std::memcpy(im.mem.ptr(got.pfn()), bytes.data(), kPageSize);
     return {};
   }
+}
+
+Result<> UserFault::check_move(uint64_t dst, uint64_t src, uint64_t len) const {
+  const AddressSpace::Impl& im = space_->inside();
+  const Vma* from = im.vmas.find(src);
+  const Vma* to = im.vmas.find(dst);
+  for (const Vma* v : {from, to})
+    if (v == nullptr || !v->anonymous() || v->shared || v->sealed) return Err(Errno::kINVAL);
+  if (src + len > from->end || dst + len > to->end || to->userfault.get() != this ||
+      !from->has(Prot::kWrite) || from->prot != to->prot || from->locked != to->locked)
+    return Err(Errno::kINVAL);
+  return {};
+}
+
+Result<> UserFault::move(Park& park, uint64_t dst, uint64_t src) {
+  Ref<AddressSpace> keep(space_);
+  AddressSpace::Impl& im = keep->inside();
+  const uint64_t page = src / kPageSize;
+  im.reveal(src, src + kPageSize);
+  const Pte pte = im.pt.get(page);
+  if (!pte) return Err(Errno::kNOENT);
+  if (!pte.anon() || im.mem.ref_count(pte.pfn()) != 1) return Err(Errno::kBUSY);
+  // Out of the stub first, so that no thread writes to it while it is copied.
+  const Pte hidden = pte.with_stub(Prot::kNone);
+  if (!(pte == hidden)) {
+    im.pt.set(page, hidden);
+    im.stub_unmap(src, kPageSize);
+    im.stale_.fill({});
+    TRY(keep->flush(park));
+    if (space_ == nullptr) return Err(Errno::kSRCH);
+  }
+  if (!(im.pt.get(page) == hidden)) return Err(Errno::kAGAIN);
+  const std::byte* bytes = im.mem.ptr(pte.pfn());
+  const std::vector<std::byte> copy(bytes, bytes + kPageSize);
+  TRY(provide(park, dst, copy));
+  Vma* v = im.vmas.find(src);
+  if (v == nullptr || !(im.pt.get(page) == hidden)) return {};  // it was touched while we waited
+  im.discard(*v, src, src + kPageSize, AddressSpace::Impl::Which::kAll);
+  return im.settle_large(park);
+}
+
+Result<> UserFault::poison(uint64_t addr) {
+  AddressSpace::Impl& im = space_->inside();
+  const Vma* v = im.vmas.find(addr);
+  if (v == nullptr || !v->userfault) return Err(Errno::kNOENT);
+  if (!im.missing(*v, addr / kPageSize)) return Err(Errno::kEXIST);
+  if (im.poisoned.size() >= AddressSpace::Impl::kMaxPoisoned) return Err(Errno::kNOMEM);
+  im.poisoned.insert(addr / kPageSize);
+  return {};
+}
+
+void AddressSpace::Impl::forget_poison(uint64_t start, uint64_t end) {
+  poisoned.erase(poisoned.lower_bound(start / kPageSize), poisoned.lower_bound(end / kPageSize));
 }
 
 void UserFault::close() {

@@ -48,6 +48,15 @@ class UserFault final : public RefCounted {
   Result<> expects(uint64_t addr) const;
   // Brings the page at addr with these contents. kNOENT: not registered; kEXIST; kNOMEM.
   Result<> provide(Park& park, uint64_t addr, std::span<const std::byte> page);
+  // UFFDIO_MOVE: whether pages may go from [src, src+len) to [dst, dst+len). kINVAL.
+  Result<> check_move(uint64_t dst, uint64_t src, uint64_t len) const;
+  // Moves the page at src to where one is missing. kNOENT: there is none at src, or nothing is
+  // registered at dst; kEXIST; kBUSY: others have the page too; kAGAIN: somebody touches it;
+  // kNOMEM.
+  Result<> move(Park& park, uint64_t dst, uint64_t src);
+  // UFFDIO_POISON: who touches the missing page at addr gets SIGBUS, until it is unmapped or thrown
+  // away. kNOENT, kEXIST; kNOMEM: too many.
+  Result<> poison(uint64_t addr);
   // Lets who waits for [start, end) look again.
   void wake(uint64_t start, uint64_t end);
   // The file is closed: nothing is registered any more.

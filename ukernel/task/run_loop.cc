@@ -2,6 +2,8 @@
 // until it traps, give the CPU back, answer the trap; again, until it has to end.
 #include <signal.h>
 
+#include <bit>
+
 #include "absl/strings/str_format.h"
 #include "base/check.h"
 #include "ukernel/kernel.h"
@@ -209,7 +211,11 @@ void handle_page_fault(Task& task, const Trap& trap) {
   task.fault_trapno = kPageFaultVector;
   task.fault_error = fault_error_code(task, trap, r.error().code);
   task.fault_addr = trap.addr;
-  force_signal(task, siginfo_fault(r.error().signo, r.error().code, trap.addr));
+  SigInfo info = siginfo_fault(r.error().signo, r.error().code, trap.addr);
+  constexpr size_t kAddressBits = 24;  // si_addr_lsb
+  if (info.signo == SIGBUS && info.code == BUS_MCEERR_AR)
+    siginfo_set_u32(info, kAddressBits, std::countr_zero(kPageSize));
+  force_signal(task, info);
 }
 
 void handle_exception(Task& task, const Trap& trap) {
