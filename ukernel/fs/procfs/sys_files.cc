@@ -254,11 +254,17 @@ constexpr Entry kInotify[] = {
     fixed<128>("max_user_instances"),
     fixed<65536>("max_user_watches"),
 };
+constexpr Entry kFanotify[] = {
+    fixed<16384>("max_queued_events"),
+    fixed<128>("max_user_groups"),
+    fixed<65536>("max_user_marks"),
+};
 constexpr Entry kEpoll[] = {fixed<1000000>("max_user_watches")};
 constexpr Entry kFs[] = {
     text("aio-max-nr", aio_max_nr, 0644, set_aio_max_nr),
     text("aio-nr", aio_nr),
     dir("epoll", kEpoll),
+    dir("fanotify", kFanotify),
     fixed<INT64_MAX>("file-max"),
     text("file-nr", file_nr),
     dir("inotify", kInotify),
@@ -266,18 +272,12 @@ constexpr Entry kFs[] = {
     fixed<1>("leases-enable"),
     fs_setting<&Vfs::Settings::mount_max, INT32_MAX>("mount-max"),
     {.name = "mqueue", .mode = S_IFDIR | 0555, .more = mqueue_limit_entries},
-    fixed<1048576>("nr_open"),
-constexpr Entry kFanotify[] = {
-    fixed<16384>("max_queued_events"),
-    fixed<128>("max_user_groups"),
-    fixed<65536>("max_user_marks"),
-};
+    fixed<65536>("nr_open"),
     fixed<65534>("overflowgid"),
     fixed<65534>("overflowuid"),
     text("pipe-max-size", pipe_max, 0644, set_pipe_max),
     fixed<0>("pipe-user-pages-hard"),
     fixed<16384>("pipe-user-pages-soft"),
-    dir("fanotify", kFanotify),
     fs_setting<&Vfs::Settings::protected_hardlinks, 1>("protected_hardlinks"),
     fs_setting<&Vfs::Settings::protected_symlinks, 1>("protected_symlinks"),
     fixed<0>("suid_dumpable"),
