@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include "ukernel/kernel.h"
+#include "ukernel/vfs/anon_inode.h"
 #include "ukernel/vfs/file_locks.h"
 #include "ukernel/vfs/inotify.h"
 
@@ -132,16 +133,23 @@ Result<> set_dnotify(Task& task, File& file, int fd, uint32_t events) {
 Result<> set_lease(Task& task, File& file, int fd, int type) {
   Inode* inode = file.inode();
   if (type != F_RDLCK && type != F_WRLCK && type != F_UNLCK) return Err(Errno::kINVAL);
-  if (inode == nullptr || !is_type(inode->type(), S_IFREG)) return Err(Errno::kINVAL);
+  if (inode == nullptr) return Err(Errno::kINVAL);
   const uint32_t owner = TRY(file.getattr(task.park())).uid;
   if (owner != task.cred().fsuid && !task.cred().has(Cap::kLease)) return Err(Errno::kACCES);
+  if (!is_type(inode->type(), S_IFREG)) return Err(Errno::kINVAL);
   if (inode->locks == nullptr) inode->locks = std::make_unique<FileLocks>();
   FileLeases& leases = inode->locks->leases;
-  if (type == F_UNLCK) return leases.remove(file);
+  // A lease has its owner told by the means of O_ASYNC, and so it shows.
+  if (type == F_UNLCK) {
+    TRY(leases.remove(file));
+    file.flags &= ~O_ASYNC;
+    return {};
+  }
   Kernel& kernel = task.kernel;
   TRY(leases.set(file, *inode, type, [&kernel, &file, fd] {
     signal_owner(kernel, file, owner_info(file, fd, POLL_MSG, POLLIN | POLLRDNORM | POLLMSG));
   }));
+  file.flags |= O_ASYNC;
   if (file.owner_id == 0) {  // whoever takes the lease hears of it
     file.owner_type = 1;
     file.owner_id = task.tgid();
@@ -150,17 +158,23 @@ Result<> set_lease(Task& task, File& file, int fd, int type) {
   return {};
 }
 
+bool has_async(const File& file) {
+  const bool tells = !is_anonymous(file) || dynamic_cast<const InotifyFile*>(&file) != nullptr;
+  return tells && const_cast<File&>(file).poll_queue() != nullptr;
+}
+
 void set_async(Task& task, File& file, int fd, bool on) {
+  if (!has_async(file)) return;  // what open(2) said stays, and means nothing
   WaitQueue* queue = file.poll_queue();
   if (!on) {
     file.flags &= ~O_ASYNC;
     file.async.reset();
-  } else if (queue != nullptr) {
-    file.flags |= O_ASYNC;
-    auto watch = std::make_unique<AsyncWatch>(task.kernel, file, fd);
-    queue->add(*watch);
-    file.async = std::move(watch);
+    return;
   }
+  file.flags |= O_ASYNC;
+  auto watch = std::make_unique<AsyncWatch>(task.kernel, file, fd);
+  queue->add(*watch);
+  file.async = std::move(watch);
 }
 
 }  // namespace uk

@@ -7,6 +7,8 @@
 namespace uk {
 
 // Sets or clears O_ASYNC. `fd` is what si_fd will say.
+// Does the kind of file have signals to send at all (fasync)?
+bool has_async(const File& file);
 void set_async(Task& task, File& file, int fd, bool on);
 
 // An urgent byte came (MSG_OOB): SIGURG, with O_ASYNC or without.

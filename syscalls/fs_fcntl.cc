@@ -68,9 +68,10 @@ Result<FileLock> lock_range(Task& task, File& file, const UserFlock& f) {
 Result<int64_t> record_lock(Task& task, File& file, int cmd, UserInOut<UserFlock> user) {
   UserFlock f = TRY(user.get(task.park(), task.mm()));
   const bool ofd = cmd == F_OFD_GETLK || cmd == F_OFD_SETLK || cmd == F_OFD_SETLKW;
-  if (ofd && f.pid != 0) return Err(Errno::kINVAL);
   Inode* inode = file.inode();
   if (inode == nullptr) return Err(Errno::kINVAL);
+  // In Linux's order: a type that cannot be asked about, the range, the type, the rest.
+  if (cmd == F_GETLK && f.type != F_RDLCK && f.type != F_WRLCK) return Err(Errno::kINVAL);
   FileLock lock = TRY(lock_range(task, file, f));
   lock.kind = ofd ? LockKind::kOfd : LockKind::kPosix;
   lock.owner = ofd ? static_cast<const void*>(&file) : static_cast<const void*>(&task.fds());
@@ -78,7 +79,7 @@ Result<int64_t> record_lock(Task& task, File& file, int cmd, UserInOut<UserFlock
   lock.exclusive = f.type == F_WRLCK;
   if (f.type != F_RDLCK && f.type != F_WRLCK && f.type != F_UNLCK) return Err(Errno::kINVAL);
   if (cmd == F_GETLK || cmd == F_OFD_GETLK) {
-    if (f.type == F_UNLCK && !ofd) return Err(Errno::kINVAL);
+    if (ofd && f.pid != 0) return Err(Errno::kINVAL);
     auto blocker = locks_of(*inode).conflict(lock);
     if (!blocker) {
       f.type = F_UNLCK;
@@ -92,11 +93,14 @@ Result<int64_t> record_lock(Task& task, File& file, int cmd, UserInOut<UserFlock
     }
     return zero(user.put(task.park(), task.mm(), f));
   }
+  if (f.type != F_UNLCK && (lock.exclusive ? !file.can_write() : !file.can_read())) {
+    return Err(Errno::kBADF);
+  }
+  if (ofd && f.pid != 0) return Err(Errno::kINVAL);
   if (f.type == F_UNLCK) {
     if (inode->locks) inode->locks->unlock(lock.kind, lock.owner, lock.start, lock.end);
     return 0;
   }
-  if (lock.exclusive ? !file.can_write() : !file.can_read()) return Err(Errno::kBADF);
   const bool wait = cmd == F_SETLKW || cmd == F_OFD_SETLKW;
   Ref<Inode> hold(inode);
   return zero(locks_of(*inode).set(task.park(), lock, wait, task.kernel.vfs.lock_graph()));

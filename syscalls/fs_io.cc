@@ -11,14 +11,20 @@
 #include <optional>
 
 #include "syscalls/fs_common.h"
+#include "syscalls/fs_splice.h"
 #include "syscalls/fs_sync.h"
+#include "ukernel/fs/anonfs/epoll.h"
+#include "ukernel/fs/anonfs/eventfd.h"
 #include "ukernel/fs/pipefs/pipe.h"
 #include "ukernel/net/socket.h"
+#include "ukernel/task/pidfd.h"
+#include "ukernel/vfs/anon_inode.h"
 
 namespace uk {
 namespace {
 
 constexpr int64_t kMaxOffset = INT64_MAX;
+constexpr uint64_t kMaxFileSize = INT64_MAX;  // MAX_LFS_FILESIZE
 
 // At most `limit` bytes of another source: writes that a file size limit cuts short.
 class LimitedSource final : public IoSource {
@@ -124,7 +130,22 @@ Result<> check_range(Task& task, uint64_t addr, size_t count) {
   return {};
 }
 
+Result<> takes_offset(const File& file) {
+  if (file.seekable()) return {};
+  return Err(pidfd_group(file) ? Errno::kINVAL : Errno::kSPIPE);
+}
+
 namespace {
+
+// A transfer must end where there still are offsets (rw_verify_area).
+Result<> check_end(const File& file, std::optional<uint64_t> offset, size_t count) {
+  if (!file.seekable()) return {};
+  const uint64_t at = offset.value_or(file.pos);
+  if (count > static_cast<uint64_t>(kMaxOffset) - std::min<uint64_t>(at, kMaxOffset)) {
+    return Err(Errno::kINVAL);
+  }
+  return {};
+}
 
 Result<int64_t> as_count(Result<size_t> n) {
   if (!n) return Err(n.error());
@@ -139,20 +160,23 @@ Result<std::optional<uint64_t>> checked_offset(int64_t offset) {
 Result<int64_t> do_read(Task& task, Fd fd, uint64_t addr, size_t count,
                         std::optional<uint64_t> offset) {
   Ref<File> file = TRY(task.fds().get_io(fd));
-  if (offset && !file->seekable()) return Err(Errno::kSPIPE);
+  if (offset) TRY(takes_offset(*file));
   if (!file->can_read()) return Err(Errno::kBADF);
   TRY(check_range(task, addr, count));
+  TRY(check_end(*file, offset, count));
   UserSink sink(task.mm(), addr, std::min(count, kMaxRw));
-  if (sink.remaining() == 0) return 0;
+  // Room for nothing is too little for what has a size.
+  if (sink.remaining() == 0 && !is_anonymous(*file)) return 0;
   return as_count(read_file(task, *file, sink, offset));
 }
 
 Result<int64_t> do_write(Task& task, Fd fd, uint64_t addr, size_t count,
                          std::optional<uint64_t> offset) {
   Ref<File> file = TRY(task.fds().get_io(fd));
-  if (offset && !file->seekable()) return Err(Errno::kSPIPE);
+  if (offset) TRY(takes_offset(*file));
   if (!file->can_write()) return Err(Errno::kBADF);
   TRY(check_range(task, addr, count));
+  TRY(check_end(*file, offset, count));
   UserSource source(task.mm(), addr, std::min(count, kMaxRw));
   return as_count(write_file(task, *file, source, offset));
 }
@@ -160,30 +184,29 @@ Result<int64_t> do_write(Task& task, Fd fd, uint64_t addr, size_t count,
 Result<int64_t> do_readv(Task& task, Fd fd, UserAddr iov, uint64_t count,
                          std::optional<uint64_t> offset) {
   Ref<File> file = TRY(task.fds().get_io(fd));
-  if (offset && !file->seekable()) return Err(Errno::kSPIPE);
+  if (offset) TRY(takes_offset(*file));
   if (!file->can_read()) return Err(Errno::kBADF);
   UserSink sink(task.mm(), TRY(fetch_iovec(task.park(), task.mm(), iov, count)));
+  TRY(check_end(*file, offset, sink.remaining()));
+  if (sink.remaining() == 0 && is_anonymous(*file)) {
+    const bool reads = !pidfd_group(*file) && dynamic_cast<Epoll*>(file.get()) == nullptr;
+    return reads ? Result<int64_t>(0) : Err(Errno::kINVAL);
+  }
   return as_count(read_file(task, *file, sink, offset));
 }
 
 Result<int64_t> do_writev(Task& task, Fd fd, UserAddr iov, uint64_t count,
                           std::optional<uint64_t> offset) {
   Ref<File> file = TRY(task.fds().get_io(fd));
-  if (offset && !file->seekable()) return Err(Errno::kSPIPE);
+  if (offset) TRY(takes_offset(*file));
   if (!file->can_write()) return Err(Errno::kBADF);
   UserSource source(task.mm(), TRY(fetch_iovec(task.park(), task.mm(), iov, count)));
-  if (source.remaining() == 0) return 0;
+  if (source.remaining() == 0) {
+    const bool writes = !is_anonymous(*file) || dynamic_cast<EventFd*>(file.get()) != nullptr;
+    return writes ? Result<int64_t>(0) : Err(Errno::kINVAL);
+  }
+  TRY(check_end(*file, offset, source.remaining()));
   return as_count(write_file(task, *file, source, offset));
-}
-
-// RWF_APPEND: at the end; the position moves only if it was to be used.
-Result<int64_t> append(Task& task, Fd fd, UserAddr iov, uint64_t count, bool move_pos) {
-  Ref<File> file = TRY(task.fds().get_io(fd));
-  if (!file->seekable()) return do_writev(task, fd, iov, count, {});
-  uint64_t end = TRY(file->getattr(task.park())).size;
-  int64_t n = TRY(do_writev(task, fd, iov, count, end));
-  if (move_pos) file->pos = end + static_cast<uint64_t>(n);
-  return n;
 }
 
 // Copies between files through a buffer; what sendfile(2) and copy_file_range(2) do.
@@ -229,14 +252,6 @@ Result<> store_offset(Task& task, UserInOut<int64_t> user, std::optional<uint64_
   return user.put(task.park(), task.mm(), static_cast<int64_t>(*offset));
 }
 
-constexpr int kKnownRwf = 0x1f;  // HIPRI DSYNC SYNC NOWAIT APPEND
-
-Result<> check_rwf(int flags) {
-  constexpr int kNowait = 0x8;
-  if ((flags & ~kKnownRwf) != 0 || (flags & kNowait) != 0) return Err(Errno::kOPNOTSUPP);
-  return {};
-}
-
 }  // namespace
 
 Result<int64_t> sys_read(Task& task, Fd fd, UserOut<std::byte> buf, size_t count) {
@@ -277,38 +292,6 @@ Result<int64_t> sys_pwritev(Task& task, Fd fd, UserAddr iov, uint64_t count, int
   return do_writev(task, fd, iov, count, at);
 }
 
-Result<int64_t> sys_preadv2(Task& task, Fd fd, UserAddr iov, uint64_t count, int64_t offset,
-                            int64_t high, int flags) {
-  Ref<File> file = TRY(task.fds().get_io(fd));
-  // In Linux's order: the offset, the rights, the flags.
-  if (offset != -1) TRY(checked_offset(offset));
-  if (offset != -1 && !file->seekable()) return Err(Errno::kSPIPE);
-  if (!file->can_read()) return Err(Errno::kBADF);
-  TRY(check_rwf(flags));
-  return offset == -1 ? sys_readv(task, fd, iov, count)
-                      : sys_preadv(task, fd, iov, count, offset, high);
-}
-
-Result<int64_t> sys_pwritev2(Task& task, Fd fd, UserAddr iov, uint64_t count, int64_t offset,
-                             int64_t high, int flags) {
-  Ref<File> file = TRY(task.fds().get_io(fd));
-  if (offset != -1) TRY(checked_offset(offset));
-  if (offset != -1 && !file->seekable()) return Err(Errno::kSPIPE);
-  if (!file->can_write()) return Err(Errno::kBADF);
-  TRY(check_rwf(flags));
-  constexpr int kAppend = 0x10, kSync = 0x6;
-  Result<int64_t> n = 0;
-  if ((flags & kAppend) != 0) {
-    n = append(task, fd, iov, count, offset == -1);
-  } else {
-    n = offset == -1 ? sys_writev(task, fd, iov, count)
-                     : sys_pwritev(task, fd, iov, count, offset, high);
-  }
-  if (n && (flags & kSync) != 0)
-    TRY((flags & 0x4) != 0 ? sys_fsync(task, fd) : sys_fdatasync(task, fd));
-  return n;
-}
-
 Result<int64_t> sys_lseek(Task& task, Fd fd, int64_t offset, uint32_t whence) {
   Ref<File> file = TRY(task.fds().get_io(fd));
   if (whence > SEEK_HOLE) return Err(Errno::kINVAL);
@@ -320,11 +303,18 @@ Result<int64_t> sys_sendfile(Task& task, Fd out_fd, Fd in_fd, UserInOut<int64_t>
                              size_t count) {
   Ref<File> in = TRY(task.fds().get_io(in_fd));
   if (!in->can_read()) return Err(Errno::kBADF);
-  if (user && !in->seekable()) return Err(Errno::kSPIPE);
+  if (user && !in->seekable() && !pidfd_group(*in)) return Err(Errno::kSPIPE);
   auto offset = TRY(fetch_offset(task, user));
+  TRY(check_end(*in, offset, count));
   Ref<File> out = TRY(task.fds().get_io(out_fd));
   if (!out->can_write()) return Err(Errno::kBADF);
   if (in->inode() != nullptr && is_type(in->inode()->type(), S_IFDIR)) return Err(Errno::kINVAL);
+  if (pipe_of(*out) != nullptr) {
+    // As splice(2) does it, from whatever can be spliced from: what fits, and no more.
+    Result<size_t> moved = splice_into_pipe(task, *in, offset, *out, std::min(count, kMaxRw));
+    if (moved) TRY(store_offset(task, user, offset));
+    return as_count(moved);
+  }
   if (!in->seekable() || (out->flags & O_APPEND) != 0) return Err(Errno::kINVAL);
   std::optional<uint64_t> none;
   Result<int64_t> n = copy_between(task, *in, offset, *out, none, std::min(count, kMaxRw));
@@ -336,6 +326,12 @@ Result<int64_t> sys_copy_file_range(Task& task, Fd in_fd, UserInOut<int64_t> in_
                                     UserInOut<int64_t> out_user, size_t count, uint32_t flags) {
   Ref<File> in = TRY(task.fds().get_io(in_fd));
   Ref<File> out = TRY(task.fds().get_io(out_fd));
+  // In Linux's order; a position may be any number at first.
+  auto position = [&](UserInOut<int64_t> user, File& file) -> Result<uint64_t> {
+    if (!user) return file.pos;
+    return static_cast<uint64_t>(TRY(user.get(task.park(), task.mm())));
+  };
+  const uint64_t from = TRY(position(in_user, *in)), to = TRY(position(out_user, *out));
   if (flags != 0) return Err(Errno::kINVAL);
   for (File* f : {in.get(), out.get()}) {
     if (f->inode() != nullptr && is_type(f->inode()->type(), S_IFDIR)) return Err(Errno::kISDIR);
@@ -344,17 +340,21 @@ Result<int64_t> sys_copy_file_range(Task& task, Fd in_fd, UserInOut<int64_t> in_
   if (!in->can_read() || !out->can_write() || (out->flags & O_APPEND) != 0)
     return Err(Errno::kBADF);
   if (&in->inode()->sb() != &out->inode()->sb()) return Err(Errno::kXDEV);
-  auto in_off = TRY(fetch_offset(task, in_user));
-  auto out_off = TRY(fetch_offset(task, out_user));
-  const uint64_t from = in_off.value_or(in->pos), to = out_off.value_or(out->pos);
-  if (to > kMaxOffset - std::min<uint64_t>(count, kMaxOffset)) return Err(Errno::kFBIG);
+  if (from + count < from || to + count < to) return Err(Errno::kOVERFLOW);
   // No further than the end; the limit of sizes counts even where nothing is left to copy, then
   // what overlaps.
   const uint64_t size = TRY(in->getattr(task.park())).size;
   count = static_cast<size_t>(std::min<uint64_t>(count, from < size ? size - from : 0));
-  TRY(size_limit(task, *out, to, count));
+  if (to <= static_cast<uint64_t>(kMaxOffset)) {
+    count = TRY(size_limit(task, *out, to, count));
+    if (to >= kMaxFileSize) return Err(Errno::kFBIG);
+  }
   if (in->inode() == out->inode() && from < to + count && to < from + count)
     return Err(Errno::kINVAL);
+  if (std::max(from, to) > static_cast<uint64_t>(kMaxOffset) - count) return Err(Errno::kINVAL);
+  std::optional<uint64_t> in_off, out_off;
+  if (in_user) in_off = from;
+  if (out_user) out_off = to;
   Result<int64_t> n = copy_between(task, *in, in_off, *out, out_off, std::min(count, kMaxRw));
   if (n) {
     TRY(store_offset(task, in_user, in_off));
@@ -379,8 +379,11 @@ Result<> fallocate_file(Task& task, File& file, int mode, int64_t offset, int64_
     return Err(Errno::kSPIPE);
   int64_t end = 0;
   if (__builtin_add_overflow(offset, len, &end)) return Err(Errno::kFBIG);
-  if ((mode & FALLOC_FL_KEEP_SIZE) == 0)
+  // Room beyond the end counts as well, whether it makes the file longer or not.
+  if ((mode & ~FALLOC_FL_KEEP_SIZE) == 0 && is_regular(file) &&
+      static_cast<uint64_t>(end) > TRY(file.getattr(task.park())).size) {
     TRY(size_limit(task, file, static_cast<uint64_t>(end) - 1, 1));
+  }
   return file.fallocate(task.park(), mode, static_cast<uint64_t>(offset),
                         static_cast<uint64_t>(len));
 }

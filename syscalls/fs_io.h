@@ -14,6 +14,9 @@ namespace uk {
 Result<size_t> read_file(Task& task, File& file, IoSink& to, std::optional<uint64_t> offset);
 Result<size_t> write_file(Task& task, File& file, IoSource& from, std::optional<uint64_t> offset);
 Result<> fallocate_file(Task& task, File& file, int mode, int64_t offset, int64_t len);
+// Of calls that say where: files without a position refuse (kSPIPE), and pidfds, which have one and
+// nothing to read (kINVAL).
+Result<> takes_offset(const File& file);
 // kFAULT: a buffer that leaves the user range, before anything moves (access_ok in Linux).
 Result<> check_range(Task& task, uint64_t addr, size_t count);
 

@@ -153,7 +153,7 @@ Result<int64_t> sys_inotify_add_watch(Task& task, Fd fd, UserStr user, Hex mask)
                               IN_MASK_CREATE | IN_MASK_ADD | IN_ISDIR | IN_ONESHOT | IN_UNMOUNT |
                               IN_Q_OVERFLOW | IN_IGNORED;
   auto want = static_cast<uint32_t>(mask.value);
-  if ((want & ~kKnown) != 0 || (want & IN_ALL_EVENTS) == 0) return Err(Errno::kINVAL);
+  if ((want & ~kKnown) != 0 || want == 0) return Err(Errno::kINVAL);
   Ref<File> file = TRY(task.fds().get_io(fd));
   if ((want & IN_MASK_ADD) != 0 && (want & IN_MASK_CREATE) != 0) return Err(Errno::kINVAL);
   auto* inotify = dynamic_cast<InotifyFile*>(file.get());

@@ -84,8 +84,12 @@ Result<int64_t> sys_linkat(Task& task, Fd from_dir, UserStr from, Fd to_dir, Use
                            int flags) {
   if ((flags & ~(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH)) != 0) return Err(Errno::kINVAL);
   if ((flags & AT_EMPTY_PATH) != 0 && !task.cred().has(Cap::kDacReadSearch)) {
+    // The descriptor itself: of whoever opened it, as it was then.
     std::string name = TRY(fetch_path(task, from, true));
-    if (name.empty()) return Err(Errno::kNOENT);
+    if (name.empty() && from_dir != AT_FDCWD &&
+        TRY(task.fds().get(from_dir))->cred.get() != &task.cred()) {
+      return Err(Errno::kNOENT);
+    }
   }
   Path target =
       TRY(walk_at(task, from_dir, from, flags & AT_EMPTY_PATH, (flags & AT_SYMLINK_FOLLOW) != 0));
@@ -110,16 +114,16 @@ Result<int64_t> sys_renameat2(Task& task, Fd from_dir, UserStr from, Fd to_dir, 
     return Err(Errno::kINVAL);
   if ((flags & kWhiteout) != 0 && !task.cred().has(Cap::kMknod)) return Err(Errno::kPERM);
   std::string path1 = TRY(fetch_path(task, from));
-  std::string path2 = TRY(fetch_path(task, to));
   DirFd dir1 = TRY(DirFd::get(task, from_dir, path1));
-  auto dir2 = DirFd::get(task, to_dir, path2);
+  auto path2 = fetch_path(task, to);
+  auto dir2 = path2 ? DirFd::get(task, to_dir, *path2) : Result<DirFd>(Err(path2.error()));
   if (!dir2) {
-    // The first name is walked before the second's directory is looked at.
+    // The first name is walked before the second is looked at.
     (void)TRY(task.kernel.vfs.walk_parent(task.park(), task.fs_context(), dir1.from(), path1));
     return Err(dir2.error());
   }
   return zero(task.kernel.vfs.rename(task.park(), task.fs_context(), dir1.from(), path1,
-                                     dir2->from(), path2, flags));
+                                     dir2->from(), *path2, flags));
 }
 
 Result<int64_t> sys_chdir(Task& task, UserStr user) {

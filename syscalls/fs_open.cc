@@ -51,9 +51,9 @@ Result<int64_t> do_open(Task& task, Fd dirfd, UserStr user, OpenRequest req) {
   }
   if ((req.flags & (O_DIRECTORY | O_CREAT)) == (O_DIRECTORY | O_CREAT)) return Err(Errno::kINVAL);
   std::string path = TRY(fetch_path(task, user, false));
-  DirFd dir = TRY(DirFd::get(task, dirfd, path, (req.walk & kWalkInRoot) != 0));
   // Linux takes the number first: EMFILE before the path is looked at, and no file is created then.
   if (task.fds().full(task.rlimit(RLIMIT_NOFILE).cur)) return Err(Errno::kMFILE);
+  DirFd dir = TRY(DirFd::get(task, dirfd, path, (req.walk & kWalkInRoot) != 0));
   FsContext ctx = task.fs_context();
   Ref<File> file = TRY(task.kernel.vfs.open(task.park(), ctx, dir.from(), path, req));
   return install_fd(task, std::move(file), (req.flags & O_CLOEXEC) != 0);
@@ -196,6 +196,8 @@ Result<int64_t> sys_ioctl(Task& task, Fd fd, uint32_t cmd, UserAddr arg) {
       if (cmd == FIONBIO) {
         set_flag(*file, O_NONBLOCK, on != 0);
       } else {
+        if ((on != 0) == ((file->flags & O_ASYNC) != 0)) return 0;
+        if (!has_async(*file)) return Err(Errno::kNOTTY);
         set_async(task, *file, fd, on != 0);
       }
       return 0;
@@ -203,8 +205,12 @@ Result<int64_t> sys_ioctl(Task& task, Fd fd, uint32_t cmd, UserAddr arg) {
     case FS_IOC_GETFLAGS:
     case FS_IOC_SETFLAGS:
     case FS_IOC_FSGETXATTR:
-    case FS_IOC_FSSETXATTR:
-      return file_attr_ioctl(task, *file, cmd, arg);
+    case FS_IOC_FSSETXATTR: {
+      Result<int64_t> done = file_attr_ioctl(task, *file, cmd, arg);
+      if (done || done.error() != Errno::kNOTTY || (file->flags & O_PATH) != 0) return done;
+      TaskIoctl user(task);
+      return file->ioctl(task.park(), user, cmd, arg.addr);  // which has its own word for it
+    }
     case FIGETBSZ: {
       // Every file is on some filesystem, a page a block where it has none.
       if ((file->flags & O_PATH) != 0) return Err(Errno::kBADF);
@@ -214,7 +220,7 @@ Result<int64_t> sys_ioctl(Task& task, Fd fd, uint32_t cmd, UserAddr arg) {
     case FIONREAD:
       if (file->inode() != nullptr && is_type(file->inode()->type(), S_IFREG)) {
         uint64_t size = TRY(file->getattr(task.park())).size;
-        int left = static_cast<int>(size - std::min(size, file->pos));
+        const int left = static_cast<int>(size - file->pos);  // beyond the end: negative
         return zero(UserOut<int>{arg}.put(task.park(), task.mm(), left));
       }
       [[fallthrough]];

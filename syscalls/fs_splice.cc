@@ -4,10 +4,12 @@
 #include <fcntl.h>
 #include <sys/inotify.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "syscalls/fs_common.h"
 #include "ukernel/fs/pipefs/pipe.h"
+#include "ukernel/vfs/anon_inode.h"
 
 namespace uk {
 namespace {
@@ -46,8 +48,9 @@ Result<int64_t> as_count(Result<size_t> n) {
 Result<size_t> pipe_to_pipe(Park& park, Pipe& in, Pipe& out, size_t count, bool nonblock,
                             bool keep) {
   for (;;) {
-    if (!TRY(wait_data(park, in, nonblock))) return size_t{0};
-    TRY(wait_room(park, out, nonblock));
+    const bool more = TRY(wait_data(park, in, nonblock));
+    TRY(wait_room(park, out, nonblock));  // somebody must read, even if nothing comes
+    if (!more) return size_t{0};
     if (in.bytes() == 0) continue;  // somebody else was faster
     return out.take_from(in, count, keep);
   }
@@ -94,6 +97,7 @@ Result<size_t> file_to_pipe(Task& task, File& in, std::optional<uint64_t>& offse
                             size_t count, bool nonblock) {
   Park& park = task.park();
   size_t room = TRY(wait_room(park, out, nonblock));
+  if (pipe_of(in) != nullptr || is_anonymous(in)) return Err(Errno::kINVAL);
   std::vector<std::byte> data(std::min(count, room));
   BufferSink to(data);
   if (!in.seekable()) {
@@ -184,6 +188,7 @@ Result<size_t> splice_files(Task& task, File& in, std::optional<uint64_t>& in_of
   count = std::min(count, kMaxRw);
   const bool nonblock = (flags & SPLICE_F_NONBLOCK) != 0 || (from != nullptr && in.nonblock()) ||
                         (to != nullptr && out.nonblock());
+  if (is_anonymous(out)) return Err(Errno::kINVAL);  // it has no pages, nor anything like them
   Result<size_t> n = 0;
   if (from != nullptr && to != nullptr) {
     if (from == to) return Err(Errno::kINVAL);
@@ -194,6 +199,11 @@ Result<size_t> splice_files(Task& task, File& in, std::optional<uint64_t>& in_of
     n = file_to_pipe(task, in, in_off, *to, count, nonblock);
   }
   return raise_sigpipe(task, n);
+}
+
+Result<size_t> splice_into_pipe(Task& task, File& in, std::optional<uint64_t>& offset, File& out,
+                                size_t count) {
+  return raise_sigpipe(task, file_to_pipe(task, in, offset, *pipe_of(out), count, out.nonblock()));
 }
 
 Result<int64_t> sys_tee(Task& task, Fd in_fd, Fd out_fd, size_t count, Hex flags) {
@@ -219,14 +229,18 @@ Result<size_t> tee_files(Task& task, File& in, File& out, size_t count, uint64_t
 Result<int64_t> sys_vmsplice(Task& task, Fd fd, UserAddr iov, uint64_t count, Hex flags) {
   if ((flags & ~kKnownFlags) != 0) return Err(Errno::kINVAL);
   Ref<File> file = TRY(task.fds().get_io(fd));
+  if (!file->can_read() && !file->can_write()) return Err(Errno::kBADF);
+  auto pieces = TRY(fetch_iovec(task.park(), task.mm(), iov, count));
+  if (std::all_of(pieces.begin(), pieces.end(), [](const UserIovec& v) { return v.len == 0; })) {
+    return 0;  // whatever the file is
+  }
   Pipe* pipe = pipe_of(*file);
   if (pipe == nullptr) return Err(Errno::kBADF);
-  auto pieces = TRY(fetch_iovec(task.park(), task.mm(), iov, count));
   const bool nonblock = (flags & SPLICE_F_NONBLOCK) != 0;  // the pipe's own flag is not asked
   if (file->can_write())
     return as_count(raise_sigpipe(task, give_pages(task, *pipe, pieces, nonblock)));
   UserSink to(task.mm(), std::move(pieces));
-  return as_count(pipe->read(task.park(), to, nonblock));
+  return as_count(pipe->read(task.park(), to, nonblock, false));
 }
 
 }  // namespace uk

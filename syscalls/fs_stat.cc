@@ -5,6 +5,7 @@
 #include <array>
 
 #include "syscalls/fs_common.h"
+#include "ukernel/task/pidfd.h"
 #include "ukernel/vfs/acl.h"
 namespace uk {
 namespace {
@@ -164,8 +165,10 @@ Result<int64_t> do_readlink(Task& task, Fd dirfd, UserStr user, UserOut<char> bu
   return static_cast<int64_t>(n);
 }
 
-Result<> check_file_size(Task& task, int64_t size) {
+// RLIMIT_FSIZE, for a file that becomes longer.
+Result<> check_file_size(Task& task, Inode& inode, int64_t size) {
   if (static_cast<uint64_t>(size) <= task.rlimit(RLIMIT_FSIZE).cur) return {};
+  if (static_cast<uint64_t>(size) <= TRY(inode.getattr(task.park())).size) return {};
   (void)send_signal(task, siginfo_from(task, task, SIGXFSZ, SI_USER));
   return Err(Errno::kFBIG);
 }
@@ -339,7 +342,12 @@ Result<int64_t> sys_utime(Task& task, UserStr path, UserAddr times) {
 Result<int64_t> sys_truncate(Task& task, UserStr path, int64_t size) {
   if (size < 0) return Err(Errno::kINVAL);
   Path p = TRY(walk_at(task, Fd{AT_FDCWD}, path, 0));
-  TRY(check_file_size(task, size));
+  // What it is and who asks comes before how long it may become.
+  Ref<Inode> inode(p.inode());
+  if (is_type(inode->type(), S_IFDIR)) return Err(Errno::kISDIR);
+  if (!is_type(inode->type(), S_IFREG)) return Err(Errno::kINVAL);
+  TRY(task.kernel.vfs.check_permission(task.park(), *inode, task.cred(), kMayWrite));
+  TRY(check_file_size(task, *inode, size));
   return zero(
       task.kernel.vfs.truncate(task.park(), task.fs_context(), p, static_cast<uint64_t>(size)));
 }
@@ -347,9 +355,10 @@ Result<int64_t> sys_truncate(Task& task, UserStr path, int64_t size) {
 Result<int64_t> sys_ftruncate(Task& task, Fd fd, int64_t size) {
   if (size < 0) return Err(Errno::kINVAL);
   Ref<File> file = TRY(task.fds().get_io(fd));
+  if (pidfd_group(*file)) return Err(Errno::kOPNOTSUPP);
   if (!file->can_write() || file->inode() == nullptr || !is_type(file->inode()->type(), S_IFREG))
     return Err(Errno::kINVAL);
-  TRY(check_file_size(task, size));
+  TRY(check_file_size(task, *file->inode(), size));
   if (file->no_truncate) return Err(Errno::kACCES);
   return zero(file->truncate(task.park(), static_cast<uint64_t>(size)));
 }

@@ -7,6 +7,7 @@
 
 #include "syscalls/fs_common.h"
 #include "syscalls/process.h"
+#include "ukernel/net/socket.h"
 #include "ukernel/task/gate_calls.h"
 
 namespace uk {
@@ -26,15 +27,13 @@ Prot prot_of(uint64_t prot) {
 
 // The file behind a mapping: its object, and what the way it was opened allows (mmap(2) EACCES,
 // ENODEV, EPERM).
-Result<> use_file(Task& task, Fd fd, uint64_t prot, uint64_t offset, MmapRequest& request) {
-  Ref<File> file = TRY(task.fds().get_io(fd));
-  if (request.len == 0) return Err(Errno::kINVAL);  // before anything else about the file
-  if (request.fixed && (request.addr & kPageMask) != 0) return Err(Errno::kINVAL);
-  if (!file->can_read()) return Err(Errno::kACCES);
+Result<> use_file(Task& task, const Ref<File>& file, uint64_t prot, uint64_t offset,
+                  MmapRequest& request) {
   if (request.shared) {
     if ((prot & PROT_WRITE) != 0 && !file->can_write()) return Err(Errno::kACCES);
     request.may_write = file->can_write();
   }
+  if (!file->can_read()) return Err(Errno::kACCES);
   const Path& path = file->path();
   if (path.mount && (path.mount->flags & kMntNoexec) != 0) {
     if ((prot & PROT_EXEC) != 0) return Err(Errno::kPERM);
@@ -42,7 +41,13 @@ Result<> use_file(Task& task, Fd fd, uint64_t prot, uint64_t offset, MmapRequest
   }
   TRY(file->check_mapping(offset, request.len, request.shared));
   request.object = file->memory_object();
-  if (!request.object) return Err(Errno::kNODEV);
+  if (!request.object) {
+    // Sockets refuse only when the place has been made (vms_abort_munmap_vmas).
+    if (socket_of(*file) != nullptr && request.fixed && !request.fixed_noreplace) {
+      TRY(task.mm().munmap(task.park(), request.addr, request.len));
+    }
+    return Err(Errno::kNODEV);
+  }
   if (request.shared && !request.object->writable()) {
     if ((prot & PROT_WRITE) != 0) return Err(Errno::kPERM);
     request.may_write = false;
@@ -64,31 +69,57 @@ bool nothing_mapped(const AddressSpace& mm, uint64_t start, uint64_t length) {
   mm.each_vma([&](const VmaInfo& v) { found |= v.start < start + length && v.end > start; });
   return !found;
 }
+
+// Where a mapping is to lie; Linux asks that before it looks at the kind of mapping and at the
+// file.
+Result<> check_place(const AddressSpace& mm, const MmapRequest& r) {
+  if (r.len == 0) return Err(Errno::kINVAL);
+  const uint64_t len = page_ceil(r.len);
+  if (len == 0 || len > mm.user_limit()) return Err(Errno::kNOMEM);
+  if (!r.fixed) return {};
+  if (r.addr > mm.user_limit() - len) return Err(Errno::kNOMEM);
+  if ((r.addr & kPageMask) != 0) return Err(Errno::kINVAL);
+  if (r.fixed_noreplace && !nothing_mapped(mm, r.addr, len)) return Err(Errno::kEXIST);
+  return {};
+}
+
+// The end of the mapping must be an offset that its file could have (file_mmap_ok).
+Result<> check_file_end(const File& file, const MmapRequest& r, uint64_t offset) {
+  const uint32_t type = file.inode() != nullptr ? file.inode()->type() : 0;
+  const bool bounded = is_type(type, S_IFREG) || is_type(type, S_IFBLK) || is_type(type, S_IFSOCK);
+  const uint64_t most = bounded ? INT64_MAX : UINT64_MAX, len = page_ceil(r.len);
+  if (len > most || offset / kPageSize > (most - len) / kPageSize) return Err(Errno::kOVERFLOW);
+  return {};
+}
 }  // namespace
 
 Result<int64_t> sys_mmap(Task& task, UserAddr addr, size_t len, Hex prot, Hex flags, Fd fd,
                          uint64_t offset) {
   if ((offset & kPageMask) != 0) return Err(Errno::kINVAL);
   const uint64_t type = flags & MAP_TYPE;
-  if (type != MAP_SHARED && type != MAP_PRIVATE && type != kMapSharedValidate)
-    return Err(Errno::kINVAL);
-  if ((flags & MAP_ANONYMOUS) != 0 && type == kMapSharedValidate) return Err(Errno::kINVAL);
+  const bool anonymous = (flags & MAP_ANONYMOUS) != 0;
+  Ref<File> file;
+  if (!anonymous) file = TRY(task.fds().get_io(fd));
   MmapRequest request;
   request.shared = type != MAP_PRIVATE;
   request.len = len;
   request.addr = addr.addr;
   request.fixed = (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) != 0;
-  if ((flags & MAP_ANONYMOUS) == 0) {
-    TRY(use_file(task, fd, prot, offset, request));
+  request.fixed_noreplace = (flags & MAP_FIXED_NOREPLACE) != 0;
+  if ((flags & MAP_HUGETLB) != 0) {
+    return Err(anonymous ? Errno::kNOMEM : Errno::kINVAL);  // no huge pages set aside
+  }
+  TRY(check_place(task.mm(), request));
+  if (file) TRY(check_file_end(*file, request, offset));
+  if (type != MAP_SHARED && type != MAP_PRIVATE && (anonymous || type != kMapSharedValidate)) {
+    return Err(Errno::kINVAL);
+  }
+  if (file) {
     if (type == kMapSharedValidate && (flags & ~kLegacyFlags) != 0) return Err(Errno::kOPNOTSUPP);
+    TRY(use_file(task, file, prot, offset, request));
     request.offset = offset;
   }
-  if ((flags & MAP_HUGETLB) != 0)
-    return Err((flags & MAP_ANONYMOUS) != 0 ? Errno::kNOMEM
-                                            : Errno::kINVAL);  // no huge pages set aside
-  if (len == 0) return Err(Errno::kINVAL);
   request.prot = prot_of(prot);
-  request.fixed_noreplace = (flags & MAP_FIXED_NOREPLACE) != 0;
   request.grows_down = (flags & MAP_GROWSDOWN) != 0;
   request.populate = (flags & MAP_POPULATE) != 0 && (flags & MAP_NONBLOCK) == 0;
   // Without a meaning since Linux 2.4, but the dynamic linker still says so of a library's
@@ -112,8 +143,11 @@ Result<int64_t> sys_munmap(Task& task, UserAddr addr, size_t len) {
 Result<int64_t> sys_mprotect(Task& task, UserAddr addr, size_t len, Hex prot) {
   constexpr uint64_t kKnown =
       PROT_READ | PROT_WRITE | PROT_EXEC | kProtSem | kProtGrowsDown | kProtGrowsUp;
-  if ((prot & ~kKnown) != 0) return Err(Errno::kINVAL);
   if ((prot & kProtGrowsDown) != 0 && (prot & kProtGrowsUp) != 0) return Err(Errno::kINVAL);
+  if ((addr.addr & kPageMask) != 0) return Err(Errno::kINVAL);
+  if (len == 0) return 0;
+  if (addr.addr + page_ceil(len) <= addr.addr) return Err(Errno::kNOMEM);
+  if ((prot & ~kKnown) != 0) return Err(Errno::kINVAL);
   if ((prot & kProtGrowsUp) != 0) return Err(Errno::kINVAL);
   return zero(
       task.mm().mprotect(task.park(), addr.addr, len, prot_of(prot), (prot & kProtGrowsDown) != 0));

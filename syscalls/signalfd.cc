@@ -79,7 +79,7 @@ class SignalFd final : public File {
   // Readiness is the asking task's own (signalfd(2), "epoll semantics").
   uint32_t ready() override {
     Task* task = current_task(reactor_);
-    return task != nullptr && pending(*task) ? POLLIN | POLLRDNORM : 0;
+    return task != nullptr && pending(*task) ? POLLIN : 0;
   }
   WaitQueue* poll_queue() override {
     Task* task = current_task(reactor_);

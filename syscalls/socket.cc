@@ -56,7 +56,8 @@ Result<Ref<Socket>> make_netlink(Task& task, const TypeFlags& t, int protocol) {
   Kernel& k = task.kernel;
   if (!k.netlink_sockets) k.netlink_sockets = std::make_shared<NetlinkSockets>();
   const std::shared_ptr<UnixSockets> names = unix_sockets(k);
-  Path path = make_socket_path(names->sockfs(), names->new_ino(), task.cred(), k.vfs.now());
+  Path path =
+      make_socket_path(names->sockfs(), names->new_ino(), task.cred(), k.vfs.now(), "NETLINK");
   return Ref<Socket>(make_ref<NetlinkSocket>(std::move(path), O_RDWR | t.file_flags,
                                              k.netlink_sockets, t.type, protocol));
 }
@@ -149,6 +150,9 @@ Result<int64_t> sys_accept(Task& task, Fd fd, UserAddr address, UserInOut<int32_
 
 Result<int64_t> sys_accept4(Task& task, Fd fd, UserAddr address, UserInOut<int32_t> len,
                             int flags) {
+  TRY(task.fds().get_io(fd));
+  if ((flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) != 0) return Err(Errno::kINVAL);
+  if (task.fds().full(task.rlimit(RLIMIT_NOFILE).cur)) return Err(Errno::kMFILE);
   SocketRef s = TRY(SocketRef::get(task, fd));
   Ref<File> peer = TRY(accept_socket(task, s, address, len, flags));
   return install_fd(task, peer, (flags & SOCK_CLOEXEC) != 0);

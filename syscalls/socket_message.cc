@@ -65,6 +65,7 @@ Result<> parse_control(Task& task, const std::vector<char>& control, SendMessage
         if (body.size() != sizeof(UserCreds)) return Err(Errno::kINVAL);
         std::memcpy(&m.creds, body.data(), sizeof(UserCreds));
         m.creds = TRY(check_claim(task, m.creds));
+        m.claimed = true;
       } else {
         return Err(Errno::kINVAL);
       }
@@ -118,6 +119,7 @@ Result<int64_t> send_pieces(Task& task, SocketRef& s, const UserMsghdr& h,
   SendMessage m{.data = data, .to = to, .flags = flags, .creds = real_creds(task)};
   sign(task, m);
   if (h.control != 0 && h.control_len != 0) {
+    TRY(s->may_send());
     std::vector<char> control =
         TRY(UserIn<char>{{h.control}}.get_array(task.park(), task.mm(), h.control_len));
     TRY(parse_control(task, control, m));

@@ -66,6 +66,9 @@ Result<> AddressSpace::madvise(Park& park, uint64_t addr, uint64_t len, int advi
   if (len > user_limit_ || addr > user_limit_ - len) return Err(Errno::kNOMEM);
   if (!im.may_split(2)) return Err(Errno::kAGAIN);
   const uint64_t end = addr + len;
+  if (advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE) {
+    return im.populate_all(park, addr, end, advice);
+  }
   struct Hole {
     Ref<MemoryObject> object;
     uint64_t first, count;
@@ -118,8 +121,20 @@ Result<> AddressSpace::madvise(Park& park, uint64_t addr, uint64_t len, int advi
       /*pass_holes=*/true);
   for (const Hole& h : remove) TRY(h.object->punch(park, h.first, h.count));
   TRY(im.settle_large(park));
-  if (r && advice == MADV_POPULATE_READ) r = im.populate(park, addr, end, Access::kRead);
-  if (r && advice == MADV_POPULATE_WRITE) r = im.populate(park, addr, end, Access::kWrite);
+  return r;
+}
+
+// MADV_POPULATE_*: in order, up to what cannot be populated.
+Result<> AddressSpace::Impl::populate_all(Park& park, uint64_t start, uint64_t end, int advice) {
+  uint64_t good = start;
+  Result<> r;
+  while (good < end) {
+    const Vma* v = vmas.find(good);
+    r = v == nullptr ? Result<>(Err(Errno::kNOMEM)) : may_advise(*v, advice);
+    if (!r) break;
+    good = std::min(v->end, end);
+  }
+  TRY(populate(park, start, good, advice == MADV_POPULATE_WRITE ? Access::kWrite : Access::kRead));
   return r;
 }
 
@@ -187,10 +202,9 @@ Result<> AddressSpace::mlock(Park& park, uint64_t addr, uint64_t len, bool lock,
   len += addr & kPageMask;
   addr = page_floor(addr);
   len = page_ceil(len);  // as in msync()
-  if (addr + len < addr) return Err(Errno::kINVAL);
   if (len == 0) return {};
-  if (len > user_limit_ || addr > user_limit_ - len) return Err(Errno::kNOMEM);
-  const uint64_t end = addr + len;
+  // The limit comes first, even where the range makes no sense.
+  const uint64_t end = addr + len < addr ? UINT64_MAX : addr + len;
   if (lock && limits.memlock != UINT64_MAX) {
     if (limits.memlock < kPageSize) return Err(Errno::kPERM);
     uint64_t pages = im.locked + len / kPageSize;
@@ -200,13 +214,22 @@ Result<> AddressSpace::mlock(Park& park, uint64_t addr, uint64_t len, bool lock,
     }
     if (pages > limits.memlock / kPageSize) return Err(Errno::kNOMEM);
   }
+  if (end == UINT64_MAX) return Err(Errno::kINVAL);
+  if (len > user_limit_ || addr > user_limit_ - len) return Err(Errno::kNOMEM);
   if (!im.may_split(2)) return Err(Errno::kNOMEM);
   TRY(im.each_piece(addr, end, [&](Vma& v) -> Result<> {
     v.locked = lock;
     return {};
   }));
   if (!lock || on_fault) return {};
-  if (!im.populate(park, addr, end, Access::kUnknown)) return Err(Errno::kNOMEM);
+  // Locked it is either way; what cannot be brought in is told.
+  uint64_t accessible = addr;
+  for (const Vma* v; accessible < end && (v = im.vmas.find(accessible)) != nullptr;) {
+    if (v->prot == Prot::kNone) break;
+    accessible = std::min(v->end, end);
+  }
+  if (!im.populate(park, addr, accessible, Access::kUnknown)) return Err(Errno::kNOMEM);
+  if (accessible < end) return Err(Errno::kNOMEM);
   return {};
 }
 

@@ -17,8 +17,8 @@ Result<uint64_t> AddressSpace::Impl::place(const MmapRequest& r, uint64_t len) {
   const uint64_t limit = space.user_limit_;
   if (len > limit - kMinAddr) return Err(Errno::kNOMEM);
   if (r.fixed || r.fixed_noreplace) {
-    if (r.addr & kPageMask) return Err(Errno::kINVAL);
     if (r.addr > limit - len) return Err(Errno::kNOMEM);
+    if (r.addr & kPageMask) return Err(Errno::kINVAL);
     if (r.addr < kMinAddr) return Err(Errno::kPERM);
     if (r.fixed_noreplace && !vmas.free(r.addr, r.addr + len)) return Err(Errno::kEXIST);
     return r.addr;

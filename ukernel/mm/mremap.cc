@@ -69,11 +69,23 @@ Result<uint64_t> AddressSpace::mremap(Park& park, uint64_t old_addr, uint64_t ol
   old_len = page_ceil(old_len);
   new_len = page_ceil(new_len);
   if (new_len == 0 || new_len > user_limit_) return Err(Errno::kINVAL);
-  if (old_len > user_limit_ || old_addr > user_limit_ - old_len) return Err(Errno::kFAULT);
   if (fixed) {
     if ((new_addr & kPageMask) || new_addr > user_limit_ - new_len) return Err(Errno::kINVAL);
     if (new_addr < Impl::kMinAddr) return Err(Errno::kPERM);
+    // An old range that wraps around is taken as it comes, as on Linux.
     if (new_addr < old_addr + old_len && old_addr < new_addr + new_len) return Err(Errno::kINVAL);
+  }
+  if (old_len > user_limit_ || old_addr > user_limit_ - old_len) {
+    const Vma* there = im.vmas.find(old_addr);
+    if (there == nullptr) return Err(Errno::kFAULT);
+    if (there->frozen) return Err(Errno::kPERM);
+    if (new_len >= old_len) return Err(Errno::kFAULT);
+    // A tail that leaves the space cannot be unmapped; the new place, asked for first, is.
+    if (fixed) {
+      if (there->end < old_addr + new_len) return Err(Errno::kFAULT);
+      TRY(munmap(park, new_addr, new_len));
+    }
+    return Err(Errno::kINVAL);
   }
   if (im.is_sealed(old_addr, old_addr + old_len)) return Err(Errno::kFAULT);
   if (fixed) im.give_up_sealed(park, new_addr, new_addr + new_len);
@@ -87,7 +99,7 @@ Result<uint64_t> AddressSpace::mremap(Park& park, uint64_t old_addr, uint64_t ol
   if (v->frozen) return Err(Errno::kPERM);
   if (new_len < old_len) TRY(im.check_frozen(old_addr, old_addr + old_len));
   if (fixed) TRY(im.check_frozen(new_addr, new_addr + new_len));
-  if (old_len == 0 && (!v->shared || !may_move)) return Err(Errno::kINVAL);
+  if (old_len == 0 && !v->shared) return Err(Errno::kINVAL);
   const uint64_t old_end = old_addr + old_len;
   if (fixed && new_len == old_len && v->end < old_end) {
     // Several VMAs move together, with the gaps between them (since Linux 6.17).

@@ -21,6 +21,7 @@ struct PageCacheObject::Impl {
     Pfn pfn;
     bool dirty;
     bool accessed;
+    bool unwritten = false;  // fallocate(2) made it, and nobody has used it yet
   };
   // No iterator of this lives across an allocation: reclaim may erase clean pages.
   absl::btree_map<uint64_t, Entry> pages;
@@ -71,14 +72,16 @@ Result<PageRef> PageCacheObject::get_page(Park& park, uint64_t index, bool for_w
 Pfn PageCacheObject::cached_page(uint64_t index) {
   if (index >= pages_of(size_)) return kNoPfn;
   const Impl::Entry* e = impl_->find(index);
-  return e == nullptr ? kNoPfn : e->pfn;
+  return e == nullptr || e->unwritten ? kNoPfn : e->pfn;
 }
 
 // The page, present or made so; zeros beyond the end.
-Result<PageRef> PageCacheObject::obtain(Park& park, uint64_t index, bool for_write) {
+Result<PageRef> PageCacheObject::obtain(Park& park, uint64_t index, bool for_write,
+                                        bool unwritten) {
   for (;;) {
     if (Impl::Entry* e = impl_->find(index)) {
       e->accessed = true;
+      if (!unwritten) e->unwritten = false;
       if (for_write && !e->dirty && backing_ != nullptr) {
         TRY(backing_->will_dirty(park, index));
         e = impl_->find(index);
@@ -112,7 +115,7 @@ Result<PageRef> PageCacheObject::obtain(Park& park, uint64_t index, bool for_wri
       if (!r) return Err(r.error());
     }
     if (budget_ && !budget_->take(1)) return Err(Errno::kNOSPC);
-    impl_->pages.emplace(index, Impl::Entry{*pfn, false, true});
+    impl_->pages.emplace(index, Impl::Entry{*pfn, false, true, unwritten});
     if (for_write) impl_->set_dirty(impl_->pages.at(index), true);
     count(1);
     mem_.ref(*pfn);
@@ -141,7 +144,10 @@ std::span<std::byte> PageCacheObject::run(uint64_t index, uint64_t end, bool for
   uint64_t n = 0;
   do {
     it->second.accessed = true;
-    if (for_write) impl_->set_dirty(it->second, true);
+    if (for_write) {
+      impl_->set_dirty(it->second, true);
+      it->second.unwritten = false;
+    }
     (*hold)[n++] = PageRef::share(mem_, it->second.pfn);
     ++it;
   } while (n < hold->size() && index + n < end && it != impl_->pages.end() &&
@@ -265,13 +271,13 @@ Result<> PageCacheObject::punch_hole(Park& park, uint64_t offset, uint64_t len) 
   return punch(park, first, last - first);
 }
 
-Result<> PageCacheObject::allocate(Park& park, uint64_t offset, uint64_t len) {
+Result<> PageCacheObject::allocate(Park& park, uint64_t offset, uint64_t len, bool as_data) {
   CHECK(len <= kMaxSize && offset <= kMaxSize);
   std::vector<uint64_t> added;
   const uint64_t end = pages_of(offset + len);
   for (uint64_t i = offset / kPageSize; i < end; ++i) {
     if (impl_->find(i) != nullptr) continue;
-    Result<PageRef> page = obtain(park, i, true);
+    Result<PageRef> page = obtain(park, i, true, !as_data);
     if (!page) {
       for (uint64_t a : added) drop(a, a + 1);
       return Err(page.error());
@@ -312,6 +318,7 @@ Result<> PageCacheObject::sync(Park& park, uint64_t first, uint64_t count) {
 std::optional<uint64_t> PageCacheObject::seek_data(uint64_t offset) const {
   if (offset >= size_) return std::nullopt;
   auto it = impl_->pages.lower_bound(offset / kPageSize);
+  while (it != impl_->pages.end() && it->second.unwritten) ++it;
   if (it == impl_->pages.end() || it->first * kPageSize >= size_) return std::nullopt;
   return std::max(offset, it->first * kPageSize);
 }
@@ -320,7 +327,7 @@ std::optional<uint64_t> PageCacheObject::seek_hole(uint64_t offset) const {
   if (offset >= size_) return std::nullopt;
   uint64_t index = offset / kPageSize;
   auto it = impl_->pages.lower_bound(index);
-  for (; it != impl_->pages.end() && it->first == index; ++it) ++index;
+  for (; it != impl_->pages.end() && it->first == index && !it->second.unwritten; ++it) ++index;
   return std::min(std::max(offset, index * kPageSize), size_);
 }
 

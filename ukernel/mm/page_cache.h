@@ -98,10 +98,11 @@ class PageCacheObject : public MemoryObject, private PhysMemory::Reclaimer {
   void resize(Park& park, uint64_t size);
   // Frees whole pages inside, zeroes the edges. The size stays.
   Result<> punch_hole(Park& park, uint64_t offset, uint64_t len);
-  // Makes pages present so that later writes find space. Does not change the size. kNOSPC, kNOMEM:
-  // what it added is freed.
-  Result<> allocate(Park& park, uint64_t offset, uint64_t len);
-  // The first byte at or behind `offset` that is in a present page (data) or in none (hole);
+  // Makes pages present so that later writes find space; until something is done with them they are
+  // holes still, unless `as_data`. Does not change the size. kNOSPC, kNOMEM: what it added is
+  // freed.
+  Result<> allocate(Park& park, uint64_t offset, uint64_t len, bool as_data = false);
+  // The first byte at or behind `offset` that is in a page in use (data) or in none (hole);
   // nullopt at or beyond the end. Only for memory-only objects: storage knows better.
   std::optional<uint64_t> seek_data(uint64_t offset) const;
   std::optional<uint64_t> seek_hole(uint64_t offset) const;
@@ -114,7 +115,7 @@ class PageCacheObject : public MemoryObject, private PhysMemory::Reclaimer {
 
  private:
   struct Impl;
-  Result<PageRef> obtain(Park& park, uint64_t index, bool for_write);
+  Result<PageRef> obtain(Park& park, uint64_t index, bool for_write, bool unwritten = false);
   // Pages that are at hand, follow each other from `index` on, and do so in our mapping too: their
   // bytes, held by `hold`. Empty: the page is not there.
   using Hold = std::array<PageRef, 16>;

@@ -150,6 +150,7 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
   // Faults pages of [start, end) in, writable where the VMA is; ignores failures (mlock,
   // MAP_POPULATE).
   Result<> populate(Park& park, uint64_t start, uint64_t end, Access access);
+  Result<> populate_all(Park& park, uint64_t start, uint64_t end, int advice);
   // The first kEager pages of [start, end), as if they were touched now, unless frames are scarce.
   static constexpr uint64_t kEager = 64;
   void touch_ahead(Park& park, uint64_t start, uint64_t end);

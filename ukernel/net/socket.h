@@ -40,6 +40,7 @@ struct SendMessage {
   int flags = 0;             // MSG_*
   bool nonblock = false;
   UserCreds creds = {};  // the sender's, or those it gave with SCM_CREDENTIALS
+  bool claimed = false;  // it gave them
   std::vector<Ref<File>> files = {};
   RefCounted* process = nullptr;  // the sender's
   uint64_t now_ns = 0;            // on the wall clock; 0: not known
@@ -76,6 +77,8 @@ class Socket : public File {
   virtual Result<Ref<Socket>> accept(Park& park, const SocketCaller& who, int flags) = 0;
   virtual Result<std::string> local_address() = 0;
   virtual Result<std::string> peer_address() = 0;
+  // Why nothing could be sent now, whatever it is: asked before control messages are looked at.
+  virtual Result<> may_send() { return {}; }
   virtual Result<size_t> send(Park& park, const SocketCaller& who, SendMessage& message) = 0;
   virtual Result<size_t> receive(Park& park, ReceiveMessage& message) = 0;
   virtual Result<> shutdown(int how) = 0;

@@ -2,7 +2,9 @@
 
 #include <sys/stat.h>
 
+#include <cstring>
 #include <string>
+#include <vector>
 
 #include "ukernel/vfs/vfs.h"
 
@@ -11,8 +13,9 @@ namespace {
 
 class SocketInode final : public Inode {
  public:
-  SocketInode(Ref<SuperBlock> sb, uint64_t ino, const Cred& cred, FileTime now)
-      : Inode(std::move(sb)) {
+  SocketInode(Ref<SuperBlock> sb, uint64_t ino, const Cred& cred, FileTime now,
+              const char* protocol)
+      : Inode(std::move(sb)), protocol_(protocol) {
     attr_.ino = ino;
     attr_.mode = S_IFSOCK | 0777;
     attr_.uid = cred.fsuid;
@@ -31,14 +34,25 @@ class SocketInode final : public Inode {
     return {};
   }
 
+  Result<std::string> getxattr(Park&, std::string_view name) override {
+    if (name != kProtocolName) return Err(Errno::kOPNOTSUPP);
+    return std::string(protocol_, strlen(protocol_) + 1);
+  }
+  Result<std::vector<std::string>> listxattr(Park&) override {
+    return std::vector<std::string>{kProtocolName};
+  }
+
  private:
+  static constexpr const char* kProtocolName = "system.sockprotoname";
+  const char* protocol_;
   FileAttr attr_;
 };
 
 }  // namespace
 
-Path make_socket_path(Ref<SuperBlock> sockfs, uint64_t ino, const Cred& cred, FileTime now) {
-  auto inode = make_ref<SocketInode>(std::move(sockfs), ino, cred, now);
+Path make_socket_path(Ref<SuperBlock> sockfs, uint64_t ino, const Cred& cred, FileTime now,
+                      const char* protocol) {
+  auto inode = make_ref<SocketInode>(std::move(sockfs), ino, cred, now, protocol);
   return Path(nullptr, make_ref<Dentry>(nullptr, "socket:[" + std::to_string(ino) + "]", inode));
 }
 

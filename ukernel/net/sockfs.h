@@ -7,7 +7,9 @@
 
 namespace uk {
 
-// A path for a new socket's file, owned by `cred`.
-Path make_socket_path(Ref<SuperBlock> sockfs, uint64_t ino, const Cred& cred, FileTime now);
+// A path for a new socket's file, owned by `cred`. `protocol`: what the attribute
+// system.sockprotoname says; a constant.
+Path make_socket_path(Ref<SuperBlock> sockfs, uint64_t ino, const Cred& cred, FileTime now,
+                      const char* protocol);
 
 }  // namespace uk

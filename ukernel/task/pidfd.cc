@@ -23,7 +23,10 @@ class PidFile final : public File {
       : File(make_anon_path("pidfd"), O_RDWR | flags),
         group(std::move(g)),
         pid_ns(group->kernel.pids.ns_of(group->tgid)) {}
-  uint32_t ready() override { return group->zombie ? POLLIN | POLLRDNORM : 0; }
+  uint32_t ready() override {
+    if (group->leader == nullptr) return POLLIN | POLLRDNORM | POLLHUP;  // waited for
+    return group->zombie ? POLLIN | POLLRDNORM : 0;
+  }
   WaitQueue* poll_queue() override { return &group->exit_queue; }
   Result<int64_t> ioctl(Park& park, IoctlUser& user, uint32_t cmd, uint64_t arg) override;
   const Ref<ThreadGroup> group;

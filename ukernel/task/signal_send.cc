@@ -51,8 +51,10 @@ bool kills_at_once(const ThreadGroup& group, const Task& taker, int signo) {
          taker.tracer == nullptr;
 }
 
+// A stopped thread takes nothing but SIGKILL: what would end it waits until it is continued.
 bool wants(const Task& t, int signo) {
-  return !t.exiting && (!t.blocked.has(signo) || signo == SIGKILL);
+  if (t.exiting) return false;
+  return signo == SIGKILL || (!t.blocked.has(signo) && t.state != TaskState::kStopped);
 }
 
 // Wakes the thread that will take a queued signal.

@@ -47,6 +47,8 @@ Path make_anon_path(std::string_view kind) {
                                         make_ref<AnonInode>(kind == "pidfd" ? 0700 : 0600)));
 }
 
+bool is_anonymous(const File& file) { return file.inode() != nullptr && file.inode()->type() == 0; }
+
 int shown_flags(const File& file) {
   constexpr int kLargeFile = 0100000;
   const bool named = file.path().mount != nullptr ||

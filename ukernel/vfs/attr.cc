@@ -21,7 +21,16 @@ Result<FileAttr> Vfs::stat(Park& park, const Path& path) {
 Result<std::string> Vfs::readlink(Park& park, const Path& path) {
   Ref<Inode> inode = path.dentry->inode_ref();
   if (inode == nullptr) return Err(Errno::kNOENT);
-  return inode->readlink(park);
+  std::string target = TRY(inode->readlink(park));
+  // Following a link is reading it. Only where that costs nothing: others would have to store it.
+  if (inode->sb().fs_type() == "tmpfs") {
+    const FileAttr attr = TRY(inode->getattr(park));
+    AttrChange change;
+    change.atime = now();
+    change.ctime = attr.ctime;
+    if (wants_atime(path, 0, attr)) TRY(inode->setattr(park, change));
+  }
+  return target;
 }
 
 Result<> Vfs::chmod(Park& park, const FsContext& ctx, const Path& path, uint32_t mode) {
@@ -31,6 +40,8 @@ Result<> Vfs::chmod(Park& park, const FsContext& ctx, const Path& path, uint32_t
   if (inode->sb().read_only) return Err(Errno::kROFS);
   if (is_unchangeable(*inode)) return Err(Errno::kPERM);
   if (inode->type() == S_IFLNK) return Err(Errno::kOPNOTSUPP);
+  if (inode->type() == 0)
+    return Err(Errno::kOPNOTSUPP);  // anonymous ones refuse before they ask who
   FileAttr attr = TRY(inode->getattr(park));
   if (!owner_or_capable(attr, *ctx.cred)) return Err(Errno::kPERM);
   mode &= 07777;
@@ -60,6 +71,7 @@ Result<> Vfs::chown(Park& park, const FsContext& ctx, const Path& path, uint32_t
   if (inode == nullptr) return Err(Errno::kNOENT);
   if (inode->sb().read_only) return Err(Errno::kROFS);
   if (is_unchangeable(*inode)) return Err(Errno::kPERM);
+  if (inode->type() == 0) return Err(Errno::kOPNOTSUPP);
   const Cred& cred = *ctx.cred;
   FileAttr attr = TRY(inode->getattr(park));
   bool owner = attr.uid == cred.fsuid;
@@ -138,7 +150,7 @@ Result<> Vfs::utimens(Park& park, const FsContext& ctx, const Path& path, const 
   if (m) change.mtime = times.mtime_now ? t : *times.mtime;
   change.ctime = t;
   TRY(inode->setattr(park, change));
-  notify(path, (a ? IN_ACCESS : 0u) | (m ? IN_MODIFY : 0u) | IN_ATTRIB);
+  notify(path, a && m ? IN_ATTRIB : a ? IN_ACCESS : IN_MODIFY);  // fsnotify_change
   return {};
 }
 

@@ -118,8 +118,9 @@ class File : public RefCounted {
   // For /proc/PID/fdinfo: extra lines.
   virtual std::string fdinfo() const { return {}; }
 
-  bool can_read() const { return (flags & O_ACCMODE) != O_WRONLY && (flags & O_PATH) == 0; }
-  bool can_write() const { return (flags & O_ACCMODE) != O_RDONLY && (flags & O_PATH) == 0; }
+  // Access mode 3 asks for the rights to do both and gives neither: only ioctl(2) is left.
+  bool can_read() const { return ((flags + 1) & 1) != 0 && (flags & O_PATH) == 0; }
+  bool can_write() const { return ((flags + 1) & 2) != 0 && (flags & O_PATH) == 0; }
   bool nonblock() const { return (flags & O_NONBLOCK) != 0; }
 
   const Path& path() const { return path_; }

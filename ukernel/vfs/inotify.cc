@@ -41,7 +41,6 @@ InotifyFile::~InotifyFile() = default;
 
 Result<int> InotifyFile::add_watch(Ref<Inode> inode, uint32_t mask, uint64_t ino) {
   constexpr uint32_t kKept = IN_ALL_EVENTS | IN_ONESHOT | IN_EXCL_UNLINK;
-  if ((mask & IN_ALL_EVENTS) == 0) return Err(Errno::kINVAL);
   if ((mask & IN_MASK_ADD) != 0 && (mask & IN_MASK_CREATE) != 0) return Err(Errno::kINVAL);
   for (auto& [wd, w] : watches_) {
     if (w->inode != inode) continue;

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "ukernel/sched/reactor.h"
-#include "ukernel/vfs/inode.h"
+#include "ukernel/vfs/file.h"
 
 namespace uk {
 
@@ -17,7 +17,9 @@ std::vector<FileLeases::Lease>::iterator FileLeases::find(const File& file) {
 Result<> FileLeases::set(const File& file, const Inode& inode, int type,
                          std::function<void()> tell) {
   if (type == F_RDLCK && inode.writers > 0) return Err(Errno::kAGAIN);
-  if (type == F_WRLCK && inode.opens != 1) return Err(Errno::kAGAIN);
+  // Nobody else has it open, and that counts (memfd_create(2) makes files that do not).
+  if (type == F_WRLCK && (inode.opens != 1 || (file.can_write() && inode.writers != 1)))
+    return Err(Errno::kAGAIN);
   for (const Lease& l : leases_) {
     if (l.file == &file) continue;
     if (type == F_WRLCK || l.target == F_UNLCK) return Err(Errno::kAGAIN);

@@ -9,7 +9,7 @@ namespace {
 
 constexpr int kTmpfileBit = O_TMPFILE & ~O_DIRECTORY;
 // F_GETFL shows none of these.
-constexpr int kCreationFlags = O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC | kTmpfileBit;
+constexpr int kCreationFlags = O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC;
 
 // What the access mode and O_TRUNC ask of the file's permissions.
 uint32_t wanted_access(int flags) {
@@ -78,6 +78,7 @@ class Opener {
   int flags_;
   uint32_t mode_;
   uint32_t walk_;
+  bool follow_ = true;  // a symbolic link at the end
   bool created_ = false;
 };
 
@@ -88,9 +89,9 @@ Result<> Opener::check_flags() {
     if ((flags_ & O_ACCMODE) == O_RDONLY) return Err(Errno::kINVAL);
   }
   if ((flags_ & (O_DIRECTORY | O_CREAT)) == (O_DIRECTORY | O_CREAT)) return Err(Errno::kINVAL);
-  if ((flags_ & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL)) flags_ |= O_NOFOLLOW;
+  follow_ = (flags_ & O_NOFOLLOW) == 0 && (flags_ & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL);
   if ((flags_ & O_DIRECTORY) != 0) walk_ |= kWalkDirectory;
-  if ((flags_ & O_NOFOLLOW) == 0) walk_ |= kWalkFollow;
+  if (follow_) walk_ |= kWalkFollow;
   return {};
 }
 
@@ -109,7 +110,7 @@ Result<Path> Opener::find(WalkFrom from, std::string_view path) {
     }
     if (w.trailing_slash()) return Err(Errno::kISDIR);
     Path p = TRY(create_or_find(w));
-    if ((flags_ & O_NOFOLLOW) == 0 && p.inode()->type() == S_IFLNK) {
+    if (follow_ && p.inode()->type() == S_IFLNK) {
       TRY(w.follow_link(p));
       continue;
     }
@@ -210,6 +211,7 @@ Result<Ref<File>> Opener::open_tmpfile(WalkFrom from, std::string_view path) {
   const Path place(dir.mount, std::move(d));
   if (ctx_.cred->landlock) TRY(landlock_check(*ctx_.cred, place, landlock_rights(*inode, flags_)));
   Ref<File> file = TRY(vfs_.open_path(park_, place, flags_ & ~kTmpfileBit, *ctx_.cred));
+  file->flags |= kTmpfileBit;  // F_GETFL shows it
   if (ctx_.cred->landlock) keep_landlock_rights(*file, place, *ctx_.cred);
   return file;
 }
@@ -235,6 +237,7 @@ Result<Ref<File>> Opener::run(WalkFrom from, std::string_view path) {
     const bool write = (flags_ & O_ACCMODE) != O_RDONLY || (flags_ & O_TRUNC) != 0;
     TRY(vfs_.break_leases(park_, *inode, write, (flags_ & O_NONBLOCK) != 0));
   }
+  if ((flags_ & O_DIRECT) != 0 && inode->type() == S_IFDIR) return Err(Errno::kINVAL);
   Ref<File> file = TRY(vfs_.open_path(park_, p, flags_, *ctx_.cred));
   file->created = created_;
   if (ctx_.cred->landlock) keep_landlock_rights(*file, p, *ctx_.cred);

@@ -53,7 +53,6 @@ struct Side {
 // The rules about names and types, before permissions.
 Result<> check_sides(const Side& from, const Side& to, uint32_t flags) {
   bool exchange = (flags & RENAME_EXCHANGE) != 0;
-  if (from.d->inode() == nullptr) return Err(Errno::kNOENT);
   if ((flags & RENAME_NOREPLACE) != 0 && to.d->inode() != nullptr) return Err(Errno::kEXIST);
   if (exchange) {
     if (to.d->inode() == nullptr) return Err(Errno::kNOENT);
@@ -124,6 +123,7 @@ Result<> Vfs::rename(Park& park, const FsContext& ctx, WalkFrom from1, std::stri
   {
     RenameLocks locks(park, impl_->rename_lock, *from.dir, *to.dir);
     from.d = TRY(impl_->lookup(park, *from.parent.dir.dentry, from.parent.name, true));
+    if (from.d->inode() == nullptr) return Err(Errno::kNOENT);  // before the other name is judged
     to.d = TRY(impl_->lookup(park, *to.parent.dir.dentry, to.parent.name, true));
     TRY(check_sides(from, to, flags));
     moved = from.d->inode_ref();

@@ -188,7 +188,7 @@ Result<> Walker::follow_link(const Path& link) {
     last_ = Last::kRoot;
     return {};
   }
-  std::string target = TRY(inode->readlink(park_));
+  std::string target = TRY(vfs_.readlink(park_, link));
   if (target.empty()) return Err(Errno::kNOENT);
   if (target.size() >= kPathMax) return Err(Errno::kNAMETOOLONG);
   if (target[0] == '/') {

@@ -28,8 +28,13 @@ Result<> xattr_permission(Park& park, Vfs& vfs, Inode& inode, const Cred& cred,
     if (!cred.has(needed)) return Err(Errno::kPERM);
     return {};
   }
-  if (name == "user.") return Err(Errno::kINVAL);
-  if (!has_prefix(name, "user.")) return Err(Errno::kOPNOTSUPP);
+  if (!write && inode.sb().fs_type() == "sockfs" && name.starts_with("system.")) return {};
+  if (name.starts_with("system.")) return Err(Errno::kOPNOTSUPP);
+  if (!name.starts_with(
+          "user.")) {  // that there is nobody for such names is found after the rights
+    TRY(vfs.check_permission(park, inode, cred, write ? kMayWrite : kMayRead));
+    return Err(Errno::kOPNOTSUPP);
+  }
   if (inode.type() != S_IFREG && inode.type() != S_IFDIR) {
     return Err(write ? Errno::kPERM : Errno::kNODATA);
   }
@@ -37,7 +42,9 @@ Result<> xattr_permission(Park& park, Vfs& vfs, Inode& inode, const Cred& cred,
     FileAttr attr = TRY(inode.getattr(park));
     if ((attr.mode & S_ISVTX) != 0 && !owner_or_capable(attr, cred)) return Err(Errno::kPERM);
   }
-  return vfs.check_permission(park, inode, cred, write ? kMayWrite : kMayRead);
+  TRY(vfs.check_permission(park, inode, cred, write ? kMayWrite : kMayRead));
+  if (name == "user.") return Err(Errno::kINVAL);
+  return {};
 }
 
 bool is_acl(std::string_view name) { return name == kAclAccess || name == kAclDefault; }
@@ -166,7 +173,12 @@ Result<Ref<File>> Vfs::memory_file(Park& park, const Cred& cred, std::string nam
   Ref<Inode> inode = TRY(impl_->memory_root->tmpfile(park, node));
   auto d = make_ref<Dentry>(nullptr, std::move(name), std::move(inode));
   d->mark_unlinked();
-  return open_path(park, Path(nullptr, std::move(d)), O_RDWR, cred);
+  // Not opened by open(2), so it counts as no writer: it may be executed, and leased for reading.
+  const Path path(nullptr, std::move(d));
+  Ref<File> file = TRY(path.inode()->open(park, path, O_RDWR, cred));
+  file->cred = Ref<const Cred>(&cred);
+  file->opened_by_ = this;
+  return file;
 }
 
 }  // namespace uk

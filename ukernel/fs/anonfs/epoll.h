@@ -38,6 +38,11 @@ class Epoll final : public File {
   uint32_t ready() override;
   WaitQueue* poll_queue() override { return &queue_; }
   std::string fdinfo() const override;
+  // It has requests of its own (EPIOCSPARAMS, which nothing here could heed), so what is unknown is
+  // kINVAL.
+  Result<int64_t> ioctl(Park&, IoctlUser&, uint32_t, uint64_t) override {
+    return Err(Errno::kINVAL);
+  }
 
  private:
   struct ReadyTag;

@@ -47,7 +47,7 @@ void EventFd::signal(uint64_t n) {
 uint32_t EventFd::ready() {
   uint32_t r = 0;
   if (count_ > 0) r |= POLLIN;
-  if (count_ < kMax) r |= POLLOUT | POLLWRNORM;
+  if (count_ < kMax) r |= POLLOUT;
   if (count_ == UINT64_MAX) r |= POLLERR;  // signalled more often than it counts
   return r;
 }

@@ -24,7 +24,7 @@ class TimerFd final : public File {
   int clock_id() const { return clock_id_; }
 
   Result<size_t> read(Park& park, IoSink& to, uint64_t offset) override;
-  uint32_t ready() override { return ticks_ > 0 ? POLLIN | POLLRDNORM : 0; }
+  uint32_t ready() override { return ticks_ > 0 ? POLLIN : 0; }
   WaitQueue* poll_queue() override { return &queue_; }
   std::string fdinfo() const override;
 

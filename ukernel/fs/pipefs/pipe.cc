@@ -30,7 +30,7 @@ void Pipe::push(std::span<const std::byte> data, size_t offset, bool mergeable, 
   bytes_ += data.size();
 }
 
-Result<size_t> Pipe::read(Park& park, IoSink& to, bool nonblock) {
+Result<size_t> Pipe::read(Park& park, IoSink& to, bool nonblock, bool packets) {
   if (to.remaining() == 0) return 0;
   if (bytes_ == 0) {
     if (writers == 0) return 0;
@@ -52,7 +52,8 @@ Result<size_t> Pipe::read(Park& park, IoSink& to, bool nonblock) {
       piece.start += *n;
     }
     bool whole = n && *n == want;
-    if (piece.size() > 0 && !(piece.packet && whole)) {  // the rest of a packet is dropped
+    if (piece.size() > 0 &&
+        !(packets && piece.packet && whole)) {  // the rest of a packet is dropped
       bytes_ += piece.size();
       pieces_.push_front(std::move(piece));
     }
@@ -60,7 +61,7 @@ Result<size_t> Pipe::read(Park& park, IoSink& to, bool nonblock) {
       if (done == 0) return n ? Err(Errno::kFAULT) : n;
       break;
     }
-    if (piece.packet) break;
+    if (packets && piece.packet) break;
   }
   queue_.wake_one(POLLOUT | POLLWRNORM);
   return done;
@@ -277,10 +278,10 @@ Result<PipeEnds> make_pipe(Park&, SuperBlock& pipefs, int flags, const Cred& cre
   pipe->fifo = inode.get();
   inode->pipe_or_socket = pipe.get();
   Path path(nullptr, make_ref<Dentry>(nullptr, "pipe:[" + std::to_string(ino) + "]", inode));
-  int kept = flags & (O_NONBLOCK | O_DIRECT);
   PipeEnds ends;
-  ends.read_end = make_ref<PipeFile>(path, O_RDONLY | kept, pipe);
-  ends.write_end = make_ref<PipeFile>(path, O_WRONLY | kept, pipe);
+  ends.read_end = make_ref<PipeFile>(path, O_RDONLY | (flags & O_NONBLOCK), pipe);
+  // Packets are made where they are written.
+  ends.write_end = make_ref<PipeFile>(path, O_WRONLY | (flags & (O_NONBLOCK | O_DIRECT)), pipe);
   return ends;
 }
 

@@ -32,7 +32,8 @@ class Pipe final : public RefCounted {
   // new size.
   Result<size_t> set_capacity(uint64_t wanted);
 
-  Result<size_t> read(Park& park, IoSink& to, bool nonblock);
+  // `packets`: a read ends with a packet, and what is left of that is lost (pipe(2) O_DIRECT).
+  Result<size_t> read(Park& park, IoSink& to, bool nonblock, bool packets = true);
   Result<size_t> write(Park& park, IoSource& from, bool nonblock, bool packet);
   // For splice(2) and tee(2): up to n bytes without or with consuming them; does not wait.
   std::vector<std::byte> peek(size_t n) const;

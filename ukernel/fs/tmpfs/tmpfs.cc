@@ -130,6 +130,20 @@ void register_tmpfs(Vfs& vfs) {
   }
 }
 
+uint64_t TmpfsSuper::free_inodes() const {
+  const uint64_t used = inodes + (xattr_bytes + 1023) / 1024;
+  return limits.max_inodes - std::min(limits.max_inodes, used);
+}
+
+bool TmpfsSuper::take_xattr_space(size_t bytes) {
+  constexpr uint64_t kMostOfUnlimited = 16 << 20;
+  const uint64_t room =
+      limits.max_inodes == UINT64_MAX ? kMostOfUnlimited - xattr_bytes : free_inodes() * 1024;
+  if (bytes > room) return false;
+  xattr_bytes += bytes;
+  return true;
+}
+
 Result<FsStat> TmpfsSuper::statfs(Park&) {
   FsStat st;
   st.type = kTmpfsMagic;
@@ -140,7 +154,7 @@ Result<FsStat> TmpfsSuper::statfs(Park&) {
   }
   if (limits.max_inodes != UINT64_MAX) {
     st.files = limits.max_inodes;
-    st.files_free = limits.max_inodes - std::min(limits.max_inodes, inodes);
+    st.files_free = free_inodes();
   }
   st.fsid = dev;
   return st;

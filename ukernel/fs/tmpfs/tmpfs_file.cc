@@ -32,19 +32,19 @@ class TmpfsFile final : public File {
     Ref<Inode> keep(&f);
     MutexLock lock(park, f.write_lock);
     TRY(f.own_contents(park));
-    if ((f.seals_ & (kSealWrite | kSealFutureWrite)) != 0) return Err(Errno::kPERM);
-    if ((flags & O_APPEND) != 0) offset = f.pages().size();
     size_t want = from.remaining();
     if (want == 0) return size_t{0};
+    modified();
+    if ((f.seals_ & (kSealWrite | kSealFutureWrite)) != 0) return Err(Errno::kPERM);
+    if ((flags & O_APPEND) != 0) offset = f.pages().size();
     if (offset > PageCacheObject::kMaxSize - want) return Err(Errno::kFBIG);
     if ((f.seals_ & kSealGrow) != 0 && offset + want > f.pages().size()) return Err(Errno::kPERM);
-    size_t n = TRY(f.pages().write(park, offset, from));
-    offset += n;
-    FileAttr& attr = f.attr();
-    attr.mtime = attr.ctime = f.super().vfs.now();
-    if ((attr.mode & (S_ISUID | S_ISGID)) != 0 && (cred == nullptr || !cred->has(Cap::kFsetid))) {
-      attr.mode &= ~static_cast<uint32_t>(S_ISUID | ((attr.mode & S_IXGRP) != 0 ? S_ISGID : 0));
+    Result<size_t> written = f.pages().write(park, offset, from);
+    if (written ? *written < want : written.error() == Errno::kFAULT) {
+      keep_place(park, offset + written.value_or(0));
     }
+    const size_t n = TRY(std::move(written));
+    offset += n;
     return n;
   }
 
@@ -76,11 +76,13 @@ class TmpfsFile final : public File {
     TRY(f.own_contents(park));
     if ((mode & FALLOC_FL_PUNCH_HOLE) != 0) {
       if ((f.seals_ & (kSealWrite | kSealFutureWrite)) != 0) return Err(Errno::kPERM);
+      modified();
       TRY(f.pages().punch_hole(park, offset, len));
-      f.attr().mtime = f.super().vfs.now();
     } else {
-      bool grows = (mode & FALLOC_FL_KEEP_SIZE) == 0 && offset + len > f.pages().size();
-      if ((f.seals_ & kSealGrow) != 0 && grows) return Err(Errno::kPERM);
+      const bool beyond = offset + len > f.pages().size();
+      const bool grows = (mode & FALLOC_FL_KEEP_SIZE) == 0 && beyond;
+      if ((f.seals_ & kSealGrow) != 0 && beyond) return Err(Errno::kPERM);
+      modified();
       TRY(f.pages().allocate(park, offset, len));
       if (grows) f.pages().resize(park, offset + len);
     }
@@ -89,6 +91,22 @@ class TmpfsFile final : public File {
   }
 
  private:
+  // Whoever changes a file does so before anything can go wrong with it (file_modified).
+  void modified() {
+    FileAttr& attr = file().attr();
+    attr.mtime = attr.ctime = file().super().vfs.now();
+    if ((attr.mode & (S_ISUID | S_ISGID)) != 0 && (cred == nullptr || !cred->has(Cap::kFsetid))) {
+      attr.mode &= ~static_cast<uint32_t>(S_ISUID | ((attr.mode & S_IXGRP) != 0 ? S_ISGID : 0));
+    }
+  }
+
+  // A write that met bad memory of the caller's has made the page it was for, if there was one to
+  // be had, and the file as long as to its place: so on Linux (shmem_write_end).
+  void keep_place(Park& park, uint64_t offset) {
+    if (!file().pages().allocate(park, offset, 1, /*as_data=*/true)) return;
+    if (offset > file().pages().size()) file().pages().resize(park, offset);
+  }
+
   TmpfsRegular& file() const { return static_cast<TmpfsRegular&>(*inode()); }
 
   Result<size_t> read_borrowed(Park& park, IoSink& to, uint64_t offset) {
@@ -126,6 +144,9 @@ Result<FileAttr> TmpfsRegular::getattr(Park& park) {
 }
 
 Result<> TmpfsRegular::setattr(Park& park, const AttrChange& change) {
+  if (change.mode && (seals_ & kSealExec) != 0 && ((*change.mode ^ attr_.mode) & 0111) != 0) {
+    return Err(Errno::kPERM);
+  }
   if (change.size && *change.size != size()) {
     Ref<Inode> keep(this);
     if (*change.size > PageCacheObject::kMaxSize) return Err(Errno::kFBIG);
@@ -190,12 +211,13 @@ Result<> TmpfsRegular::add_seals(uint32_t seals) {
     return Err(Errno::kINVAL);
   }
   if ((seals_ & kSealSeal) != 0) return Err(Errno::kPERM);
+  // What can be executed for ever can never be written.
+  if ((seals & kSealExec) != 0 && (attr_.mode & 0111) != 0) {
+    seals |= kSealShrink | kSealGrow | kSealWrite | kSealFutureWrite;
+  }
   if ((seals & kSealWrite) != 0 && (seals_ & kSealWrite) == 0) {
     if (pages_->shared_writable_mappings > 0) return Err(Errno::kBUSY);
     pages_->seal_write();
-  }
-  if ((seals & kSealExec) != 0 && (attr_.mode & 0111) != 0) {
-    seals |= kSealShrink | kSealGrow | kSealWrite | kSealFutureWrite;
   }
   seals_ |= seals;
   return {};

@@ -6,6 +6,14 @@
 #include "ukernel/vfs/acl.h"
 
 namespace uk {
+namespace {
+
+// What an extended attribute takes: its text, and what leads to it.
+size_t xattr_space(std::string_view name, std::string_view value) {
+  return name.size() + value.size() + 48;
+}
+
+}  // namespace
 
 TmpfsInode::TmpfsInode(Ref<TmpfsSuper> sb, const MakeNode& node) : Inode(sb) {
   attr_.ino = sb->next_ino++;
@@ -18,7 +26,10 @@ TmpfsInode::TmpfsInode(Ref<TmpfsSuper> sb, const MakeNode& node) : Inode(sb) {
   ++sb->inodes;
 }
 
-TmpfsInode::~TmpfsInode() { --super().inodes; }
+TmpfsInode::~TmpfsInode() {
+  --super().inodes;
+  super().xattr_bytes -= xattr_bytes_;
+}
 
 Result<FileAttr> TmpfsInode::getattr(Park&) {
   FileAttr attr = attr_;
@@ -51,9 +62,10 @@ Result<> TmpfsInode::setxattr(Park&, std::string_view name, std::string_view val
   auto it = xattrs_.find(name);
   if (it != xattrs_.end() && (flags & XATTR_CREATE) != 0) return Err(Errno::kEXIST);
   if (it == xattrs_.end() && (flags & XATTR_REPLACE) != 0) return Err(Errno::kNODATA);
-  size_t old = it != xattrs_.end() ? name.size() + it->second.size() : 0;
-  size_t now = name.size() + value.size();
-  if (xattr_bytes_ - old + now > kMaxXattrBytes) return Err(Errno::kNOSPC);
+  const size_t old = it != xattrs_.end() ? xattr_space(name, it->second) : 0;
+  const size_t now = xattr_space(name, value);
+  if (!super().take_xattr_space(now)) return Err(Errno::kNOSPC);
+  super().xattr_bytes -= old;
   xattr_bytes_ = xattr_bytes_ - old + now;
   xattrs_[std::string(name)] = std::string(value);
   xattr_changed(name);
@@ -63,7 +75,9 @@ Result<> TmpfsInode::setxattr(Park&, std::string_view name, std::string_view val
 Result<> TmpfsInode::removexattr(Park&, std::string_view name) {
   auto it = xattrs_.find(name);
   if (it == xattrs_.end()) return Err(Errno::kNODATA);
-  xattr_bytes_ -= it->first.size() + it->second.size();
+  const size_t space = xattr_space(it->first, it->second);
+  super().xattr_bytes -= space;
+  xattr_bytes_ -= space;
   const std::string gone = it->first;
   xattrs_.erase(it);
   xattr_changed(gone);
@@ -93,6 +107,8 @@ Result<> TmpfsInode::set_inode_flags(Park&, uint32_t flags) {
 TmpfsOther::TmpfsOther(Ref<TmpfsSuper> sb, const MakeNode& node)
     : TmpfsInode(std::move(sb), node), target_(node.symlink_target) {
   attr_.size = target_.size();
+  constexpr size_t kInInode = 127;  // longer targets have a page
+  if (target_.size() > kInInode) attr_.blocks = kPageSize / 512;
 }
 
 Result<std::string> TmpfsOther::readlink(Park&) {
@@ -101,7 +117,7 @@ Result<std::string> TmpfsOther::readlink(Park&) {
 }
 
 Result<Ref<TmpfsInode>> make_tmpfs_inode(Ref<TmpfsSuper> sb, const MakeNode& node) {
-  if (sb->inodes >= sb->limits.max_inodes) return Err(Errno::kNOSPC);
+  if (sb->free_inodes() == 0) return Err(Errno::kNOSPC);
   switch (node.mode & S_IFMT) {
     case S_IFREG:
       return Ref<TmpfsInode>(make_ref<TmpfsRegular>(std::move(sb), node));

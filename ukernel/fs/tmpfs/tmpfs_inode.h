@@ -22,14 +22,18 @@ class TmpfsSuper final : public SuperBlock {
   Vfs& vfs;
   TmpfsOptions limits;
   Ref<PageBudget> budget;
+  // Inodes that can still be made. Extended attributes take from the same store, an inode a KiB (as
+  // Linux counts: BOGO_INODE_SIZE); where inodes have no limit, attributes have one.
+  uint64_t free_inodes() const;
+  bool take_xattr_space(size_t bytes);
+
   uint64_t inodes = 0;
+  uint64_t xattr_bytes = 0;
   uint64_t next_ino = 1;
 };
 
 class TmpfsInode : public Inode {
  public:
-  static constexpr size_t kMaxXattrBytes = 128 * 1024;  // of one inode
-
   TmpfsInode(Ref<TmpfsSuper> sb, const MakeNode& node);
   ~TmpfsInode() override;
 

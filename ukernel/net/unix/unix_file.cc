@@ -12,7 +12,8 @@ namespace {
 Ref<UnixSocketFile> make_file(UnixSockets& table, Ref<UnixSocket> socket, int flags,
                               const Cred& cred, FileTime now) {
   const uint64_t ino = socket->ino = table.new_ino();
-  Path path = make_socket_path(table.sockfs(), ino, cred, now);
+  Path path = make_socket_path(table.sockfs(), ino, cred, now,
+                               socket->type() == SOCK_STREAM ? "UNIX-STREAM" : "UNIX");
   auto file = make_ref<UnixSocketFile>(std::move(path), O_RDWR | flags, std::move(socket));
   file->cred = Ref<const Cred>(&cred);
   return file;

@@ -45,6 +45,11 @@ std::string timeout_bytes(uint64_t ns) {
   return bytes_of(t);
 }
 
+// What is asked for a buffer; negative numbers are large ones (socket(7): the maximum then).
+int at_most(int wanted) {
+  return static_cast<int>(std::min<uint32_t>(static_cast<uint32_t>(wanted), kMaxBuffer));
+}
+
 // Kept and told; nothing to do for local sockets.
 bool is_plain(int name) {
   switch (name) {
@@ -111,14 +116,13 @@ Result<> UnixSocket::set_option(const SocketCaller& who, int name, std::string_v
       budget_->limit = static_cast<size_t>(std::clamp(v, kMinSendBuffer / 2, 1 << 29)) * 2;
       return {};
     case SO_SNDBUF:
-      budget_->limit =
-          static_cast<size_t>(std::max(std::clamp(v, 0, kMaxBuffer) * 2, kMinSendBuffer));
+      budget_->limit = static_cast<size_t>(std::max(at_most(v) * 2, kMinSendBuffer));
       queue_.wake_all(POLLOUT | POLLWRNORM);
       return {};
     case SO_RCVBUF:
     case SO_RCVBUFFORCE:
       if (name == SO_RCVBUFFORCE && !who.fs.cred->has(Cap::kNetAdmin)) return Err(Errno::kPERM);
-      receive_buffer_ = std::max(std::clamp(v, 0, kMaxBuffer) * 2, kMinReceiveBuffer);
+      receive_buffer_ = std::max(at_most(v) * 2, kMinReceiveBuffer);
       return {};
     default:
       if (!is_plain(name)) return Err(Errno::kNOPROTOOPT);

@@ -114,21 +114,28 @@ Result<> UnixSocket::bind(Park& park, const SocketCaller& who, std::string_view 
   if (name.empty()) return autobind();
   if (!bound.empty()) return Err(Errno::kINVAL);
   if (table_->find_abstract(name) != nullptr) return Err(Errno::kADDRINUSE);
-  bound = std::move(name);
+  take_name(std::move(name));
   table_->abstract_[bound] = this;
   return {};
 }
 
+void UnixSocket::take_name(std::string name) {
+  bound = std::move(name);
+  budget_->name = bound;
+}
+
 Result<> UnixSocket::bind_path(Park& park, const SocketCaller& who, std::string path) {
+  // The name gets the mode that the socket has, which fchmod(2) may have changed.
+  const uint32_t mode = file != nullptr ? TRY(file->getattr(park)).mode & 07777 : 0777;
   MakeNode node;
-  node.mode = S_IFSOCK | (0777 & ~who.fs.umask);
+  node.mode = S_IFSOCK | (mode & ~who.fs.umask);
   auto made = who.vfs.make_node(park, who.fs, {}, path, node);
   if (!made) return Err(made.error() == Errno::kEXIST ? Errno::kADDRINUSE : made.error());
   if (!bound.empty() || closed_) {
     (void)who.vfs.unlink(park, who.fs, {}, path);
     return Err(Errno::kINVAL);
   }
-  bound = std::move(path);
+  take_name(std::move(path));
   bound_inode_ = Ref<Inode>(made->inode());
   bound_inode_->pipe_or_socket = this;
   return {};
@@ -140,11 +147,16 @@ Result<> UnixSocket::autobind() {
   for (uint32_t tried = 0; tried <= 0xfffff; ++tried) {
     std::string name = absl::StrFormat("%c%05x", '\0', table_->next_autobind_++ & 0xfffff);
     if (table_->find_abstract(name) != nullptr) continue;
-    bound = std::move(name);
+    take_name(std::move(name));
     table_->abstract_[bound] = this;
     return {};
   }
   return Err(Errno::kNOSPC);
+}
+
+Result<> UnixSocket::check_address(std::string_view address) {
+  if (TRY(name_of(address)).empty()) return Err(Errno::kINVAL);
+  return {};
 }
 
 Result<Ref<UnixSocket>> UnixSocket::find(Park& park, const SocketCaller& who,
@@ -181,15 +193,16 @@ Result<> UnixSocket::connect(Park& park, const SocketCaller& who, std::string_vi
                              bool nonblock) {
   if (!connection_based()) {
     if (is_unspec(address)) {
-      peer_.reset();
       state_ = State::kOpen;
+      if (Ref<UnixSocket> old = std::exchange(peer_, nullptr)) lost_peer(*old);
       return {};
     }
     if (pass_creds_) TRY(autobind());
     Ref<UnixSocket> other = TRY(find(park, who, address));
     if (other->peer_ && other->peer_.get() != this) return Err(Errno::kPERM);
-    peer_ = other;
+    Ref<UnixSocket> old = std::exchange(peer_, other);
     state_ = State::kConnected;
+    if (old && old != other) lost_peer(*old);
     know_peer(UserCreds{0, ~0u, ~0u}, nullptr, nullptr);
     queue_.wake_all();
     return {};
@@ -198,12 +211,21 @@ Result<> UnixSocket::connect(Park& park, const SocketCaller& who, std::string_vi
   return connect_stream(park, who, TRY(find(park, who, address)), nonblock);
 }
 
+void UnixSocket::lost_peer(UnixSocket& peer) {
+  if (messages_.empty()) return;
+  const std::deque<UnixMessage> lost = std::exchange(messages_, {});
+  message_bytes_ = 0;
+  queue_.wake_all(POLLOUT | POLLWRNORM);
+  if (peer.closed_ || peer.peer_.get() != this) return;
+  peer.error_ = Errno::kCONNRESET;
+  peer.queue_.wake_all();
+}
+
 Result<> UnixSocket::connect_stream(Park& park, const SocketCaller& who, Ref<UnixSocket> other,
                                     bool nonblock) {
   auto refuses = [&] { return other->state_ != State::kListening || other->closed_; };
   auto full = [&] { return other->pending_.size() > other->backlog_; };
-  if (state_ == State::kListening) return Err(Errno::kINVAL);
-  if (state_ == State::kConnected || peer_) return Err(Errno::kISCONN);
+  // The other side comes first, then whether we can be connected.
   if (refuses() || (other->shutdown_ & kNoReceive) != 0) return Err(Errno::kCONNREFUSED);
   if (full()) {
     if (nonblock) return Err(Errno::kAGAIN);
@@ -211,10 +233,11 @@ Result<> UnixSocket::connect_stream(Park& park, const SocketCaller& who, Ref<Uni
         park, other->queue_, send_timeout_ns_, [&] { return refuses() || !full(); },
         "unix_wait_for_peer"));
     if (refuses()) return Err(Errno::kCONNREFUSED);
-    if (state_ != State::kOpen || peer_) return Err(Errno::kISCONN);
   }
+  if (state_ == State::kListening) return Err(Errno::kINVAL);
+  if (state_ == State::kConnected || peer_) return Err(Errno::kISCONN);
   auto server = make_ref<UnixSocket>(table_, type_);
-  server->bound = other->bound;
+  server->take_name(other->bound);
   server->know_peer(who.creds, Ref<RefCounted>(who.process), Ref<const Cred>(who.fs.cred));
   server->pass_creds_ = other->pass_creds_;
   server->pass_pidfd_ = other->pass_pidfd_;

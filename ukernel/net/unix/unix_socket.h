@@ -61,9 +61,11 @@ class UnixSockets {
   uint32_t next_autobind_ = 0;
 };
 
-// What a socket has sent and nobody has received yet; shared with its messages.
+// What a socket has sent and nobody has received yet; shared with its messages, which may outlive
+// it.
 class SendBudget final : public RefCounted {
  public:
+  std::string name;  // the sender's, as whoever receives now is told
   size_t used = 0;
   size_t limit = 212992;
   UnixSocket* owner = nullptr;  // null once it is closed
@@ -72,8 +74,10 @@ class SendBudget final : public RefCounted {
 // A piece of a stream, or a packet.
 class UnixMessage {
  public:
+  // `charge`: of the budget, while the message waits (see charge.h). `signed_by_sender`: it tells
+  // who sent it; otherwise nobody did.
   UnixMessage(std::shared_ptr<UnixSockets> table, Ref<SendBudget> budget,
-              std::vector<std::byte> data, SendMessage& m, std::string from);
+              std::vector<std::byte> data, SendMessage& m, size_t charge, bool signed_by_sender);
   UnixMessage(UnixMessage&&) = default;
   UnixMessage& operator=(UnixMessage&& other) noexcept;  // the two change places
   ~UnixMessage();
@@ -84,7 +88,7 @@ class UnixMessage {
   UserCreds creds;
   Ref<RefCounted> process;
   uint64_t sent_ns;  // 0: not known
-  std::string from;
+  const std::string& from() const { return budget_->name; }
   std::vector<Ref<File>> take_files();
   const std::vector<Ref<File>>& files() const { return files_; }
   std::span<const std::byte> rest() const { return std::span(data).subspan(start); }
@@ -94,6 +98,7 @@ class UnixMessage {
   std::shared_ptr<UnixSockets> table_;
   Ref<SendBudget> budget_;
   size_t charge_;
+  uint32_t uid_;  // of whom the descriptors in flight are
   std::vector<Ref<File>> files_;
 };
 
@@ -113,6 +118,8 @@ class UnixSocket final : public RefCounted, public ListNode<> {
   Result<Ref<UnixSocket>> accept(Park& park, bool nonblock);
   Result<size_t> send(Park& park, const SocketCaller& who, SendMessage& m);
   Result<size_t> receive(Park& park, ReceiveMessage& m);
+  // What is refused before control messages are looked at.
+  Result<> may_send();
   Result<> shutdown(int how);
   Result<std::string> local_address() const;
   Result<std::string> peer_address() const;
@@ -146,8 +153,14 @@ class UnixSocket final : public RefCounted, public ListNode<> {
   enum class State : uint8_t { kOpen, kListening, kConnected };
 
   Result<Ref<UnixSocket>> find(Park& park, const SocketCaller& who, std::string_view address);
+  // The form of an address that messages are sent to. kINVAL.
+  static Result<> check_address(std::string_view address);
+  // A datagram socket has lost its peer: what is in its queue is lost, and the peer, if it was
+  // connected to us, is told of it.
+  void lost_peer(UnixSocket& peer);
   Result<> bind_path(Park& park, const SocketCaller& who, std::string path);
   Result<> autobind();
+  void take_name(std::string name);
   Result<> connect_stream(Park& park, const SocketCaller& who, Ref<UnixSocket> listener,
                           bool nonblock);
   Result<size_t> send_stream(Park& park, SendMessage& m);
@@ -164,6 +177,8 @@ class UnixSocket final : public RefCounted, public ListNode<> {
   // More messages than `beyond`.
   Result<bool> wait_for_message(Park& park, bool nonblock, size_t beyond = 0);
   void deliver(UnixMessage message);
+  // Does a message between us say who sent it?
+  bool signs_for(const UnixSocket& receiver, const SendMessage& m) const;
   void fill_control(UnixMessage& message, ReceiveMessage& m, bool peek);
   bool queue_full() const;
   Result<> take_error();
@@ -230,6 +245,7 @@ class UnixSocketFile final : public Socket {
   Result<std::string> peer_address() override { return socket_->peer_address(); }
   Result<size_t> send(Park& park, const SocketCaller& who, SendMessage& m) override;
   Result<size_t> receive(Park& park, ReceiveMessage& m) override;
+  Result<> may_send() override { return socket_->may_send(); }
   Result<> shutdown(int how) override { return socket_->shutdown(how); }
   Result<> set_option(const SocketCaller& who, int level, int name,
                       std::string_view value) override;

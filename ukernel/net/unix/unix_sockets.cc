@@ -7,7 +7,8 @@ namespace uk {
 namespace {
 
 constexpr uint64_t kSockfsMagic = 0x534f434b;
-constexpr size_t kMessageOverhead = 256;  // what a message costs besides its bytes
+// Who sent a message that does not say: a process out of sight, the overflow ids.
+constexpr UserCreds kNobody{0, 65534, 65534};
 
 class SockfsSuper final : public SuperBlock {
  public:
@@ -85,19 +86,20 @@ void UnixSockets::collect_garbage() {
 }
 
 UnixMessage::UnixMessage(std::shared_ptr<UnixSockets> table, Ref<SendBudget> budget,
-                         std::vector<std::byte> bytes, SendMessage& m, std::string from)
+                         std::vector<std::byte> bytes, SendMessage& m, size_t charge,
+                         bool signed_by_sender)
     : data(std::move(bytes)),
-      creds(m.creds),
-      process(m.process),
+      creds(signed_by_sender ? m.creds : kNobody),
+      process(signed_by_sender ? m.process : nullptr),
       sent_ns(m.now_ns),
-      from(std::move(from)),
       table_(std::move(table)),
       budget_(std::move(budget)),
-      charge_(data.size() + kMessageOverhead),
+      charge_(charge),
+      uid_(m.creds.uid),
       files_(std::exchange(m.files, {})) {
   budget_->used += charge_;
   if (files_.empty()) return;
-  table_->in_flight_[creds.uid] += files_.size();
+  table_->in_flight_[uid_] += files_.size();
   for (const Ref<File>& f : files_) ++table_->flying_[f.get()];
 }
 
@@ -115,17 +117,17 @@ UnixMessage& UnixMessage::operator=(UnixMessage&& other) noexcept {
   std::swap(creds, other.creds);
   std::swap(process, other.process);
   std::swap(sent_ns, other.sent_ns);
-  std::swap(from, other.from);
   std::swap(table_, other.table_);
   std::swap(budget_, other.budget_);
   std::swap(charge_, other.charge_);
+  std::swap(uid_, other.uid_);
   std::swap(files_, other.files_);
   return *this;
 }
 
 void UnixMessage::land() {
   if (files_.empty()) return;
-  auto it = table_->in_flight_.find(creds.uid);
+  auto it = table_->in_flight_.find(uid_);
   if (it != table_->in_flight_.end() && (it->second -= files_.size()) == 0)
     table_->in_flight_.erase(it);
   for (const Ref<File>& f : files_) {

@@ -3,13 +3,13 @@
 
 #include <algorithm>
 
+#include "ukernel/net/unix/charge.h"
 #include "ukernel/net/unix/unix_socket.h"
 
 namespace uk {
 namespace {
 
 constexpr uint32_t kNoReceive = 1, kNoSend = 2;
-constexpr size_t kPieceBytes = 32 * 1024;
 constexpr size_t kPacketOverhead = 32;
 
 }  // namespace
@@ -52,7 +52,7 @@ Result<size_t> UnixSocket::send_stream(Park& park, SendMessage& m) {
   const size_t urgent = (m.flags & MSG_OOB) != 0 ? 1 : 0;  // bytes
   if (m.data.remaining() < urgent) return Err(Errno::kOPNOTSUPP);
   if (!m.to.empty()) return Err(peer_ ? Errno::kISCONN : Errno::kOPNOTSUPP);
-  if (!peer_) return Err(closed_ || (shutdown_ & kNoSend) != 0 ? Errno::kPIPE : Errno::kNOTCONN);
+  if (!peer_) return Err(Errno::kNOTCONN);
   Ref<UnixSocket> peer = peer_;
   auto broken = [&] {
     return (shutdown_ & kNoSend) != 0 || peer->closed_ || (peer->shutdown_ & kNoReceive) != 0;
@@ -69,23 +69,34 @@ Result<size_t> UnixSocket::send_stream(Park& park, SendMessage& m) {
     if (broken()) return done > 0 ? Result<size_t>(done) : Err(Errno::kPIPE);
     const bool last = m.data.remaining() == urgent;  // by itself
     const size_t left = last ? urgent : m.data.remaining() - urgent;
-    std::vector<std::byte> piece(
-        std::min({left, kPieceBytes, std::max<size_t>(budget_->limit / 2, 1)}));
+    std::vector<std::byte> piece(unix_charge::piece_size(left, budget_->limit));
     Result<size_t> n = m.data.get(park, piece);
-    if (!n || *n == 0) return done > 0 ? Result<size_t>(done) : (n ? Err(Errno::kFAULT) : n);
+    // A piece that cannot be read whole is not sent.
+    if (!n || *n < piece.size()) return done > 0 ? Result<size_t>(done) : Err(Errno::kFAULT);
     if (broken()) return done > 0 ? Result<size_t>(done) : Err(Errno::kPIPE);
-    const bool whole = *n == piece.size();
-    piece.resize(*n);
-    UnixMessage message(table_, budget_, std::move(piece), m, bound);
+    UnixMessage message(table_, budget_, std::move(piece), m, unix_charge::of_piece(*n),
+                        signs_for(*peer, m));
     if (last && urgent != 0) {
       peer->deliver_urgent(std::move(message));
     } else {
       peer->deliver(std::move(message));
     }
     done += *n;
-    if (!whole) break;
   }
   return done;
+}
+
+Result<> UnixSocket::may_send() {
+  if (type_ != SOCK_SEQPACKET) return {};
+  TRY(take_error());
+  if (state_ != State::kConnected) return Err(Errno::kNOTCONN);
+  return {};
+}
+
+bool UnixSocket::signs_for(const UnixSocket& receiver, const SendMessage& m) const {
+  // Who has not been accepted yet may still ask for it.
+  return m.claimed || pass_creds_ || pass_pidfd_ || receiver.pass_creds_ || receiver.pass_pidfd_ ||
+         receiver.file == nullptr;
 }
 
 Result<Ref<UnixSocket>> UnixSocket::packet_target(Park& park, const SocketCaller* who,
@@ -98,6 +109,7 @@ Result<Ref<UnixSocket>> UnixSocket::packet_target(Park& park, const SocketCaller
     if (target == peer_) {
       peer_.reset();
       state_ = State::kOpen;
+      lost_peer(*target);
     }
     return Err(Errno::kCONNREFUSED);
   }
@@ -107,11 +119,9 @@ Result<Ref<UnixSocket>> UnixSocket::packet_target(Park& park, const SocketCaller
 }
 
 Result<size_t> UnixSocket::send_packet(Park& park, const SocketCaller* who, SendMessage& m) {
-  if (connection_based()) {
-    TRY(take_error());
-    if (state_ != State::kConnected) return Err(Errno::kNOTCONN);
-  }
+  TRY(may_send());
   if ((m.flags & MSG_OOB) != 0) return Err(Errno::kOPNOTSUPP);
+  if (!connection_based() && !m.to.empty()) TRY(check_address(m.to));
   TRY(take_error());
   if (pass_creds_ && !connection_based()) TRY(autobind());
   const size_t size = m.data.remaining();
@@ -140,7 +150,8 @@ Result<size_t> UnixSocket::send_packet(Park& park, const SocketCaller* who, Send
   if ((shutdown_ & kNoSend) != 0) return Err(Errno::kPIPE);
   target = TRY(packet_target(park, who, m));  // it may have gone meanwhile
   if (target->shutdown_ & kNoReceive) return Err(Errno::kPIPE);
-  target->deliver(UnixMessage(table_, budget_, std::move(bytes), m, bound));
+  target->deliver(UnixMessage(table_, budget_, std::move(bytes), m, unix_charge::of_packet(size),
+                              signs_for(*target, m)));
   return size;
 }
 
@@ -154,11 +165,11 @@ void UnixSocket::fill_control(UnixMessage& message, ReceiveMessage& m, bool peek
     m.stamp_option = stamp_option_;
     m.stamp_ns = message.sent_ns;
   }
-  if (m.from.empty() && !message.from.empty()) {
+  if (m.from.empty() && !message.from().empty()) {
     const sa_family_t family = AF_UNIX;
     m.from.assign(reinterpret_cast<const char*>(&family), sizeof family);
-    m.from += message.from;
-    if (message.from[0] != '\0') m.from += '\0';
+    m.from += message.from();
+    if (message.from()[0] != '\0') m.from += '\0';
   }
   if (peek) {
     m.files.insert(m.files.end(), message.files().begin(), message.files().end());
@@ -173,12 +184,15 @@ Result<bool> UnixSocket::wait_for_message(Park& park, bool nonblock, size_t beyo
   auto ready = [&] {
     return messages_.size() > beyond || (shutdown_ & kNoReceive) != 0 || error_ != Errno::kOk;
   };
+  if (type_ != SOCK_STREAM) TRY(take_error());  // even if there are messages
   if (!ready()) {
     if (nonblock) return Err(Errno::kAGAIN);
     TRY(wait(park, queue_, receive_timeout_ns_, ready, "unix_stream_read"));
   }
   if (messages_.size() > beyond) return true;
   TRY(take_error());
+  // That datagrams are not received any more only ends waiting for them.
+  if (nonblock && type_ == SOCK_DGRAM) return Err(Errno::kAGAIN);
   return false;
 }
 
