@@ -162,6 +162,7 @@ void add_attribute_calls(std::vector<Desc>* out) {
            10,
            {fd(kFile | kDir), words(kName), number(kXattrSizes), words(kSet)},
            [](Run& r) {
+             if (r.is_pidfd(0)) return r.skip("pidfd");
              r.ret(r.sys_(SYS_fsetxattr, r.fd(0), name(r, 1), r.data(4), r.n(2), r.n(3)));
            }},
           {"getxattr",
@@ -182,7 +183,10 @@ void add_attribute_calls(std::vector<Desc>* out) {
            kXattrs,
            6,
            {fd(kFile | kDir), words(kName), number(kRoom)},
-           [](Run& r) { r.ret(r.sys_(SYS_fgetxattr, r.fd(0), name(r, 1), r.buf(4), r.n(2))); }},
+           [](Run& r) {
+             if (r.is_pidfd(0)) return r.skip("pidfd");
+             r.ret(r.sys_(SYS_fgetxattr, r.fd(0), name(r, 1), r.buf(4), r.n(2)));
+           }},
           {"listxattr",
            kXattrs,
            10,
@@ -206,7 +210,10 @@ void add_attribute_calls(std::vector<Desc>* out) {
            kXattrs,
            4,
            {fd(kFile | kDir), words(kName)},
-           [](Run& r) { r.ret(r.sys_(SYS_fremovexattr, r.fd(0), name(r, 1))); }},
+           [](Run& r) {
+             if (r.is_pidfd(0)) return r.skip("pidfd");
+             r.ret(r.sys_(SYS_fremovexattr, r.fd(0), name(r, 1)));
+           }},
       });
 }
 

@@ -269,7 +269,10 @@ void add_file_calls(std::vector<Desc>* out) {
            kFiles | kMemory,
            12,
            {fd(kFile), words(kFallocate), number(kOffsets), number(kFallocLengths)},
-           [](Run& r) { r.ret(r.sys_(SYS_fallocate, r.fd(0), r.n(1), r.n(2), r.n(3))); }},
+           [](Run& r) {
+             if (r.is_pidfd(0)) return r.skip("pidfd");
+             r.ret(r.sys_(SYS_fallocate, r.fd(0), r.n(1), r.n(2), r.n(3)));
+           }},
           {"fsync", kFiles, 2, {fd()}, [](Run& r) { r.ret(r.sys_(SYS_fsync, r.fd(0))); }},
           {"fdatasync", kFiles, 2, {fd()}, [](Run& r) { r.ret(r.sys_(SYS_fdatasync, r.fd(0))); }},
           {"syncfs", kFiles, 1, {fd()}, [](Run& r) { r.ret(r.sys_(SYS_syncfs, r.fd(0))); }},
@@ -277,7 +280,10 @@ void add_file_calls(std::vector<Desc>* out) {
            kFiles,
            2,
            {fd(), number(kOffsets), number(kFallocLengths), number(kSyncRange)},
-           [](Run& r) { r.ret(r.sys_(SYS_sync_file_range, r.fd(0), r.n(1), r.n(2), r.n(3))); }},
+           [](Run& r) {
+             if (r.is_pidfd(0)) return r.skip("pidfd");
+             r.ret(r.sys_(SYS_sync_file_range, r.fd(0), r.n(1), r.n(2), r.n(3)));
+           }},
           {"readahead",
            kFiles,
            2,
@@ -368,7 +374,10 @@ void add_file_calls(std::vector<Desc>* out) {
            kFds,
            2,
            {fd(kFile), words(kLease)},
-           [](Run& r) { r.ret(r.sys_(SYS_fcntl, r.fd(0), F_SETLEASE, r.n(1))); }},
+           [](Run& r) {
+             if (r.is_pidfd(0)) return r.skip("pidfd");
+             r.ret(r.sys_(SYS_fcntl, r.fd(0), F_SETLEASE, r.n(1)));
+           }},
           {"lock",
            kFiles | kProcs,
            12,

@@ -59,9 +59,14 @@ void log_info(Run& r, const siginfo_t& info) {
   r.log("}");
 }
 
-void on_signal(int number, siginfo_t*, void*) { g_run->log(" <%d>", number); }
+void on_signal(int number, siginfo_t*, void*) {
+  g_run->enter_handler();
+  g_run->log(" <%d>", number);
+  g_run->leave_handler();
+}
 
 void on_info(int, siginfo_t* info, void* context) {
+  g_run->enter_handler();
   g_run->log(" <");
   log_info(*g_run, *info);
   uint64_t mask = 0;
@@ -71,6 +76,7 @@ void on_info(int, siginfo_t* info, void* context) {
   g_run->sys_(SYS_rt_sigprocmask, SIG_BLOCK, nullptr, &now, 8);
   g_run->signals(now);
   g_run->log(">");
+  g_run->leave_handler();
 }
 
 bool reserved(int64_t s) { return s == kBreakSignal || s == SIGSEGV || s == SIGBUS; }

@@ -118,9 +118,20 @@ void Run::serve() {
   }
 }
 
+void Run::log_caught() {
+  if (part().caught_used == 0) return;
+  uint64_t all = ~uint64_t{0}, old = 0;
+  syscall(SYS_rt_sigprocmask, SIG_BLOCK, &all, &old, 8);
+  log("caught%.*s\n", static_cast<int>(part().caught_used), part().caught);
+  part().caught_used = 0;
+  syscall(SYS_rt_sigprocmask, SIG_SETMASK, &old, nullptr, 8);
+}
+
 void Run::make(const Call& call) {
   call_ = &call;
+  log_caught();
   log("%s", format(call).c_str());
+  part().result_at = call.desc->settles ? part().used : 0;
   ++part().progress;
   call.desc->run(*this);
   ++part().progress;
@@ -132,6 +143,11 @@ int Run::fd(int i) const {
   if (v == kCwd) return -100;
   if (v < 0) return static_cast<int>(v);
   return v < kSlots ? slot_[v] : static_cast<int>(v - 1000);
+}
+
+bool Run::is_pidfd(int i) const {
+  struct stat st;
+  return ::fstat(fd(i), &st) == 0 && st.st_mode == 0700;
 }
 
 const char* Run::path(int i) const {
@@ -204,10 +220,13 @@ void Run::log(const char* format, ...) {
   va_list args;
   va_start(args, format);
   ProcessPart& p = part();
-  int room = static_cast<int>(kLog - p.used);
-  int n = vsnprintf(p.log + p.used, static_cast<size_t>(room), format, args);
+  const bool handler = handling_ > 0;
+  char* text = handler ? p.caught : p.log;
+  uint32_t& used = handler ? p.caught_used : p.used;
+  int room = static_cast<int>((handler ? kCaught : kLog) - used);
+  int n = vsnprintf(text + used, static_cast<size_t>(room), format, args);
   va_end(args);
-  p.used += static_cast<uint32_t>(n < room ? n : room - 1);
+  used += static_cast<uint32_t>(n < room ? n : room - 1);
 }
 
 void Run::bytes(const void* p, long n) {

@@ -23,6 +23,7 @@ namespace oracle {
 // glibc keeps 32 and 33; nothing in a sequence blocks or handles this one.
 constexpr int kBreakSignal = 64;
 constexpr size_t kLog = 96 * 1024;
+constexpr size_t kCaught = 8 * 1024;
 constexpr size_t kBufferSize = 132 * 1024;
 
 struct ProcessPart {
@@ -33,6 +34,13 @@ struct ProcessPart {
   std::atomic<bool> gone;          // its pid is no longer its own
   uint32_t begin, end;             // of the batch
   uint32_t used;                   // bytes of log
+  // Where the result of the last call begins, if it is one that others' deeds are to settle after:
+  // whether a process that dies of them has still written it is chance. Otherwise 0.
+  uint32_t result_at;
+  // What handlers have written since the last call began. When they ran, before or after a call's
+  // result, is chance as well.
+  uint32_t caught_used;
+  char caught[kCaught];
   char log[kLog];
 };
 
@@ -60,6 +68,7 @@ class Run {
   const Call& call() const { return *call_; }
   int64_t n(int i) const { return call_->arg[i]; }
   int fd(int i) const;
+  bool is_pidfd(int i) const;  // which are more of a file inside Linux than they show
   const char* path(int i) const;
   bool dots(int i) const;  // does the path have a ".." in it?
   void* addr(int i) const;
@@ -77,6 +86,9 @@ class Run {
   void ret_pid(long r);
   void skip(const char* why) { log(" -> skipped: %s", why); }
   void log(const char* format, ...) __attribute__((format(printf, 2, 3)));
+  // In between, what is logged is what a signal handler has to say.
+  void enter_handler() { handling_ = handling_ + 1; }
+  void leave_handler() { handling_ = handling_ - 1; }
   void bytes(const void* p, long n);  // their contents, or a hash of them
   void stat(const struct stat& st);
   void statx(const struct statx& st);
@@ -89,12 +101,14 @@ class Run {
 
  private:
   ProcessPart& part() { return shared_->process[self_]; }
+  void log_caught();
 
   Shared* shared_;
   const std::vector<Call>& calls_;
   int self_;
   const Call* call_ = nullptr;
   int index_ = 0;
+  volatile int handling_ = 0;
   int slot_[kSlots];
   struct Inode {
     uint64_t number, device;

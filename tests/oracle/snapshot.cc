@@ -154,6 +154,7 @@ void clear(int directory) { clear_at(directory, 0); }
 // --------------------------------------------------------------------------
 
 void Run::dump() {
+  log_caught();
   log("= descriptors\n");
   for (int f = 0; f < 64; ++f) {
     long flags = sys_(SYS_fcntl, f, F_GETFD);

@@ -61,13 +61,20 @@ Supervisor::Supervisor(const Settings& settings) : settings_(settings) {
     path += level;
     if (mkdir(path.c_str(), 0755) != 0 && errno != EEXIST) fatal(path.c_str());
   }
+  place_ = path;
+}
+
+// Each sequence begins in a directory of its own: one that was there before might have kept a mode,
+// an owner or attributes.
+void Supervisor::enter_place() {
+  if (rmdir(place_.c_str()) != 0 || mkdir(place_.c_str(), 0755) != 0) fatal(place_.c_str());
   if (settings_.uid != static_cast<int>(geteuid()) &&
-      chown(path.c_str(), static_cast<uid_t>(settings_.uid), static_cast<gid_t>(settings_.uid)) !=
+      chown(place_.c_str(), static_cast<uid_t>(settings_.uid), static_cast<gid_t>(settings_.uid)) !=
           0) {
-    fatal(path.c_str());
+    fatal(place_.c_str());
   }
-  directory_ = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (directory_ < 0) fatal(path.c_str());
+  directory_ = open(place_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (directory_ < 0) fatal(place_.c_str());
 }
 
 void Supervisor::first_process(const std::vector<Call>& calls) {
@@ -206,7 +213,7 @@ std::string Supervisor::run(const std::vector<Call>& calls) {
     p.command = p.done = p.progress = 0;
     p.pid = 0;
     p.gone = false;
-    p.used = 0;
+    p.used = p.result_at = p.caught_used = 0;
   }
   batch_ = 0;
   shared_->processes = 1;
@@ -220,6 +227,7 @@ std::string Supervisor::run(const std::vector<Call>& calls) {
     }
     if (c.process != 0 || c.desc->settles) alone = false;
   }
+  enter_place();
   pid_t first = fork();
   if (first < 0) fatal("fork");
   if (first == 0) first_process(calls);
@@ -244,20 +252,28 @@ std::string Supervisor::run(const std::vector<Call>& calls) {
     ended = "== process 0 ended: " + std::to_string(info.si_code) + " " +
             std::to_string(info.si_status) + "\n";
   }
+  int dead = 0;
+  for (int i = 0; i < shared_->processes; ++i) dead += state(i) == 'X' || state(i) == 'Z';
   for (int i = kProcesses - 1; i >= 0; --i) {
     ProcessPart& p = shared_->process[i];
     if (p.pid == 0) continue;
     char s = state(i);
+    // Of several that one signal ended, a parent may or may not have outlived its child.
+    if (dead > 1 && s == 'X') s = 'Z';
     if (s == 'S' || s == 'R') hand_out(i, 0, 0);
     if (s == 'R') s = 'S';
-    out = "== process " + std::to_string(i) + " " + std::string(1, s) + "\n" +
-          std::string(p.log, p.used) + out;
+    if ((s == 'Z' || s == 'X') && p.result_at != 0) p.used = p.result_at;
+    std::string log(p.log, p.used);
+    if (!log.empty() && log.back() != '\n') log += '\n';
+    if (p.caught_used != 0) log += "caught" + std::string(p.caught, p.caught_used) + "\n";
+    out = "== process " + std::to_string(i) + " " + std::string(1, s) + "\n" + log + out;
   }
   out += ended;
   end_all();
   std::string files = tree(directory_, !shared_->faulty_writes);
   if (!files.empty()) out += "== files\n" + files;
   clear(directory_);
+  close(directory_);
   return out;
 }
 

@@ -27,6 +27,7 @@ class Supervisor {
   std::string run(const std::vector<Call>& calls);
 
  private:
+  void enter_place();
   struct Watched {
     int pidfd = -1, stat = -1;
   };
@@ -41,7 +42,8 @@ class Supervisor {
   Settings settings_;
   struct Shared* shared_;
   Watched watched_[kProcesses];
-  int directory_ = -1;
+  std::string place_;   // the scratch directory
+  int directory_ = -1;  // the same, open, while a sequence has it
   uint32_t batch_ = 0;
 };
 
