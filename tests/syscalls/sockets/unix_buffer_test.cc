@@ -204,6 +204,18 @@ TEST(sendto, AnAddressOfTheWrongKindFirst) {
   EXPECT_ERRNO(ECONNRESET, sendmsg(packets.a, &m, MSG_NOSIGNAL)) << "before the descriptors";
 }
 
+TEST(sendto, RoomForItBeforeWhoTakesIt) {
+  COVERS(shutdown, setsockopt);
+  Pair s(SOCK_DGRAM);
+  ASSERT_EQ(write(s.a, std::string(4096, 'x').data(), 4096), 4096);
+  int least = 1;
+  ASSERT_OK(setsockopt(s.a, SOL_SOCKET, SO_SNDBUF, &least, sizeof least));
+  ASSERT_OK(shutdown(s.b, SHUT_RD));
+  EXPECT_ERRNO(EAGAIN, send(s.a, "x", 1, MSG_NOSIGNAL));
+  ASSERT_OK(shutdown(s.a, SHUT_WR));
+  EXPECT_ERRNO(EPIPE, send(s.a, "x", 1, MSG_NOSIGNAL));
+}
+
 TEST(connect, DatagramsFromALostPeerAreLost) {
   COVERS(write, recvfrom);
   Pair s(SOCK_DGRAM);

@@ -126,8 +126,13 @@ Result<size_t> UnixSocket::send_packet(Park& park, const SocketCaller* who, Send
   if (pass_creds_ && !connection_based()) TRY(autobind());
   const size_t size = m.data.remaining();
   if (size + kPacketOverhead > budget_->limit) return Err(Errno::kMSGSIZE);
+  auto alone = [&] { return budget_->used < budget_->limit || (shutdown_ & kNoSend) != 0; };
+  if (!alone()) {
+    if (m.nonblock) return Err(Errno::kAGAIN);
+    TRY(wait(park, queue_, send_timeout_ns_, alone, "sock_alloc_send_pskb"));
+  }
   if (shutdown_ & kNoSend) return Err(Errno::kPIPE);
-  // The message is there before anybody asks who takes it.
+  // The message is there, and has its room, before anybody asks who takes it.
   std::vector<std::byte> bytes(size);
   if (size > 0) {
     size_t n = TRY(m.data.get(park, bytes));
