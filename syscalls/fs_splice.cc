@@ -103,8 +103,12 @@ Result<size_t> file_to_pipe(Task& task, File& in, std::optional<uint64_t>& offse
   if (!in.seekable()) {
     size_t got = TRY(in.read(park, to, 0));
     std::span<const std::byte> piece(data.data(), got);
-    BufferSource from(piece);
-    return out.write(park, from, false, false);  // what was taken off a stream must go in
+    // What was taken off a stream must go in.
+    for (size_t put = 0; put < got;) {
+      put += out.put_pages(piece.subspan(put), 0);
+      if (put < got) TRY(wait_room(park, out, false));
+    }
+    return got;
   }
   std::optional<MutexLock> lock;
   if (!offset) lock.emplace(park, in.pos_lock);

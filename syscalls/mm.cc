@@ -52,6 +52,12 @@ Result<> use_file(Task& task, const Ref<File>& file, uint64_t prot, uint64_t off
     if ((prot & PROT_WRITE) != 0) return Err(Errno::kPERM);
     request.may_write = false;
   }
+  constexpr uint32_t kSealFutureWrite = 0x10;
+  if (auto seals = file->inode() != nullptr ? file->inode()->seals() : Err(Errno::kINVAL);
+      request.shared && seals && (*seals & kSealFutureWrite) != 0) {
+    if ((prot & PROT_WRITE) != 0) return Err(Errno::kPERM);
+    request.may_write = false;
+  }
   request.name = path.mount ? task.kernel.vfs.path_name(path, task.fs().root) : path.dentry->name();
   return {};
 }

@@ -134,7 +134,7 @@ Result<int64_t> sys_prctl(Task& task, int option, uint64_t a, uint64_t b, uint64
     case PR_CAPBSET_DROP:
       return drop_bounding(task, a);
     case PR_GET_SECUREBITS:
-      return task.cred().securebits;
+      return task.cred().securebits | (task.keep_caps ? 1u << 4 /* SECBIT_KEEP_CAPS */ : 0u);
     case PR_SET_SECUREBITS:
       return set_securebits(task, a);
     case PR_GET_TSC:

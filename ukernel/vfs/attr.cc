@@ -139,6 +139,7 @@ Result<> Vfs::utimens(Park& park, const FsContext& ctx, const Path& path, const 
   if (set ? is_unchangeable(*inode) : (inode->inode_flags() & kInodeImmutable) != 0) {
     return Err(Errno::kPERM);
   }
+  if (set && inode->type() == 0) return Err(Errno::kOPNOTSUPP);
   FileAttr attr = TRY(inode->getattr(park));
   if (!owner_or_capable(attr, *ctx.cred)) {
     if (!times.atime_now || !times.mtime_now) return Err(Errno::kPERM);

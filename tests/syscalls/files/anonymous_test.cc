@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/sendfile.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -71,6 +72,8 @@ TEST(fchmod, NobodyChangesAnonymousFiles) {
   Fd event(eventfd(0, 0));
   EXPECT_ERRNO(EOPNOTSUPP, fchmod(event, 0644));
   EXPECT_ERRNO(EOPNOTSUPP, fchown(event, 0, 0));
+  struct timespec times[2] = {{1, 1}, {2, 2}};
+  EXPECT_ERRNO(EOPNOTSUPP, futimens(event, times));
   EXPECT_ERRNO(EPERM, fsetxattr(event, "user.", "x", 1, 0)) << "the kind of file before the name";
 }
 
@@ -171,6 +174,26 @@ TEST(fcntl, WhatIsExecutedForEverIsNeverWritten) {
   munmap(m, kPage);
   EXPECT_OK(fcntl(f, F_ADD_SEALS, kSealExec));
   EXPECT_ERRNO(EPERM, mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_SHARED, f, 0));
+}
+
+TEST(mmap, NobodyWritesInFuture) {
+  COVERS(fcntl);
+  Fd f(memfd_create("f", MFD_ALLOW_SEALING));
+  ASSERT_OK(ftruncate(f, kPage));
+  ASSERT_OK(fcntl(f, F_ADD_SEALS, F_SEAL_FUTURE_WRITE));
+  EXPECT_ERRNO(EPERM, mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_SHARED, f, 0));
+  void* m = mmap(nullptr, kPage, PROT_READ, MAP_SHARED, f, 0);
+  ASSERT_NE(m, MAP_FAILED);
+  EXPECT_ERRNO(EACCES, mprotect(m, kPage, PROT_READ | PROT_WRITE));
+  munmap(m, kPage);
+}
+
+TEST(prctl, KeptCapabilitiesAreASecureBit) {
+  IN_CHILD([] {
+    const int before = prctl(PR_GET_SECUREBITS);
+    CHILD_CHECK(prctl(PR_SET_KEEPCAPS, 1) == 0);
+    CHILD_CHECK(prctl(PR_GET_SECUREBITS) == (before | 1 << 4));
+  });
 }
 
 TEST(flistxattr, SocketsSayTheirProtocol) {

@@ -162,6 +162,8 @@ TEST(sendfile, IntoAPipeIsASplice) {
   ASSERT_EQ(write(b, "text", 4), 4);
   EXPECT_EQ(sendfile(to.w, a, nullptr, 10), 4);
   EXPECT_ERRNO(EINVAL, sendfile(to.w, p.r, nullptr, 10)) << "a pipe cannot be spliced from so";
+  ASSERT_OK(fcntl(to.w, F_SETPIPE_SZ, 4096));
+  EXPECT_ERRNO(EAGAIN, write(to.w, "x", 1)) << "what was spliced in grows no more";
 }
 
 TEST(vmsplice, NothingIsDoneToAnything) {

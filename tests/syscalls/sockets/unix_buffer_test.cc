@@ -204,6 +204,17 @@ TEST(sendto, AnAddressOfTheWrongKindFirst) {
   EXPECT_ERRNO(ECONNRESET, sendmsg(packets.a, &m, MSG_NOSIGNAL)) << "before the descriptors";
 }
 
+TEST(sendto, WhoTellsItsCredentialsHasAName) {
+  COVERS(setsockopt, getsockname);
+  Pair s(SOCK_SEQPACKET);
+  int on = 1;
+  ASSERT_OK(setsockopt(s.a, SOL_SOCKET, SO_PASSCRED, &on, sizeof on));
+  ASSERT_EQ(send(s.a, "x", 1, 0), 1);
+  Name name;
+  ASSERT_OK(getsockname(s.a, name.get(), &name.length));
+  EXPECT_EQ(name.length, sizeof(sa_family_t) + 6) << "an automatic one";
+}
+
 TEST(sendto, RoomForItBeforeWhoTakesIt) {
   COVERS(shutdown, setsockopt);
   Pair s(SOCK_DGRAM);

@@ -123,7 +123,7 @@ Result<size_t> UnixSocket::send_packet(Park& park, const SocketCaller* who, Send
   if ((m.flags & MSG_OOB) != 0) return Err(Errno::kOPNOTSUPP);
   if (!connection_based() && !m.to.empty()) TRY(check_address(m.to));
   TRY(take_error());
-  if (pass_creds_ && !connection_based()) TRY(autobind());
+  if (pass_creds_ || pass_pidfd_) TRY(autobind());
   const size_t size = m.data.remaining();
   if (size + kPacketOverhead > budget_->limit) return Err(Errno::kMSGSIZE);
   auto alone = [&] { return budget_->used < budget_->limit || (shutdown_ & kNoSend) != 0; };
