@@ -17,7 +17,6 @@ namespace {
 
 constexpr int kResetOnFork = 0x40000000;
 constexpr uint64_t kAttrResetOnFork = 1;
-constexpr uint64_t kRrSliceNs = 100'000'000;
 constexpr uint32_t kAttrMin = 48;
 
 bool valid_policy(int p) {
@@ -184,7 +183,7 @@ Result<int64_t> sys_sched_get_priority_min(Task&, int policy) {
 Result<int64_t> sys_sched_rr_get_interval(Task& task, int pid, UserOut<UserTimespec> ts) {
   Task* t = TRY(sched_task(task, pid));
   uint64_t ns = VcpuSet::kSliceNs;
-  if (t->sched.sched_class == SchedClass::kRr) ns = kRrSliceNs;
+  if (t->sched.sched_class == SchedClass::kRr) ns = task.kernel.vcpus.real_time.rr_slice_ns;
   if (t->sched.sched_class == SchedClass::kFifo) ns = 0;
   TRY(ts.put(task.park(), task.mm(), to_timespec(ns)));
   return 0;

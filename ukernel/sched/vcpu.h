@@ -8,8 +8,11 @@
 // same CPU.
 //
 // Ownership: the Kernel owns the VcpuSet; entities are owned by their tasks. enter() may suspend.
-// No timer is armed while nobody waits. Real-time entities are not throttled: they may starve the
-// others (sched_rt_runtime_us = -1).
+// No timer is armed while nobody waits, except for groups with a quota (sched_group.h).
+//
+// Real-time entities are kept from starving the others: once they have used up their share of a
+// vCPU's period (sched(7), sched_rt_runtime_us), what is fair and waits goes before them there
+// until the next period. While nobody else wants the vCPU they go on, as with Linux's fair server.
 #pragma once
 
 #include <algorithm>
@@ -21,6 +24,7 @@
 #include "base/check.h"
 #include "base/result.h"
 #include "ukernel/sched/fiber.h"
+#include "ukernel/sched/sched_group.h"
 #include "ukernel/sched/timer.h"
 
 namespace uk {
@@ -46,6 +50,8 @@ class SchedEntity {
   int rt_priority = 0;        // 1..99 for kFifo, kRr
   int lent_rt = 0;            // by who waits for what it owns; 0: none
   uint64_t affinity = ~0ull;  // bit per vCPU; if it names no vCPU there is, it counts as all
+  // Changed by VcpuSet::set_group(); null: none.
+  SchedGroup* group() const { return group_; }
   // Accounts.
   uint64_t run_ns = 0;    // time in user mode, total, as of the last leave()
   uint64_t vruntime = 0;  // weighted; internal
@@ -59,6 +65,8 @@ class SchedEntity {
     const bool own = sched_class == SchedClass::kFifo || sched_class == SchedClass::kRr;
     return std::max(own ? rt_priority : 0, lent_rt);
   }
+  // On a vCPU, but to give it back at once: its kick may have come before it went to user mode.
+  bool preempted() const { return resched_; }
   // When it last got a vCPU.
   uint64_t entered_ns() const { return entered_ns_; }
 
@@ -77,6 +85,10 @@ class SchedEntity {
   Key key_;                     // its place there
   uint64_t entered_ns_ = 0;
   uint64_t slice_end_ns_ = 0;
+  SchedGroup* group_ = nullptr;
+  uint64_t group_since_ns_ = 0;  // on a vCPU: its groups have been charged up to here
+  uint32_t counted_ = 0;         // its weight in its group's load; 0: neither running nor waiting
+  bool put_aside_ = false;       // waits for a group's next period, not in the run queue
   bool started_ = false;
   bool resched_ = false;  // preempted: must compete at its next enter()
 };
@@ -87,6 +99,8 @@ class VcpuSet {
   // A waking entity preempts one whose vruntime is larger by more than this.
   static constexpr uint64_t kWakeupGranularityNs = 1'000'000;
   static constexpr int kMaxCpus = 64;
+  // Quotas are looked at no more often.
+  static constexpr uint64_t kQuotaSlackNs = 100'000;
 
   VcpuSet(TimerQueue& timers, Clock& clock, int count);
   ~VcpuSet();
@@ -95,12 +109,12 @@ class VcpuSet {
   // (kRestartSys): the caller then looks at its signals again. `now_ns`: the time, not long ago; 0:
   // the clock is read.
   Result<> enter(Park& park, SchedEntity& e, uint64_t now_ns = 0) {
-    if (waiting_.empty() && take_free(e, now_ns)) [[likely]]
+    if (waiting_.empty() && e.group_ == nullptr && take_free(e, now_ns)) [[likely]]
       return {};
     return compete(park, e);
   }
   // Since when its time on the vCPU counts, if that is later than enter().
-  void begins(SchedEntity& e, uint64_t now_ns) { e.entered_ns_ = now_ns; }
+  void begins(SchedEntity& e, uint64_t now_ns) { e.entered_ns_ = e.group_since_ns_ = now_ns; }
   // Gives it back and accounts the time. The task may enter again or suspend. Returns the time.
   uint64_t leave(SchedEntity& e);
   // True if another entity waits that should run before `e`, which is on a vCPU, or if it may not
@@ -110,6 +124,16 @@ class VcpuSet {
   void yield(SchedEntity& e);
   // The entity's lent_rt has changed: where it waits, and whether it goes on, follow at once.
   void priority_changed(SchedEntity& e);
+  // Moves the entity, which may be running or waiting, to another group (null: none).
+  void set_group(SchedEntity& e, SchedGroup* group);
+
+  struct RealTime {  // sched(7)
+    uint64_t period_ns = kNsPerSec;
+    uint64_t runtime_ns = kNsPerSec / 100 * 95;  // of each period; not less than it: no limit
+    uint64_t rr_slice_ns = 100'000'000;          // of SCHED_RR
+  };
+  RealTime real_time;  // may be changed at any time; the period is not 0
+
   int count() const { return static_cast<int>(cpus_.size()); }
   // Entities on or waiting for a vCPU (load average, /proc/stat).
   int runnable() const { return on_cpu_ + static_cast<int>(waiting_.size()); }
@@ -125,11 +149,15 @@ class VcpuSet {
     SchedEntity* current = nullptr;     // in user mode on it
     const SchedEntity* last = nullptr;  // who left it; only compared, it may be gone
     uint64_t busy_ns = 0;
+    // What real-time entities used of the period that began then, up to rt_since_ns.
+    uint64_t rt_period_ns = 0, rt_used_ns = 0, rt_since_ns = 0;
   };
+  friend class SchedGroup;
   bool allowed(const SchedEntity& e, int cpu) const;
   bool take_free(SchedEntity& e, uint64_t now_ns);
   Result<> compete(Park& park, SchedEntity& e);
   void put_on(SchedEntity& e, int cpu, uint64_t now);
+  uint64_t slice_of(const SchedEntity& e) const;
   void enqueue(SchedEntity& e, Fiber& fiber);
   void dequeue(SchedEntity& e);
   void dispatch();
@@ -140,6 +168,30 @@ class VcpuSet {
   void level(uint64_t now);
   void settle(SchedEntity& e, uint64_t now);
   void charge(SchedEntity& e, uint64_t ns);
+  void preempt(SchedEntity& e);
+  // Real-time limits.
+  bool rt_limited() const { return real_time.runtime_ns < real_time.period_ns; }
+  uint64_t rt_used(const Cpu& c, uint64_t now) const;
+  bool rt_spent(const Cpu& c, uint64_t now) const;
+  uint64_t rt_turn_ns(const Cpu& c, uint64_t now) const;
+  Key key_here(Key key, bool rt_spent) const;
+  // Groups (sched_group.cc).
+  static double shared_weight(const SchedEntity& e);
+  static uint64_t weighted(const SchedEntity& e, uint64_t ns);
+  static bool limited(const SchedEntity& e);
+  void count_in(SchedEntity& e);
+  void count_out(SchedEntity& e);
+  void charge_groups(SchedEntity& e, uint64_t now);
+  void charge_running(uint64_t now);
+  void begin_period(SchedGroup& g, uint64_t now);
+  void watch_quotas(SchedEntity& e, uint64_t now);
+  void throttle(SchedGroup& g, uint64_t now);
+  void unthrottle(SchedGroup& g, uint64_t now);
+  bool refill(SchedGroup& g, uint64_t now);
+  void on_quota();
+  void forget(SchedGroup& g);
+  void put_aside(SchedEntity& e, Fiber& fiber);
+  void queue_again(SchedEntity& e);
 
   Clock& clock_;
   std::vector<Cpu> cpus_;
@@ -149,6 +201,9 @@ class VcpuSet {
   int on_cpu_ = 0;
   Timer slice_;     // the earliest end of a slice somebody waits for
   Timer dispatch_;  // "now": gives away what was left by fibers that did not come back
+  std::vector<SchedGroup*> limited_;     // with a quota, some of it used in this period
+  std::vector<SchedEntity*> put_aside_;  // whose group has none left
+  Timer quota_;                          // something is due for limited_
 };
 
 }  // namespace uk

@@ -1,5 +1,4 @@
-// Guests are simulated: a fiber enters, "runs in user mode" by suspending until its work is used up
-// or it is kicked, and leaves. Time is the fake clock's.
+// Guests are simulated (sim_guest.h). Time is the fake clock's.
 #include "ukernel/sched/vcpu.h"
 
 #include <gtest/gtest.h>
@@ -7,55 +6,12 @@
 #include <memory>
 #include <string>
 
-#include "ukernel/sched/test_kit.h"
+#include "ukernel/sched/sim_guest.h"
 
 namespace uk {
 namespace {
 
-constexpr uint64_t kMs = 1'000'000;
-
-class Guest {
- public:
-  Guest(SimReactor& sim, VcpuSet& set, std::string name)
-      : sim_(sim), set_(set), name_(std::move(name)), e([this] {
-          kicked_ = true;
-          ++kicks;
-          fiber_->wake();
-        }) {}
-
-  // Uses `ns` of user time, as the run loop would.
-  void burn(Park& park, uint64_t ns) {
-    while (ns > 0) {
-      ASSERT_TRUE(set_.enter(park, e));
-      EXPECT_TRUE(e.on_cpu);
-      uint64_t start = sim_.clock.monotonic_ns();
-      uint64_t end = start + ns;
-      while (!kicked_ && sim_.clock.monotonic_ns() < end) park.suspend({end});
-      kicked_ = false;
-      uint64_t used = sim_.clock.monotonic_ns() - start;
-      set_.leave(e);
-      ns -= std::min(ns, used);
-    }
-  }
-  void start(Fiber::Main main) { fiber_ = sim_.reactor.spawn(name_, std::move(main)); }
-  // Burns until the clock says `until`.
-  void hog(uint64_t until) {
-    start([this, until](Park& park) {
-      while (sim_.clock.monotonic_ns() < until) burn(park, kMs);
-    });
-  }
-
- private:
-  SimReactor& sim_;
-  VcpuSet& set_;
-  std::string name_;
-  bool kicked_ = false;
-  Ref<Fiber> fiber_;
-
- public:
-  SchedEntity e;
-  int kicks = 0;
-};
+using Guest = SimGuest;
 
 struct VcpuTest : testing::Test {
   std::unique_ptr<VcpuSet> make(int cpus) {
@@ -164,6 +120,7 @@ TEST_F(VcpuTest, RealTimeGoesFirstAndFifoIsNotSliced) {
 TEST_F(VcpuTest, RoundRobinTakesTurnsFifoDoesNot) {
   for (SchedClass cls : {SchedClass::kRr, SchedClass::kFifo}) {
     auto set = make(1);
+    set->real_time.rr_slice_ns = 10 * kMs;
     Guest a(sim, *set, "a"), b(sim, *set, "b");
     for (Guest* g : {&a, &b}) {
       g->e.sched_class = cls;
