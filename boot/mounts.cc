@@ -12,6 +12,7 @@
 #include "ukernel/dev/mem/kmsg.h"
 #include "ukernel/dev/mem/mem_devices.h"
 #include "ukernel/dev/tty/pty.h"
+#include "ukernel/fs/cgroupfs/cgroupfs.h"
 #include "ukernel/fs/devfs/devfs.h"
 #include "ukernel/fs/devpts/devpts.h"
 #include "ukernel/fs/hostfs/hostfs.h"
@@ -36,6 +37,7 @@ void register_all(Kernel& kernel) {
   register_devfs(kernel.vfs);
   register_procfs(kernel);
   register_sysfs(kernel.vfs, kernel.options.cpus);
+  register_cgroupfs(kernel);
   register_devpts(kernel.vfs, register_ptys(kernel), [&kernel] {
     const Task* task = current_task(kernel.reactor);
     return task == nullptr || task->cred().user_ns == nullptr;
@@ -159,6 +161,7 @@ std::string mount_root(Park& park, Kernel& kernel, const RunOptions& options) {
     kernel.log.warn(absl::StrFormat("mount /dev: %s", errno_text(dev.error())));
   mount_if_possible(park, kernel, ctx, "proc", "/proc");
   mount_if_possible(park, kernel, ctx, "sysfs", "/sys");
+  mount_if_possible(park, kernel, ctx, "cgroup2", "/sys/fs/cgroup");
   if (kernel.mounts->root->read_only()) {  // nothing else would be writable
     mount_if_possible(park, kernel, ctx, "tmpfs", "/tmp", "mode=1777");
     mount_if_possible(park, kernel, ctx, "tmpfs", "/run", "mode=755");

@@ -99,8 +99,13 @@ Result<> join(Task& task, Joining& j, const Ref<Namespace>& ns) {
     case NsKind::kTime:
       UNREACHABLE();  // they have rules of their own, above
     case NsKind::kNet:
-    case NsKind::kCgroup:
       return {};  // the initial one
+    case NsKind::kCgroup:
+      if (!j.spaces.more) j.spaces.more = copy_ns_set(task);
+      j.spaces.more->cgroup = ns == task.kernel.nsfs->initial(NsKind::kCgroup)
+                                  ? nullptr
+                                  : static_ref_cast<CgroupNamespace>(ns);
+      return {};
   }
   UNREACHABLE();
 }

@@ -11,6 +11,7 @@
 #include "syscalls/fs_common.h"
 #include "syscalls/ns.h"
 #include "ukernel/ipc/namespace.h"
+#include "ukernel/task/autogroup.h"
 #include "ukernel/task/exit.h"
 #include "ukernel/task/identity.h"
 #include "ukernel/task/job_control.h"
@@ -48,7 +49,9 @@ Result<CloneArgs> check_clone3(Task& task, const UserCloneArgs& u) {
               .stack = u.stack,
               .stack_size = u.stack_size,
               .tls = u.tls,
+              .cgroup = u.cgroup,
               .set_tid = {}};
+  if ((u.flags & CLONE_INTO_CGROUP) != 0 && u.cgroup > INT_MAX) return Err(Errno::kINVAL);
   if (u.set_tid_size != 0) {
     std::vector<int32_t> tids =
         TRY(UserIn<int32_t>{{u.set_tid}}.get_array(task.park(), task.mm(), u.set_tid_size));
@@ -185,8 +188,11 @@ Result<int64_t> sys_setsid(Task& task) {
   if (pids.pgrp(group.tgid) || group.group->session->sid == group.tgid) return Err(Errno::kPERM);
   auto session = make_ref<Session>();
   session->sid = group.tgid;
+  session->autogroup = std::make_shared<Autogroup>(task.kernel);
   pids.add_session(session);
+  Ref<Session> old = group.group->session;  // its autogroup is ours until regroup()
   new_pgrp(group, session);
+  regroup(group);
   return shown_pid(task, group.tgid);
 }
 

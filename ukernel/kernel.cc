@@ -13,6 +13,7 @@
 #include "ukernel/ipc/namespace.h"
 #include "ukernel/mm/futex.h"
 #include "ukernel/random.h"
+#include "ukernel/task/cgroup.h"
 #include "ukernel/task/current.h"
 #include "ukernel/task/exec.h"
 #include "ukernel/task/nsfs.h"
@@ -45,6 +46,7 @@ Kernel::Kernel(Reactor& reactor, Clock& clock, Log& log, std::unique_ptr<PhysMem
       workers(std::make_unique<Workers>(*this)),
       pi_futexes(std::make_unique<PiFutexes>()),
       guest_log(std::make_shared<KernelLog>(log)),
+      cgroups(std::make_unique<Cgroups>(*this)),
       uts(make_ref<UtsInfo>()),
       mounts(make_ref<MountNamespace>()),
       ipc(make_ref<IpcNamespace>(clock, *mem,
@@ -62,7 +64,10 @@ Kernel::Kernel(Reactor& reactor, Clock& clock, Log& log, std::unique_ptr<PhysMem
   random(std::as_writable_bytes(std::span(order_cookies)));
   uint64_t tasks = mem->total_pages() * kPageSize / kBytesPerTask;
   pids.max_tasks = static_cast<int>(std::clamp<uint64_t>(tasks, kMinTasks, kMaxTasks));
-  mem->oom_kill = [this] { return oom_kill("out of memory"); };
+  mem->oom_kill = [this] {
+    Cgroup* limited = cgroups->at_memory_limit();
+    return oom_kill(limited != nullptr ? "out of memory in its cgroup" : "out of memory", limited);
+  };
   mem->on_surplus = [this] {
     if (!trim_.armed()) trim_.arm({this->clock.monotonic_ns() + PhysMemory::kTrimNs});
   };
@@ -71,6 +76,7 @@ Kernel::Kernel(Reactor& reactor, Clock& clock, Log& log, std::unique_ptr<PhysMem
 
 Kernel::~Kernel() {
   nsfs->close();
+  mem->set_owners(nullptr);
   mem->oom_kill = nullptr;
   mem->on_surplus = nullptr;
   mem->code_shelf = nullptr;
@@ -144,6 +150,7 @@ Ref<Task> Kernel::make_init(const InitRequest& request) {
   group->exit_signal = -1;
   group->handlers = make_ref<SigHandlers>();
   group->start_ns = uptime_ns();
+  group->numbered = 1;
   default_limits(group->rlimits, pids.max_tasks);
   auto task = make_ref<Task>(*this, group, tid);
   group->leader = task.get();
@@ -208,7 +215,7 @@ Result<Ref<Task>> Kernel::start_init(Park& park, InitRequest request) {
   return task;
 }
 
-bool Kernel::oom_kill(std::string_view why) {
+bool Kernel::oom_kill(std::string_view why, Cgroup* within) {
   // Who is dying does not wait for memory, least of all for its own.
   const Task* self = current_task(reactor);
   if (self != nullptr && (self->group->exiting || self->exiting)) return false;
@@ -218,6 +225,7 @@ bool Kernel::oom_kill(std::string_view why) {
   bool dying = false;
   pids.each_group([&](ThreadGroup& g) {
     if (g.zombie || !g.leader) return;
+    if (within != nullptr && !cgroups->of(g).is_within(*within)) return;
     Ref<AddressSpace> space;
     for (Task* t : g.threads)
       if (t->mm_) space = t->mm_;
@@ -239,6 +247,7 @@ bool Kernel::oom_kill(std::string_view why) {
   log.err(absl::StrFormat("%s: killed process %d (%s), %d pages", std::string(why), victim->tgid(),
                           victim->comm, worst));
   begin_exit_group(*victim->group, SIGKILL);
+  cgroups->oom_killed(cgroups->of(*victim->group), within);
   return true;
 }
 

@@ -78,6 +78,8 @@ class Kernel {
   std::shared_ptr<class NetlinkSockets> netlink_sockets;
   // keyrings(7); made with the first key.
   std::shared_ptr<class KeyTable> keys;
+  std::unique_ptr<class Cgroups> cgroups;  // never null
+  uint64_t autogroups = 0;                 // sessions so far (/proc/PID/autogroup)
   std::unique_ptr<Vdso> vdso;
   Ref<SuperBlock> pipefs;  // unnamed pipes live here
   SyscallDispatcher* syscalls = nullptr;
@@ -89,6 +91,7 @@ class Kernel {
     bool core_uses_pid = false;
     uint64_t aio_max_nr = 65536, aio_nr = 0;  // events of all aio contexts, allowed and now
     int io_uring_disabled = 0;                // 1: for the unprivileged, 2: for all
+    bool autogroup = false;                   // sessions are scheduling groups
     std::optional<int> saved_console_level;   // while syslog(2) has turned the console off
   } settings;
 
@@ -131,8 +134,9 @@ class Kernel {
   Result<Ref<Task>> start_init(Park& park, InitRequest request);
   std::function<void(int wait_status)> on_exit;  // pid 1 ended
 
-  // Memory is gone: picks a guest task by badness and kills it. True if one was killed.
-  bool oom_kill(std::string_view why);
+  // Memory is gone: picks a guest task by badness, in `within` if that is not null, and kills it.
+  // True if memory is to be expected.
+  bool oom_kill(std::string_view why, class Cgroup* within = nullptr);
   // Tasks, fibers and the last lines of the log as text, for bugs and SIGQUIT-like requests.
   std::string dump() const;
 

@@ -10,6 +10,7 @@
 #include "hostio/sys/file.h"
 #include "hostio/sys/mem.h"
 #include "ukernel/mm/frame_map.h"
+#include "ukernel/mm/frame_owners.h"
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
@@ -28,6 +29,7 @@ constexpr uint64_t kTrimStep = (16 << 20) / kPageSize;
 // One fault of the kernel on its own mapping costs as much as making this many frames present.
 constexpr Pfn kPrepare = 16;
 constexpr uint64_t kPunchStep = 2048;
+constexpr uint64_t kReclaimStep = 256;  // for an owner at its limit
 }  // namespace
 
 struct PhysMemory::Impl {
@@ -35,9 +37,11 @@ struct PhysMemory::Impl {
       : map(frames), frames(frames), most_kept(std::max<uint64_t>(kKeepFrames, frames / 4)) {}
 
   sys::Fd fd;
-  sys::Mapping memory;      // the whole of fd
-  sys::Mapping ref_space;   // uint32_t per frame, touched lazily
-  sys::Mapping flag_space;  // uint8_t per frame, touched lazily
+  sys::Mapping memory;       // the whole of fd
+  sys::Mapping ref_space;    // uint32_t per frame, touched lazily
+  sys::Mapping flag_space;   // uint8_t per frame, touched lazily
+  sys::Mapping owner_space;  // uint16_t per frame, touched while there are owners
+  FrameOwners* owners = nullptr;
   FrameMap map;
   uint32_t frames;
   const uint64_t most_kept;  // beyond this many they are given back at once, down to half of it
@@ -47,10 +51,12 @@ struct PhysMemory::Impl {
   List<Reclaimer, Reclaimer> reclaimers;
 
   uint32_t* refs() { return reinterpret_cast<uint32_t*>(ref_space.data()); }
+  uint16_t* owner_of() { return reinterpret_cast<uint16_t*>(owner_space.data()); }
   uint8_t* flags() { return reinterpret_cast<uint8_t*>(flag_space.data()); }
   std::byte* at(Pfn pfn) { return memory.data() + uint64_t{pfn} * kPageSize; }
 
   void prepare(Pfn first, uint32_t n);
+  FrameOwners::Grant charge(uint32_t n);
   void zero(Pfn first, uint32_t n);
   void give_back(uint64_t down_to);
   bool punch(uint32_t first_word, uint32_t end_word);
@@ -75,6 +81,8 @@ Result<std::unique_ptr<PhysMemory>> PhysMemory::create(uint64_t bytes) {
                                              PROT_READ | PROT_WRITE, MAP_NORESERVE));
   im.flag_space =
       TRY(sys::Mapping::anonymous(page_ceil(pages), PROT_READ | PROT_WRITE, MAP_NORESERVE));
+  im.owner_space = TRY(sys::Mapping::anonymous(page_ceil(pages * sizeof(uint16_t)),
+                                               PROT_READ | PROT_WRITE, MAP_NORESERVE));
   return mem;
 }
 
@@ -132,16 +140,30 @@ uint64_t PhysMemory::Impl::reclaim(uint64_t n) {
   return got;
 }
 
+// Who pays for n frames, or fewer. At its limit caches are reclaimed, those of others too.
+FrameOwners::Grant PhysMemory::Impl::charge(uint32_t n) {
+  FrameOwners::Grant grant = owners->charge(n);
+  while (grant.frames == 0 && reclaim(kReclaimStep) != 0) grant = owners->charge(n);
+  return grant;
+}
+
 Result<PhysMemory::Extent> PhysMemory::alloc_extent(uint32_t n, bool zero) {
   Impl& im = *impl_;
   DCHECK(n > 0);
+  FrameOwners::Grant payer{FrameOwners::kNobody, n};
+  if (im.owners != nullptr) {
+    payer = im.charge(n);
+    if (payer.frames == 0) return Err(Errno::kNOMEM);
+    n = payer.frames;
+  }
   Pfn first = 0;
   uint32_t got = im.map.take(n, &first);
-  if (got == 0) {
-    if (im.reclaim(std::max(n, 32u)) == 0) return Err(Errno::kNOMEM);
-    got = im.map.take(n, &first);
-    if (got == 0) return Err(Errno::kNOMEM);
+  if (got == 0 && im.reclaim(std::max(n, 32u)) != 0) got = im.map.take(n, &first);
+  if (payer.owner != FrameOwners::kNobody) {
+    if (got < n) im.owners->uncharge(payer.owner, n - got);
+    std::fill_n(im.owner_of() + first, got, payer.owner);
   }
+  if (got == 0) return Err(Errno::kNOMEM);
   uint8_t* f = im.flags();
   for (Pfn p = first; p < first + got; ++p) im.free_used -= f[p] & kUsed;
   im.least_since_trim = std::min(im.least_since_trim, im.free_used);
@@ -168,6 +190,10 @@ void PhysMemory::unref(Pfn pfn) {
   uint32_t& r = im.refs()[pfn];
   CHECK(r != 0);
   if (--r != 0) return;
+  if (im.owners != nullptr) {
+    if (const uint16_t owner = std::exchange(im.owner_of()[pfn], FrameOwners::kNobody))
+      im.owners->uncharge(owner, 1);
+  }
   im.map.give(pfn);
   ++im.free_used;
   if (im.free_used == kKeepFrames + 1 && on_surplus) on_surplus();
@@ -176,6 +202,8 @@ void PhysMemory::unref(Pfn pfn) {
   // Fragments may keep us above the mark: do not search again for every single frame.
   im.punch_at = std::max(im.most_kept, im.free_used + kPunchStep);
 }
+
+void PhysMemory::set_owners(FrameOwners* owners) { impl_->owners = owners; }
 
 bool PhysMemory::trim() {
   Impl& im = *impl_;
@@ -229,6 +257,7 @@ void PhysMemory::Impl::give_back(uint64_t down_to) {
 
 uint64_t PhysMemory::total_pages() const { return impl_->frames; }
 uint64_t PhysMemory::free_pages() const { return impl_->map.free_frames(); }
+uint64_t PhysMemory::reclaim(uint64_t n) { return impl_->reclaim(n); }
 void PhysMemory::add_reclaimer(Reclaimer& r) { impl_->reclaimers.push_back(r); }
 
 }  // namespace uk

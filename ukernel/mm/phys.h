@@ -28,6 +28,8 @@ constexpr uint64_t page_ceil(uint64_t v) { return (v + kPageMask) & ~kPageMask; 
 using Pfn = uint32_t;  // frame number: byte offset in the memfd / 4096
 constexpr Pfn kNoPfn = ~Pfn{0};
 
+class FrameOwners;
+
 class PhysMemory {
  public:
   uint64_t max_map_count = 65530;  // /proc/sys/vm; a space has a bound of its own too
@@ -63,10 +65,14 @@ class PhysMemory {
     ~Reclaimer() = default;
   };
   void add_reclaimer(Reclaimer& r);
+  uint64_t reclaim(uint64_t n);  // asks them all; returns how many pages that freed
   // Set by the kernel: picks a guest task and kills it; true if memory is to be expected from a
   // dying task. Called (by faults and user copies) when alloc failed after reclaim. Must not
   // suspend.
   std::function<bool()> oom_kill;
+  // Who pays for frames, while somebody keeps account of that (mm/frame_owners.h); else null. Not
+  // owned; `owners` is asked for each frame that is given out, and told when it is free again.
+  void set_owners(FrameOwners* owners);
   // Free frames keep their host memory, as the next user then need not wait for the host; more than
   // a fixed amount only while it is really used again. `on_surplus`, set by the kernel, is called
   // when there is more; then trim(), once in kTrimNs, gives back what nobody needed since the time

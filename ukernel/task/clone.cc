@@ -9,6 +9,7 @@
 #include "ukernel/ipc/namespace.h"
 #include "ukernel/kernel.h"
 #include "ukernel/mm/policy.h"
+#include "ukernel/task/cgroup.h"
 #include "ukernel/task/exit.h"
 #include "ukernel/task/keys.h"
 #include "ukernel/task/pid_ns.h"
@@ -34,7 +35,6 @@ Result<> validate(Task& parent, const CloneArgs& a) {
   if (has(CLONE_THREAD) && parent.more_ns &&
       parent.more_ns->pid_for_children != parent.more_ns->pid)
     return Err(Errno::kINVAL);
-  if ((f & CLONE_INTO_CGROUP) != 0) return Err(Errno::kINVAL);
   if (a.exit_signal > kSignals) return Err(Errno::kINVAL);
   return {};
 }
@@ -83,6 +83,23 @@ class NewTid {
   PidTable& pids_;
   int tid_ = 0;
 };
+
+// The group that the new task will be in; null: the root. CLONE_INTO_CGROUP: what writing to
+// cgroup.procs asks for is asked here too.
+Result<Ref<Cgroup>> group_for_child(Task& parent, const CloneArgs& a) {
+  if ((a.flags & CLONE_INTO_CGROUP) == 0) return parent.group->cgroup;
+  Cgroups& all = *parent.kernel.cgroups;
+  Ref<File> file = TRY(parent.fds().get(static_cast<int>(a.cgroup)));
+  Ref<Cgroup> to = all.files ? all.files->of_directory(*file) : nullptr;
+  if (!to) return Err(Errno::kBADF);
+  if (to->dead) return Err(Errno::kNOENT);
+  if (to.get() == &all.of(*parent.group)) return to;
+  TRY(all.files->may_attach(parent.park(), *to, parent.cred()));
+  // A thread cannot be elsewhere than its process.
+  if ((a.flags & CLONE_THREAD) != 0) return Err(Errno::kOPNOTSUPP);
+  TRY(Cgroups::check_target(*to));
+  return to;
+}
 
 Ref<ThreadGroup> new_group(Task& parent, const CloneArgs& a, int tgid) {
   ThreadGroup& from = *parent.group;
@@ -185,6 +202,7 @@ void store_tid(Park& park, AddressSpace& mm, uint64_t addr, int tid) {
 }
 
 Result<> wait_for_vfork(Task& parent, Task& child) {
+  StandsStill still(parent);
   Result<> r = child.vfork_done.wait(
       parent.park(), [&] { return child.vfork_parent == nullptr; }, WaitMode::kKillable, kNever,
       "wait_for_vfork_done");
@@ -206,6 +224,8 @@ Result<int> do_clone(Task& parent, const CloneArgs& a) {
   Ref<FsInfo> fs = (a.flags & CLONE_FS) != 0 ? parent.fs_ : parent.fs_->copy();
   NewNamespaces spaces = TRY(make_namespaces(parent, a.flags, *fs));
   spaces.more = child_ns_set(spaces.more ? std::move(spaces.more) : parent.more_ns, a.flags);
+  ForkCharge charge =
+      TRY(ForkCharge::take(k, TRY(group_for_child(parent, a)), (a.flags & CLONE_INTO_CGROUP) == 0));
   NewTid reserved(k.pids);
   const int tid = TRY(reserved.take(parent, a, spaces.more ? spaces.more->pid.get() : nullptr));
   arch::UserRegs regs = child_regs(TRY(parent.context->get_regs(park)), a);
@@ -237,6 +257,7 @@ Result<int> do_clone(Task& parent, const CloneArgs& a) {
   child->context = std::move(context);
   if ((a.flags & CLONE_VFORK) != 0) child->vfork_parent = &parent;
   link_family(*child, parent, a);
+  charge.keep(*child, *parent.group);
   reserved.keep();
   k.pids.add(child);
   ++k.forks;

@@ -11,6 +11,7 @@
 #include "ukernel/mm/futex.h"
 #include "ukernel/task/identity.h"
 #include "ukernel/task/acct.h"
+#include "ukernel/task/cgroup.h"
 #include "ukernel/task/job_control.h"
 #include "ukernel/task/pi_futex.h"
 #include "ukernel/task/ptrace.h"
@@ -201,6 +202,7 @@ Result<> become_only_thread(Task& task) {
     Task* old = group.leader;
     group.dead_threads.add(old->usage_now());
     group.leader = &task;
+    task.kernel.cgroups->number_released(group);
     task.kernel.pids.renumber(task, group.tgid);
     task.start_ns = group.start_ns;
   }
@@ -216,6 +218,7 @@ void release_group(ThreadGroup& group) {
   leave_pgrp(group);
   Task* leader = std::exchange(group.leader, nullptr);
   leader->state = TaskState::kDead;
+  k.cgroups->number_released(group);
   k.pids.remove(leader->tid);
   if (Task* init = k.init(); init != nullptr && init->exiting) init->group->child_events.wake_all();
 }
@@ -234,6 +237,8 @@ void exit_task(Task& task) {
   if (is_traced(task) && (task.trace->options & PTRACE_O_TRACEEXIT) != 0)
     trace_event(task, PTRACE_EVENT_EXIT,
                 static_cast<uint64_t>(group->exiting ? group->exit_code : task.exit_code), true);
+  k.cgroups->thread_ended(task);
+  k.vcpus.set_group(task.sched, nullptr);
   task.exiting = true;
   bool last = --group->live == 0;
   if (group->exiting) task.exit_code = group->exit_code;
@@ -281,6 +286,7 @@ void exit_task(Task& task) {
     trace_ended(task, task.exit_code);
     group->dead_threads.add(task.usage_now());
     std::erase(group->threads, &task);
+    k.cgroups->number_released(*group);
     k.pids.remove(task.tid);
   }
   group->thread_ended.wake_all();

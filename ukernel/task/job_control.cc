@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "ukernel/kernel.h"
 #include "ukernel/task/identity.h"
+#include "ukernel/task/cgroup.h"
 #include "ukernel/task/ptrace.h"
 
 namespace uk {
@@ -66,6 +67,7 @@ void stop_here(Task& task) {
   if (group.stop_signal == 0 || task.must_exit()) return;
   ++group.stopped_threads;
   task.state = TaskState::kStopped;
+  StandsStill still(task);
   maybe_complete(group);
   if (is_traced(task)) {
     trace_group_stop(task);

@@ -44,6 +44,7 @@ Ref<NsSet> NsSet::copy() const {
   set->pid_for_children = pid_for_children;
   set->time = time;
   set->time_for_children = time_for_children;
+  set->cgroup = cgroup;
   return set;
 }
 
@@ -96,6 +97,13 @@ Result<NewNamespaces> make_namespaces(const Task& task, uint64_t flags, FsInfo& 
     out.ipc = task.ipc().fresh();
     TRY(own(*out.ipc));
   }
+  if ((flags & (CLONE_NEWCGROUP | CLONE_NEWPID | kCloneNewTime)) != 0)
+    out.more = copy_ns_set(task);
+  if ((flags & CLONE_NEWCGROUP) != 0) {
+    auto ns = make_ref<CgroupNamespace>(Ref<Cgroup>(&task.kernel.cgroups->of(*task.group)));
+    TRY(own(*ns));
+    out.more->cgroup = std::move(ns);
+  }
   if ((flags & CLONE_NEWNS) != 0) {
     out.mounts = TRY(
         task.kernel.vfs.copy_namespace(task.mounts(), cred.user_ns, [&](Mount& old, Mount& copy) {
@@ -105,7 +113,6 @@ Result<NewNamespaces> make_namespaces(const Task& task, uint64_t flags, FsInfo& 
         }));
     TRY(own(*out.mounts));
   }
-  if ((flags & (CLONE_NEWPID | kCloneNewTime)) != 0) out.more = copy_ns_set(task);
   if ((flags & CLONE_NEWPID) != 0) {
     TRY(new_pid_namespace(task, cred, *out.more));
     TRY(own(*out.more->pid_for_children));
@@ -142,8 +149,10 @@ Ref<Namespace> namespace_of(const Task& task, NsKind kind, bool for_children) {
       if (!ns) break;
       return ns;
     }
-    case NsKind::kNet:
     case NsKind::kCgroup:
+      if (more == nullptr || !more->cgroup) break;
+      return more->cgroup;
+    case NsKind::kNet:
       break;
   }
   return task.kernel.nsfs->initial(kind);

@@ -2,6 +2,7 @@
 // Reactor-owned; nothing suspends.
 #pragma once
 
+#include "ukernel/task/cgroup.h"
 #include "ukernel/task/task.h"
 
 namespace uk {
@@ -18,6 +19,7 @@ class NsSet final : public RefCounted {
   Ref<NsSet> copy() const;
   Ref<PidNamespace> pid, pid_for_children;
   Ref<TimeNamespace> time, time_for_children;
+  Ref<CgroupNamespace> cgroup;
 };
 // One that nobody else has, like the task's.
 Ref<NsSet> copy_ns_set(const Task& task);
@@ -25,8 +27,7 @@ Ref<NsSet> copy_ns_set(const Task& task);
 // The namespaces that clone(2) and unshare(2) can make.
 constexpr uint64_t kCloneNewTime = 0x80;  // newer than <sched.h>; not of clone(2)
 constexpr uint64_t kNsFlags = 0x7e020080;
-constexpr uint64_t kNsCanMake = 0x3c020080;  // CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC,
-                                             // CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWTIME
+constexpr uint64_t kNsCanMake = 0x3e020080;  // all but CLONE_NEWNET
 
 // What a task gets with its new namespaces; null members stay as they are.
 struct NewNamespaces {

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "ukernel/kernel.h"
+#include "ukernel/task/cgroup.h"
 #include "ukernel/task/gate_calls.h"
 #include "ukernel/task/identity.h"
 #include "ukernel/vfs/landlock.h"
@@ -48,6 +49,7 @@ int stop(Task& task, int status, const SigInfo& info, int code = CLD_TRAPPED,
   const TaskState before = task.state;
   task.state = TaskState::kTraced;
   tell_tracer(task, code);
+  StandsStill still(task);
   CHECK_OK(t.resumed.wait(
       task.park(),
       [&] { return t.busy == 0 && (!t.stopped || (even_dying ? killed(task) : task.must_exit())); },

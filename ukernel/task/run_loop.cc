@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "base/check.h"
 #include "ukernel/kernel.h"
+#include "ukernel/task/cgroup.h"
 #include "ukernel/task/exit.h"
 #include "ukernel/task/gate_calls.h"
 #include "ukernel/task/identity.h"
@@ -268,6 +269,7 @@ Trap run_guest(Task& task) {
   tell_ids(task);
   task.in_user = true;
   task.resumed = false;
+  const uint64_t system_before = task.usage.stime_ns;
   if (!task.context->on_resumed) task.context->on_resumed = [&task] { begin_user_time(task); };
   Trap trap = task.context->run(task.park());
   begin_user_time(task);  // if it never went there
@@ -282,6 +284,9 @@ Trap run_guest(Task& task) {
   k.switch_ns = std::min(k.switch_ns, spent);
   task.sched.run_ns -= std::min(k.switch_ns, spent);
   task.usage.stime_ns += std::min(k.switch_ns, spent);
+  if (task.group->cgroup)
+    k.cgroups->charge_cpu(*task.group, task.sched.run_ns - before,
+                          task.usage.stime_ns - system_before);
   ++k.context_switches;
   if (task.group->timers->any_cpu()) task.group->timers->check_cpu();
   return trap;
@@ -300,7 +305,7 @@ void run_loop(Task& task, Park& park) {
     const bool at_once = park.fiber().suspended_ns() == task.waited_ns;
     if (!task.kernel.vcpus.enter(park, task.sched, at_once ? task.trapped_ns : 0)) continue;
     if (task.rseq_addr != 0) update_rseq(task);
-    if (task.must_exit() || signal_work(task)) {
+    if (task.must_exit() || signal_work(task) || task.sched.preempted()) {
       task.kernel.vcpus.begins(task.sched, task.kernel.clock.monotonic_ns());
       task.kernel.vcpus.leave(task.sched);
       continue;

@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "base/check.h"
 #include "ukernel/kernel.h"
+#include "ukernel/task/cgroup.h"
 #include "ukernel/task/coredump.h"
 #include "ukernel/task/job_control.h"
 #include "ukernel/task/ptrace.h"
@@ -52,7 +53,7 @@ void default_action(Task& task, const SigInfo& info) {
 
 bool signal_work(const Task& task) {
   const bool stop = task.group->stop_signal != 0 && !(is_traced(task) && task.trace->stop_seen);
-  return stop || trace_work(task) || !task.deliverable().empty();
+  return stop || trace_work(task) || !task.deliverable().empty() || must_freeze(task);
 }
 
 std::optional<CaughtSignal> take_signal(Task& task) {
@@ -64,6 +65,10 @@ std::optional<CaughtSignal> take_signal(Task& task) {
     }
     if (group.stop_signal != 0 && !(is_traced(task) && task.trace->stop_seen)) {
       stop_here(task);
+      continue;
+    }
+    if (must_freeze(task)) {
+      freeze_here(task);
       continue;
     }
     std::optional<SigInfo> info;

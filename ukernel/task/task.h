@@ -33,6 +33,8 @@
 
 namespace uk {
 
+struct Autogroup;
+class Cgroup;
 class IpcNamespace;
 class NsSet;
 class MemPolicy;
@@ -98,6 +100,7 @@ class Session final : public RefCounted {
   // Set by the tty while it is the controlling one: the session's leader ended, so the terminal is
   // given up (its foreground group gets SIGHUP and SIGCONT). Does not suspend.
   std::function<void(Session&)> leader_gone;
+  std::shared_ptr<Autogroup> autogroup;  // task/autogroup.h; null: the first session
 };
 
 enum class TaskState : uint8_t { kRunning, kStopped, kTraced, kZombie, kDead };
@@ -145,6 +148,8 @@ class ThreadGroup final : public RefCounted {
   // ITIMER_REAL/VIRTUAL/PROF and POSIX timers (task/timers.h).
   struct Timers;
   std::unique_ptr<Timers> timers;  // never null
+  Ref<Cgroup> cgroup;              // cgroups(7), task/cgroup.h; null: the root
+  int numbered = 0;                // its tasks in the PidTable: what cgroup pids counts
   int workers = 0;                 // fibers that run calls for its tasks (task/worker.h)
   uint64_t start_ns = 0;           // since boot
   // The whole of it: live threads and ended ones.
@@ -244,6 +249,7 @@ class Task final : public RefCounted, public Interruptor {
   bool must_exit() const { return group->exiting || exit_requested; }
   bool exit_requested = false;  // with exit_code
   bool exiting = false;         // its exit has begun
+  bool frozen = false;          // stands still as its cgroup asks, or is stopped otherwise
   uint64_t robust_list = 0, robust_list_len = 0;
   uint64_t clear_child_tid = 0, set_child_tid = 0;
   uint64_t rseq_addr = 0;
@@ -300,7 +306,7 @@ class Task final : public RefCounted, public Interruptor {
 // ---- life (fork.cc, exec.cc, exit.cc, wait.cc)
 struct CloneArgs {  // clone3(2)
   uint64_t flags = 0, pidfd = 0, child_tid = 0, parent_tid = 0, exit_signal = 0, stack = 0,
-           stack_size = 0, tls = 0;
+           stack_size = 0, tls = 0, cgroup = 0;
   std::vector<int> set_tid{};  // the wanted numbers, of the innermost namespace first
 };
 // Returns the child's tid as the parent knows it. The child is running when it returns; with

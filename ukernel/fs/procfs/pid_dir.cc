@@ -251,6 +251,11 @@ constexpr Entry special(const char* name, uint32_t mode, Maker make, bool inspec
 }
 
 constexpr Entry kPid[] = {
+    {.name = "autogroup",
+     .mode = S_IFREG | 0644,
+     .show = show_autogroup,
+     .store = store_autogroup,
+     .group_only = true},
     inspect_text("auxv", show_auxv),
     text("cgroup", show_cgroup),
     text("children", show_children),

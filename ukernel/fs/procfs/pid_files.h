@@ -8,6 +8,8 @@ namespace uk::procfs {
 
 // pid_text.cc
 Result<std::string> show_auxv(Ctx& c);
+Result<std::string> show_autogroup(Ctx& c);
+Result<> store_autogroup(Ctx& c, std::string_view text);
 Result<std::string> show_cgroup(Ctx& c);
 Result<std::string> show_cmdline(Ctx& c);
 Result<std::string> show_children(Ctx& c);

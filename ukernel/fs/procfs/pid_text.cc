@@ -3,6 +3,8 @@
 
 #include "absl/strings/str_format.h"
 #include "ukernel/fs/procfs/pid_files.h"
+#include "ukernel/task/autogroup.h"
+#include "ukernel/task/cgroup.h"
 #include "ukernel/task/current.h"
 #include "ukernel/task/time_ns.h"
 #include "ukernel/task/user_ns.h"
@@ -30,7 +32,42 @@ Result<std::string> show_auxv(Ctx& c) {
   return std::string(reinterpret_cast<const char*>(v.data()), v.size() * sizeof(v[0]));
 }
 
-Result<std::string> show_cgroup(Ctx&) { return "0::/\n"; }
+Result<std::string> show_cgroup(Ctx& c) {
+  const Task* reader = current_task(c.kernel.reactor);
+  Ref<Cgroup> root = reader != nullptr ? cgroup_root_of(*reader) : c.kernel.cgroups->root;
+  return "0::" + cgroup_path(c.kernel.cgroups->of(*c.task->group), *root) + "\n";
+}
+
+namespace {
+
+Autogroup* autogroup_of(const Task& t) {
+  return t.group->group ? t.group->group->session->autogroup.get() : nullptr;
+}
+
+}  // namespace
+
+// sched(7), "The autogroup feature". The first session has none.
+Result<std::string> show_autogroup(Ctx& c) {
+  const Autogroup* g = autogroup_of(*c.task);
+  return g == nullptr ? "" : absl::StrFormat("/autogroup-%d nice %d\n", g->number, g->nice());
+}
+
+Result<> store_autogroup(Ctx& c, std::string_view text) {
+  constexpr uint64_t kBetweenChangesNs = 100'000'000;
+  const auto nice = static_cast<int>(TRY(parse_number(text, INT32_MIN, INT32_MAX)));
+  if (nice < -20 || nice > 19) return Err(Errno::kINVAL);
+  const Task* self = current_task(c.kernel.reactor);
+  const uint64_t limit = self != nullptr ? self->group->rlimits[RLIMIT_NICE].cur : 0;
+  if (nice < 0 && static_cast<uint64_t>(20 - nice) > limit && !c.opener.has(Cap::kSysNice))
+    return Err(Errno::kPERM);
+  Autogroup* g = autogroup_of(*c.task);
+  if (g == nullptr) return {};
+  const uint64_t now = c.kernel.clock.monotonic_ns();
+  if (now < g->next_change_ns && !c.opener.has(Cap::kSysAdmin)) return Err(Errno::kAGAIN);
+  g->next_change_ns = now + kBetweenChangesNs;
+  g->set_nice(nice);
+  return {};
+}
 
 Result<std::string> show_cmdline(Ctx& c) {
   Ref<AddressSpace> mm = c.task->mm_ref();

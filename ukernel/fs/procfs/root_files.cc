@@ -5,6 +5,7 @@
 #include "ukernel/abi/uname.h"
 #include "ukernel/fs/procfs/proc_node.h"
 #include "ukernel/net/unix/unix_socket.h"
+#include "ukernel/task/cgroup.h"
 #include "ukernel/task/current.h"
 #include "ukernel/task/time_ns.h"
 
@@ -181,7 +182,16 @@ Result<std::string> net_dev(Ctx&) {
          "drop fifo colls carrier compressed\n";
 }
 
+// The controllers are all on the one tree of version 2.
+Result<std::string> cgroups(Ctx& c) {
+  std::string out = "#subsys_name\thierarchy\tnum_cgroups\tenabled\n";
+  for (const char* name : {"cpu", "memory", "pids"})
+    absl::StrAppendFormat(&out, "%s\t0\t%d\t1\n", name, c.kernel.cgroups->groups);
+  return out;
+}
+
 constexpr Entry kRoot[] = {
+    text("cgroups", cgroups),
     text("cmdline", cmdline),
     text("cpuinfo", show_cpuinfo),
     text("devices", devices),

@@ -6,6 +6,7 @@
 #include "absl/strings/str_format.h"
 #include "ukernel/abi/uname.h"
 #include "ukernel/fs/procfs/proc_node.h"
+#include "ukernel/task/autogroup.h"
 #include "ukernel/task/current.h"
 
 namespace uk::procfs {
@@ -188,6 +189,50 @@ Result<> set_io_uring_disabled(Ctx& c, std::string_view s) {
   return {};
 }
 
+// ---- sched(7)
+
+constexpr uint64_t kNsPerUs = 1000, kNsPerMs = 1'000'000;
+
+Result<std::string> rt_period(Ctx& c) {
+  return std::to_string(c.kernel.vcpus.real_time.period_ns / kNsPerUs) + "\n";
+}
+Result<> set_rt_period(Ctx& c, std::string_view s) {
+  VcpuSet::RealTime& rt = c.kernel.vcpus.real_time;
+  const uint64_t ns = static_cast<uint64_t>(TRY(parse_number(s, 1, INT32_MAX))) * kNsPerUs;
+  if (rt.runtime_ns != UINT64_MAX && rt.runtime_ns > ns) return Err(Errno::kINVAL);
+  rt.period_ns = ns;
+  return {};
+}
+Result<std::string> rt_runtime(Ctx& c) {
+  const uint64_t ns = c.kernel.vcpus.real_time.runtime_ns;
+  return ns == UINT64_MAX ? "-1\n" : std::to_string(ns / kNsPerUs) + "\n";
+}
+Result<> set_rt_runtime(Ctx& c, std::string_view s) {
+  VcpuSet::RealTime& rt = c.kernel.vcpus.real_time;
+  const int64_t us = TRY(parse_number(s, -1, INT32_MAX));
+  const uint64_t ns = us < 0 ? UINT64_MAX : static_cast<uint64_t>(us) * kNsPerUs;
+  if (us >= 0 && ns > rt.period_ns) return Err(Errno::kINVAL);
+  rt.runtime_ns = ns;
+  return {};
+}
+Result<std::string> rr_timeslice(Ctx& c) {
+  return std::to_string(c.kernel.vcpus.real_time.rr_slice_ns / kNsPerMs) + "\n";
+}
+Result<> set_rr_timeslice(Ctx& c, std::string_view s) {
+  const int64_t ms = TRY(parse_number(s, INT32_MIN, INT32_MAX));
+  c.kernel.vcpus.real_time.rr_slice_ns =
+      ms <= 0 ? VcpuSet::RealTime().rr_slice_ns : static_cast<uint64_t>(ms) * kNsPerMs;
+  return {};
+}
+Result<std::string> autogroup_enabled(Ctx& c) {
+  return std::to_string(c.kernel.settings.autogroup) + "\n";
+}
+Result<> set_autogroup_enabled(Ctx& c, std::string_view s) {
+  c.kernel.settings.autogroup = TRY(parse_number(s, 0, 1)) != 0;
+  regroup_all(c.kernel);
+  return {};
+}
+
 constexpr Entry kRandom[] = {
     text("boot_id", boot_id),
     fixed<256>("entropy_avail"),
@@ -215,7 +260,10 @@ constexpr Entry kKernel[] = {
     text("printk", printk),
     dir("random", kRandom),
     fixed<2>("randomize_va_space"),
-    fixed<100>("sched_rr_timeslice_ms"),
+    text("sched_autogroup_enabled", autogroup_enabled, 0644, set_autogroup_enabled),
+    text("sched_rr_timeslice_ms", rr_timeslice, 0644, set_rr_timeslice),
+    text("sched_rt_period_us", rt_period, 0644, set_rt_period),
+    text("sched_rt_runtime_us", rt_runtime, 0644, set_rt_runtime),
     fixed<0>("tainted"),
     text("threads-max", threads_max),
     fixed<1>("unprivileged_bpf_disabled"),
