@@ -6,8 +6,8 @@
 
 #include "base/check.h"
 #include "ukernel/kernel.h"
-#include "ukernel/task/identity.h"
 #include "ukernel/task/cgroup.h"
+#include "ukernel/task/identity.h"
 #include "ukernel/task/ptrace.h"
 
 namespace uk {

@@ -97,8 +97,7 @@ Result<NewNamespaces> make_namespaces(const Task& task, uint64_t flags, FsInfo& 
     out.ipc = task.ipc().fresh();
     TRY(own(*out.ipc));
   }
-  if ((flags & (CLONE_NEWCGROUP | CLONE_NEWPID | kCloneNewTime)) != 0)
-    out.more = copy_ns_set(task);
+  if ((flags & (CLONE_NEWCGROUP | CLONE_NEWPID | kCloneNewTime)) != 0) out.more = copy_ns_set(task);
   if ((flags & CLONE_NEWCGROUP) != 0) {
     auto ns = make_ref<CgroupNamespace>(Ref<Cgroup>(&task.kernel.cgroups->of(*task.group)));
     TRY(own(*ns));

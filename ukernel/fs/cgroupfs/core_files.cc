@@ -5,6 +5,7 @@
 #include "absl/strings/str_format.h"
 #include "ukernel/fs/cgroupfs/cgroup_inode.h"
 #include "ukernel/task/current.h"
+#include "ukernel/task/pid_ns.h"
 
 namespace uk::cgroupfs {
 namespace {
@@ -43,19 +44,28 @@ Result<> store_subtree_control(Ctx& c, std::string_view text) {
   return c.group.tree.control(c.group, on, off);
 }
 
+// The pid namespace of who reads or writes; null: the initial one.
+const PidNamespace* numbers_of(Ctx& c) {
+  const Task* task = current_task(c.kernel.reactor);
+  return task != nullptr ? pid_ns_of(*task).get() : nullptr;
+}
+
 Result<std::string> show_procs(Ctx& c) {
   std::string out;
+  const PidNamespace* ns = numbers_of(c);
   c.kernel.pids.each_group([&](ThreadGroup& p) {
-    if (&c.group.tree.of(p) == &c.group && p.live != 0) absl::StrAppendFormat(&out, "%d\n", p.tgid);
+    if (&c.group.tree.of(p) == &c.group && p.live != 0)
+      absl::StrAppendFormat(&out, "%d\n", shown_pid(ns, p.tgid));
   });
   return out;
 }
 
 Result<std::string> show_threads(Ctx& c) {
   std::string out;
+  const PidNamespace* ns = numbers_of(c);
   c.kernel.pids.each_task([&](Task& t) {
     if (&c.group.tree.of(*t.group) == &c.group && !t.exiting)
-      absl::StrAppendFormat(&out, "%d\n", t.tid);
+      absl::StrAppendFormat(&out, "%d\n", shown_pid(ns, t.tid));
   });
   return out;
 }
@@ -64,8 +74,8 @@ Result<std::string> show_threads(Ctx& c) {
 // of the nearest group above both (cgroup-v2, "Delegation Containment").
 Result<Ref<ThreadGroup>> process_to_move(Ctx& c, std::string_view text) {
   const int64_t pid = TRY(number(text, 0, INT32_MAX, Errno::kINVAL));
-  Task* task =
-      pid == 0 ? current_task(c.kernel.reactor) : c.kernel.pids.task(static_cast<int>(pid));
+  Task* task = pid == 0 ? current_task(c.kernel.reactor)
+                        : c.kernel.pids.task(kernel_pid(numbers_of(c), static_cast<int>(pid)));
   if (task == nullptr) return Err(Errno::kSRCH);
   Ref<ThreadGroup> process = task->group;
   Ref<Cgroup> common(&c.group);
