@@ -84,6 +84,7 @@ Result<uint64_t> AddressSpace::mremap(Park& park, uint64_t old_addr, uint64_t ol
     if (fixed) {
       if (there->end < old_addr + new_len) return Err(Errno::kFAULT);
       TRY(munmap(park, new_addr, new_len));
+      if (im.vmas.find(old_addr) == nullptr) return Err(Errno::kFAULT);
     }
     return Err(Errno::kINVAL);
   }

@@ -63,6 +63,8 @@ TEST(mremap, OldLengthsThatWrapAround) {
   EXPECT_TRUE(Mapped(m.at()));
   EXPECT_ERRNO(EINVAL, mremap(m.at(2 * kPage), kHuge, kPage, kFixed, m.at()));
   EXPECT_FALSE(Mapped(m.at())) << "room was made before that was found";
+  EXPECT_ERRNO(EFAULT, mremap(m.at(3 * kPage), kHuge, kPage, kFixed, m.at(3 * kPage)));
+  EXPECT_FALSE(Mapped(m.at(3 * kPage))) << "even there";
   Mapping shared(4 * kPage, PROT_READ, MAP_SHARED | MAP_ANONYMOUS);
   EXPECT_ERRNO(ENOMEM, mremap(shared.at(), SIZE_MAX, kPage, 0)) << "none at all: a second view";
   EXPECT_ERRNO(EINVAL, mremap(m.at(2 * kPage), SIZE_MAX, kPage, 0));

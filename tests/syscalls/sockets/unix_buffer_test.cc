@@ -215,6 +215,19 @@ TEST(sendto, WhoTellsItsCredentialsHasAName) {
   EXPECT_EQ(name.length, sizeof(sa_family_t) + 6) << "an automatic one";
 }
 
+TEST(close, UnreadBytesAreAnErrorAndNothingIsNone) {
+  COVERS(getsockopt);
+  for (const std::string sent : {"", "x"}) {
+    Pair s(SOCK_SEQPACKET);
+    ASSERT_EQ(send(s.a, sent.data(), sent.size(), 0), static_cast<ssize_t>(sent.size()));
+    s.b.reset();
+    int error = -1;
+    socklen_t length = sizeof error;
+    ASSERT_OK(getsockopt(s.a, SOL_SOCKET, SO_ERROR, &error, &length));
+    EXPECT_EQ(error, sent.empty() ? 0 : ECONNRESET);
+  }
+}
+
 TEST(sendto, RoomForItBeforeWhoTakesIt) {
   COVERS(shutdown, setsockopt);
   Pair s(SOCK_DGRAM);

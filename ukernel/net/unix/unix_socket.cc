@@ -90,7 +90,10 @@ void UnixSocket::close() {
   Ref<UnixSocket> peer = std::exchange(peer_, nullptr);
   if (peer && connection_based()) {
     peer->shutdown_ |= kNoReceive | kNoSend;
-    if (!unread.empty()) peer->error_ = Errno::kCONNRESET;
+    // What was sent is lost, and that is an error; a packet of nothing in front of it is passed
+    // over.
+    const size_t passed = !unread.empty() && unread.front().rest().empty() ? 1 : 0;
+    if (unread.size() > passed) peer->error_ = Errno::kCONNRESET;
     peer->queue_.wake_all();
   } else if (peer && peer->peer_ == self) {
     peer->queue_.wake_all();
