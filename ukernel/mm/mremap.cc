@@ -166,7 +166,8 @@ Result<uint64_t> AddressSpace::mremap(Park& park, uint64_t old_addr, uint64_t ol
 
   if (fixed) {
     im.remove_range(new_addr, new_addr + new_len);
-    v = im.vmas.find(old_addr);  // it may have been split
+    v = im.vmas.find(old_addr);  // it may have been split, or be gone: a view of it on itself
+    if (v == nullptr) return Err(Errno::kFAULT);
   } else {
     MmapRequest place;
     place.addr = dont_unmap ? new_addr : 0;

@@ -68,6 +68,9 @@ TEST(mremap, OldLengthsThatWrapAround) {
   Mapping shared(4 * kPage, PROT_READ, MAP_SHARED | MAP_ANONYMOUS);
   EXPECT_ERRNO(ENOMEM, mremap(shared.at(), SIZE_MAX, kPage, 0)) << "none at all: a second view";
   EXPECT_ERRNO(EINVAL, mremap(m.at(2 * kPage), SIZE_MAX, kPage, 0));
+  EXPECT_ERRNO(EFAULT, mremap(shared.at(), 0, kPage, kFixed, shared.at()))
+      << "a view of what it ends";
+  EXPECT_FALSE(Mapped(shared.at()));
 }
 
 TEST(madvise, PopulatesUpToWhatItCannot) {
