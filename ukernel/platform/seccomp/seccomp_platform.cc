@@ -78,7 +78,7 @@ Result<> SeccompPlatform::start_zygote() {
   // The table of descriptors is shared: the listener that the child opened is ours too.
   listener_fd_ = sys::Fd(zygote_->report().listener);
   zygote_->started();
-  listener_ = std::make_unique<Listener>(reactor_.ring(), listener_fd_.get(), active_,
+  listener_ = std::make_unique<Listener>(reactor_, listener_fd_.get(), active_,
                                          [this](const seccomp_notif& n) { on_notification(n); });
   TRY(listener_->start());
   zygote_mm_ = std::make_unique<SeccompMmThread>(*this, zygote_->pid, zygote_->slot.page());

@@ -155,6 +155,7 @@ class SeccompPlatform final : public Platform, public EventSource {
   void dismiss(Thread& t);
   void count_running(int change, Thread::Kind kind) {
     active_ += change;
+    if (change > 0 && listener_) listener_->may_be_notified();
     if (kind == Thread::Kind::kGuest) running_guests_ += change;
     if (kind == Thread::Kind::kMm) running_batches_ += change;
   }
