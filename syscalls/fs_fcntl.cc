@@ -80,7 +80,9 @@ Result<int64_t> record_lock(Task& task, File& file, int cmd, UserInOut<UserFlock
   if (f.type != F_RDLCK && f.type != F_WRLCK && f.type != F_UNLCK) return Err(Errno::kINVAL);
   if (cmd == F_GETLK || cmd == F_OFD_GETLK) {
     if (ofd && f.pid != 0) return Err(Errno::kINVAL);
-    auto blocker = locks_of(*inode).conflict(lock);
+    const FileLocks& locks = locks_of(*inode);
+    // F_OFD_GETLK with F_UNLCK asks for one's own (since Linux 6.6).
+    auto blocker = f.type == F_UNLCK ? locks.owned(lock) : locks.conflict(lock);
     if (!blocker) {
       f.type = F_UNLCK;
     } else {

@@ -166,7 +166,8 @@ Result<int64_t> do_read(Task& task, Fd fd, uint64_t addr, size_t count,
   TRY(check_end(*file, offset, count));
   UserSink sink(task.mm(), addr, std::min(count, kMaxRw));
   // Room for nothing is too little for what has a size.
-  if (sink.remaining() == 0 && !is_anonymous(*file)) return 0;
+  const bool directory = file->inode() != nullptr && is_type(file->inode()->type(), S_IFDIR);
+  if (sink.remaining() == 0 && !is_anonymous(*file) && !directory) return 0;
   return as_count(read_file(task, *file, sink, offset));
 }
 
@@ -188,7 +189,7 @@ Result<int64_t> do_readv(Task& task, Fd fd, UserAddr iov, uint64_t count,
   if (!file->can_read()) return Err(Errno::kBADF);
   UserSink sink(task.mm(), TRY(fetch_iovec(task.park(), task.mm(), iov, count)));
   TRY(check_end(*file, offset, sink.remaining()));
-  if (sink.remaining() == 0 && is_anonymous(*file)) {
+  if (sink.remaining() == 0) {
     const bool reads = !pidfd_group(*file) && dynamic_cast<Epoll*>(file.get()) == nullptr;
     return reads ? Result<int64_t>(0) : Err(Errno::kINVAL);
   }

@@ -53,6 +53,12 @@ std::optional<FileLock> FileLocks::conflict(const FileLock& want) const {
   return std::nullopt;
 }
 
+std::optional<FileLock> FileLocks::owned(const FileLock& range) const {
+  for (const FileLock& l : locks_)
+    if (same_owner(l, range) && overlap(l, range.start, range.end)) return l;
+  return std::nullopt;
+}
+
 Result<> FileLocks::set(Park& park, const FileLock& want, bool wait, LockGraph& graph) {
   if (want.kind == LockKind::kFlock) {
     // A conversion drops the old lock first (flock(2): not atomic).

@@ -52,6 +52,8 @@ class FileLocks {
 
   // The first lock in the way of `want`.
   std::optional<FileLock> conflict(const FileLock& want) const;
+  // The first lock of the owner of `range` that overlaps it.
+  std::optional<FileLock> owned(const FileLock& range) const;
   // Sets the lock, replacing and splitting the owner's own. kAGAIN if in the way and !wait;
   // kDEADLK, kNOLCK, kRestartSys.
   Result<> set(Park& park, const FileLock& want, bool wait, LockGraph& graph);

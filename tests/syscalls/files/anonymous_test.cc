@@ -44,6 +44,9 @@ TEST(read, RoomForNothingIsTooLittle) {
   EXPECT_ERRNO(EINVAL, readv(epoll, &none, 1));
   EXPECT_EQ(writev(event, &none, 1), 0);
   EXPECT_ERRNO(EINVAL, writev(timer, &none, 1));
+  Fd directory(open("/", O_RDONLY));
+  EXPECT_ERRNO(EISDIR, read(directory, &c, 0));
+  EXPECT_EQ(readv(directory, &none, 1), 0);
 }
 
 TEST(splice, NotFromOrToAnonymousFiles) {

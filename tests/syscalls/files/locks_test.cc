@@ -169,6 +169,13 @@ TEST(fcntl, OpenFileDescriptionLocks) {
   EXPECT_OK(fcntl(b, F_OFD_GETLK, &want));
   EXPECT_EQ(want.l_type, F_WRLCK);
   EXPECT_EQ(want.l_pid, -1);
+  // F_UNLCK asks for what one has oneself (since Linux 6.6).
+  want = Range(F_UNLCK, 5, 1);
+  EXPECT_OK(fcntl(b, F_OFD_GETLK, &want));
+  EXPECT_EQ(want.l_type, F_UNLCK);
+  want = Range(F_UNLCK, 5, 1);
+  EXPECT_OK(fcntl(a, F_OFD_GETLK, &want));
+  EXPECT_EQ(want.l_type, F_WRLCK);
   fl.l_pid = 1;
   EXPECT_ERRNO(EINVAL, fcntl(a, F_OFD_SETLK, &fl));
   a.reset();
