@@ -22,14 +22,12 @@ constexpr uint64_t kSyncWakeUp = 1;
 
 }  // namespace
 
-Listener::Listener(Reactor& reactor, int fd, const int& active, Handler handler)
-    : reactor_(reactor),
-      ring_(reactor.ring()),
+Listener::Listener(hostio::Ring& ring, int fd, const int& active, Handler handler)
+    : ring_(ring),
       fd_(fd),
       active_(active),
       handler_(std::move(handler)),
-      lost_(reactor.timers(), [this] { look_for_lost(); }),
-      exact_(std::string_view(ring_.name()) == "io_uring") {}
+      exact_(std::string_view(ring.name()) == "io_uring") {}
 
 Listener::~Listener() { ring_.detach(*this); }
 
@@ -70,12 +68,6 @@ void Listener::sweep() {
   // wakes before a notification can be received: when it has no completion left for us, the next
   // one announces something new.
   if (exact_ && ring_.caught_up()) announced_ = received_;
-}
-
-void Listener::look_for_lost() {
-  if (active_ == 0) return;
-  sweep();
-  may_be_notified();
 }
 
 bool Listener::readable() const {

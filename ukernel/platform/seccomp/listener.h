@@ -18,7 +18,6 @@
 #include "base/result.h"
 #include "hostio/ring.h"
 #include "hostio/sys/fd.h"
-#include "ukernel/sched/reactor.h"
 
 namespace uk::seccomp {
 
@@ -29,7 +28,7 @@ class Listener final : public hostio::Completion {
   // `fd`: the listener's descriptor, non-owning. `active`: how many threads may notify now, kept by
   // the platform: when it falls to zero, nobody looks for another notification behind the one
   // received.
-  Listener(Reactor& reactor, int fd, const int& active, Handler handler);
+  Listener(hostio::Ring& ring, int fd, const int& active, Handler handler);
   ~Listener() override;
 
   Result<> start();
@@ -44,31 +43,20 @@ class Listener final : public hostio::Completion {
   // Receives whatever is there, `active` or not. After kNOENT, when the call's successor may be
   // there already.
   void sweep();
-  // `active` is not zero any more.
-  void may_be_notified() {
-    if (!lost_.armed()) lost_.arm({reactor_.now_ns() + kLostNs});
-  }
 
  private:
-  static constexpr uint64_t kLostNs = 20'000'000;
   void complete(int32_t res, bool more) override;
   void receive_all();
   bool receive_one();
   bool readable() const;
   bool set_wake(Wake wake);
 
-  void look_for_lost();
-
-  Reactor& reactor_;
   hostio::Ring& ring_;
   int fd_;
   const int& active_;
   Handler handler_;
   std::vector<std::byte> notif_, response_;  // of the host's sizes
   bool steers_ = false;                      // the host can be told where to wake
-  // Linux 6.18 was seen not to report a notification that came while io_uring looked for another:
-  // as long as threads may notify, somebody asks now and then.
-  Timer lost_;
   bool exact_;  // each completion stands for at least one notification of its own
   uint64_t announced_ = 0, received_ = 0;
 };

@@ -29,7 +29,8 @@ SeccompPlatform::SeccompPlatform(const Options& options, Reactor& reactor, Log& 
       placement_(reactor.clock()),
       door_(reactor.clock(), reactor.timers(), sys::usable_cpus(), running_guests_,
             running_batches_, [this] { return clean_pool(); }),
-      clean_later_(reactor.timers(), [this] { (void)clean_pool(); }) {}
+      clean_later_(reactor.timers(), [this] { (void)clean_pool(); }),
+      lost_(reactor.timers(), [this] { look_for_lost(); }) {}
 
 Result<std::unique_ptr<Platform>> SeccompPlatform::create(const Options& options, Reactor& reactor,
                                                           Log& log) {
@@ -78,7 +79,7 @@ Result<> SeccompPlatform::start_zygote() {
   // The table of descriptors is shared: the listener that the child opened is ours too.
   listener_fd_ = sys::Fd(zygote_->report().listener);
   zygote_->started();
-  listener_ = std::make_unique<Listener>(reactor_, listener_fd_.get(), active_,
+  listener_ = std::make_unique<Listener>(reactor_.ring(), listener_fd_.get(), active_,
                                          [this](const seccomp_notif& n) { on_notification(n); });
   TRY(listener_->start());
   zygote_mm_ = std::make_unique<SeccompMmThread>(*this, zygote_->pid, zygote_->slot.page());
@@ -101,6 +102,7 @@ Result<> SeccompPlatform::await_zygote() {
 
 SeccompPlatform::~SeccompPlatform() {
   clean_later_.cancel();
+  lost_.cancel();
   pool_.clear();
   if (zygote_ != nullptr) kill_stub(zygote_->pid);
   zygote_mm_.reset();
@@ -153,6 +155,19 @@ void SeccompPlatform::retire(std::unique_ptr<SeccompStub> stub) {
   if (!keep) return;
   pool_.push_back(std::move(stub));
   if (!clean_later_.armed()) clean_later_.arm({reactor_.now_ns() + kCleanAfterNs});
+}
+
+bool SeccompPlatform::fall_asleep() {
+  ++sleeps_;
+  if (active_ > 0 && !lost_.armed()) lost_.arm({reactor_.now_ns() + lost_wait_ns_});
+  return true;
+}
+
+void SeccompPlatform::look_for_lost() {
+  const bool idle = sleeps_ - sleeps_looked_at_ <= 1;
+  sleeps_looked_at_ = sleeps_;
+  lost_wait_ns_ = idle ? std::min(2 * lost_wait_ns_, kLookSeldomNs) : kLookNs;
+  if (active_ > 0) listener_->sweep();
 }
 
 // False: all are clean, or being cleaned.
