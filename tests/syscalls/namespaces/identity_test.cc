@@ -21,23 +21,6 @@ bool BecomeFive() {
   GTEST_SKIP() << "no user namespaces "                   \
                   "here"
 
-struct ucred Receive(int fd) {
-  char text[8];
-  char control[CMSG_SPACE(sizeof(struct ucred))];
-  struct iovec iov = {text, sizeof text};
-  struct msghdr h = {};
-  h.msg_iov = &iov;
-  h.msg_iovlen = 1;
-  h.msg_control = control;
-  h.msg_controllen = sizeof control;
-  CHILD_CHECK(recvmsg(fd, &h, 0) == 1);
-  struct cmsghdr* c = CMSG_FIRSTHDR(&h);
-  CHILD_CHECK(c != nullptr && c->cmsg_type == SCM_CREDENTIALS);
-  struct ucred who;
-  memcpy(&who, CMSG_DATA(c), sizeof who);
-  return who;
-}
-
 ssize_t SendAs(int fd, struct ucred who) {
   char control[CMSG_SPACE(sizeof who)] = {};
   char text = 'x';
@@ -74,10 +57,10 @@ TEST(user_namespaces, CredentialsOfSocketsAreTranslated) {
       CHILD_CHECK(SendAs(ends[1], {getpid(), 5, 6}) == 1);
       CHILD_CHECK(SendAs(ends[1], {getpid(), 7, 6}) == -1 && errno == EINVAL);
       CHILD_CHECK(SendAs(ends[1], {getppid(), 5, 6}) == -1 && errno == EPERM);
-      const struct ucred from = Receive(ends[1]);
+      const struct ucred from = ReceiveCreds(ends[1]);
       CHILD_CHECK(from.uid == 5 && from.gid == 6 && from.pid == getppid());
     });
-    const struct ucred from = Receive(ends[0]);
+    const struct ucred from = ReceiveCreds(ends[0]);
     CHILD_CHECK(from.pid == child && from.uid == uid && from.gid == gid);
     CHILD_CHECK(send(ends[0], "x", 1, 0) == 1 && WaitFor(child) == 0);
     if (!IsRoot()) return;

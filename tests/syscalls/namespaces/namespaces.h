@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 
 #include <functional>
 
@@ -76,6 +77,24 @@ inline ino_t NsInode(const std::string& kind, const std::string& who = "self") {
 }
 inline Fd OpenNs(const std::string& kind, const std::string& who = "self") {
   return Fd(open(("/proc/" + who + "/ns/" + kind).c_str(), O_RDONLY | O_CLOEXEC));
+}
+
+// For a child: takes a message of one byte; who sent it (SO_PASSCRED).
+inline struct ucred ReceiveCreds(int fd) {
+  char text[8];
+  char control[CMSG_SPACE(sizeof(struct ucred))];
+  struct iovec iov = {text, sizeof text};
+  struct msghdr h = {};
+  h.msg_iov = &iov;
+  h.msg_iovlen = 1;
+  h.msg_control = control;
+  h.msg_controllen = sizeof control;
+  CHILD_CHECK(recvmsg(fd, &h, 0) == 1);
+  struct cmsghdr* c = CMSG_FIRSTHDR(&h);
+  CHILD_CHECK(c != nullptr && c->cmsg_type == SCM_CREDENTIALS);
+  struct ucred who;
+  memcpy(&who, CMSG_DATA(c), sizeof who);
+  return who;
 }
 
 }  // namespace uk::test

@@ -364,30 +364,14 @@ TEST(pid_namespaces, CredentialsOfSocketsAreTranslated) {
     const int on = 1;
     CHILD_CHECK(setsockopt(ends[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on) == 0);
     CHILD_CHECK(setsockopt(ends[1], SOL_SOCKET, SO_PASSCRED, &on, sizeof on) == 0);
-    auto receive = [](int fd) {
-      char text[8];
-      char control[CMSG_SPACE(sizeof(struct ucred))];
-      struct iovec iov = {text, sizeof text};
-      struct msghdr h = {};
-      h.msg_iov = &iov;
-      h.msg_iovlen = 1;
-      h.msg_control = control;
-      h.msg_controllen = sizeof control;
-      CHILD_CHECK(recvmsg(fd, &h, 0) == 1);
-      struct cmsghdr* c = CMSG_FIRSTHDR(&h);
-      CHILD_CHECK(c != nullptr && c->cmsg_type == SCM_CREDENTIALS);
-      struct ucred who;
-      memcpy(&who, CMSG_DATA(c), sizeof who);
-      return who.pid;
-    };
     const pid_t init = SpawnIn(CLONE_NEWPID, [&] {
       struct ucred peer;
       socklen_t n = sizeof peer;
       CHILD_CHECK(getsockopt(ends[1], SOL_SOCKET, SO_PEERCRED, &peer, &n) == 0 && peer.pid == 0);
       CHILD_CHECK(send(ends[1], "i", 1, 0) == 1);
-      CHILD_CHECK(receive(ends[1]) == 0);
+      CHILD_CHECK(ReceiveCreds(ends[1]).pid == 0);
     });
-    CHILD_CHECK(init > 0 && receive(ends[0]) == init);
+    CHILD_CHECK(init > 0 && ReceiveCreds(ends[0]).pid == init);
     CHILD_CHECK(send(ends[0], "o", 1, 0) == 1 && WaitFor(init) == 0);
   });
 }
