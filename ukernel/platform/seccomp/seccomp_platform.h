@@ -184,9 +184,9 @@ class SeccompPlatform final : public Platform, public EventSource {
   void on_notification(const seccomp_notif& n);
   void on_death(int pid);
   bool clean_pool();
-  // Linux 6.18 was seen not to report a notification that came while io_uring looked for another:
-  // whoever sleeps while threads may notify asks now and then, less often while nothing else
-  // wakes the loop.
+  // On Linux 6.18 under load, io_uring's poll was seen not to report a notification that was there
+  // (why is not known): whoever sleeps while threads may notify asks now and then, less often while
+  // nothing else wakes the loop. It bounds the wait; see docs/CAVEATS.md.
   void look_for_lost();
   static constexpr uint64_t kLookNs = 20'000'000, kLookSeldomNs = 250'000'000;
 
