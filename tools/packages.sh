@@ -9,10 +9,11 @@ TEST_PACKAGES=("${RUN_PACKAGES[@]}" libgtest-dev libgmock-dev clang-format procp
 # What the same-as-native corpus runs besides (tests/corpus/; some 2 GB): `./test --all` installs it. A case whose
 # tools are missing is named as skipped.
 CORPUS_PACKAGES=(attr autoconf automake bison cargo ccache clang cmake cpio curl dash dbus dc default-jdk-headless
-  ed file findutils fish flex gawk gdb ghostscript git gnupg golang-go groff imagemagick inotify-tools jq ksh
-  libcap2-bin libxml2-utils ltrace lua5.4 lz4 m4 man-db meson mksh nano nginx-light ninja-build nodejs openssh-client
-  openssl p7zip-full parallel perl php-cli postgresql psmisc redis-server redis-tools ruby rustc systemd tree valgrind
-  vim xxd zsh)
+  ed file findutils fish flex gawk gdb ghostscript git gnupg golang-go groff imagemagick inotify-tools jq junit5 ksh
+  libcap2-bin libmaven-compiler-plugin-java libmaven-resources-plugin-java libxml2-utils ltrace lua5.4 lz4 m4 man-db
+  maven meson mksh nano nginx-light ninja-build nodejs openssh-client openssl
+  p7zip-full parallel perl php-cli postgresql psmisc redis-server redis-tools ruby rustc systemd tree valgrind vim xxd
+  zsh)
 
 # missing_packages PACKAGE...: prints those that are not installed.
 missing_packages() {
