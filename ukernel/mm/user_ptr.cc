@@ -15,20 +15,21 @@ size_t total_of(const std::vector<UserIovec>& iov) {
 }
 }  // namespace
 
-UserSink::UserSink(AddressSpace& mm, std::vector<UserIovec> iov)
-    : mm_(mm), iov_(std::move(iov)), remaining_(total_of(iov_)) {}
+UserPieces::UserPieces(std::vector<UserIovec> iov)
+    : iov_(std::move(iov)), remaining_(total_of(iov_)) {}
 
-Result<size_t> UserSink::put(Park& park, std::span<const std::byte> from) {
+template <class Copy>
+Result<size_t> UserPieces::transfer(size_t size, Copy copy) {
   size_t done = 0;
-  while (done < from.size() && piece_ < iov_.size()) {
+  while (done < size && piece_ < iov_.size()) {
     const UserIovec& v = iov_[piece_];
-    const size_t n = std::min<uint64_t>(from.size() - done, v.len - piece_done_);
+    const size_t n = std::min<uint64_t>(size - done, v.len - piece_done_);
     if (n == 0) {
       ++piece_;
       piece_done_ = 0;
       continue;
     }
-    Result<size_t> got = mm_.copy_out(park, v.base + piece_done_, from.subspan(done, n));
+    Result<size_t> got = copy(v.base + piece_done_, done, n);
     if (!got) return done != 0 ? Result<size_t>(done) : got;
     done += *got;
     piece_done_ += *got;
@@ -38,27 +39,16 @@ Result<size_t> UserSink::put(Park& park, std::span<const std::byte> from) {
   return done;
 }
 
-UserSource::UserSource(AddressSpace& mm, std::vector<UserIovec> iov)
-    : mm_(mm), iov_(std::move(iov)), remaining_(total_of(iov_)) {}
+Result<size_t> UserSink::put(Park& park, std::span<const std::byte> from) {
+  return transfer(from.size(), [&](uint64_t addr, size_t done, size_t n) {
+    return mm_.copy_out(park, addr, from.subspan(done, n));
+  });
+}
 
 Result<size_t> UserSource::get(Park& park, std::span<std::byte> to) {
-  size_t done = 0;
-  while (done < to.size() && piece_ < iov_.size()) {
-    const UserIovec& v = iov_[piece_];
-    const size_t n = std::min<uint64_t>(to.size() - done, v.len - piece_done_);
-    if (n == 0) {
-      ++piece_;
-      piece_done_ = 0;
-      continue;
-    }
-    Result<size_t> got = mm_.copy_in(park, to.subspan(done, n), v.base + piece_done_);
-    if (!got) return done != 0 ? Result<size_t>(done) : got;
-    done += *got;
-    piece_done_ += *got;
-    remaining_ -= *got;
-    if (*got < n) break;
-  }
-  return done;
+  return transfer(to.size(), [&](uint64_t addr, size_t done, size_t n) {
+    return mm_.copy_in(park, to.subspan(done, n), addr);
+  });
 }
 
 Result<std::vector<UserIovec>> fetch_iovec(Park& park, AddressSpace& mm, UserAddr iov,

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -79,32 +80,45 @@ struct UserIovec {
   uint64_t len;
 };
 
-// An iovec of guest memory as sink or source. The pieces are fetched by the caller (fetch_iovec)
-// and bounded.
-class UserSink final : public IoSink {
+// The pieces of an iovec and how much of them has been transferred.
+class UserPieces {
  public:
-  UserSink(AddressSpace& mm, std::vector<UserIovec> iov);
-  UserSink(AddressSpace& mm, uint64_t addr, uint64_t len) : UserSink(mm, {{addr, len}}) {}
-  size_t remaining() const override { return remaining_; }
-  Result<size_t> put(Park& park, std::span<const std::byte> from) override;
+  explicit UserPieces(std::vector<UserIovec> iov);
+  size_t remaining() const { return remaining_; }
+
+ protected:
+  // The next `size` bytes, piece by piece: copy(address, bytes done before, bytes) says how many it
+  // did. Ends early where that was fewer. Error: the copy's, if nothing was done before.
+  template <class Copy>
+  Result<size_t> transfer(size_t size, Copy copy);
 
  private:
-  AddressSpace& mm_;
   std::vector<UserIovec> iov_;
   size_t piece_ = 0, piece_done_ = 0, remaining_ = 0;
 };
 
-class UserSource final : public IoSource {
+// An iovec of guest memory as sink or source. The pieces are fetched by the caller (fetch_iovec)
+// and bounded.
+class UserSink final : public IoSink, private UserPieces {
  public:
-  UserSource(AddressSpace& mm, std::vector<UserIovec> iov);
+  UserSink(AddressSpace& mm, std::vector<UserIovec> iov) : UserPieces(std::move(iov)), mm_(mm) {}
+  UserSink(AddressSpace& mm, uint64_t addr, uint64_t len) : UserSink(mm, {{addr, len}}) {}
+  size_t remaining() const override { return UserPieces::remaining(); }
+  Result<size_t> put(Park& park, std::span<const std::byte> from) override;
+
+ private:
+  AddressSpace& mm_;
+};
+
+class UserSource final : public IoSource, private UserPieces {
+ public:
+  UserSource(AddressSpace& mm, std::vector<UserIovec> iov) : UserPieces(std::move(iov)), mm_(mm) {}
   UserSource(AddressSpace& mm, uint64_t addr, uint64_t len) : UserSource(mm, {{addr, len}}) {}
-  size_t remaining() const override { return remaining_; }
+  size_t remaining() const override { return UserPieces::remaining(); }
   Result<size_t> get(Park& park, std::span<std::byte> to) override;
 
  private:
   AddressSpace& mm_;
-  std::vector<UserIovec> iov_;
-  size_t piece_ = 0, piece_done_ = 0, remaining_ = 0;
 };
 
 // readv(2)'s rules: at most 1024 pieces (kINVAL), no negative length (kINVAL), total cut at
