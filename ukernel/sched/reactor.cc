@@ -74,15 +74,13 @@ bool Reactor::sleep() {
     by_signal |= s.by_signal_ && s.pending();
   }
   if (spin_ns != 0 && spin(spin_ns)) return false;
-  uint64_t now = timers_.next().never() ? 0 : now_ns();
-  if (timers_.next().at_ns <= now) return true;
-  if (!all_fall_asleep()) return false;
   int64_t timeout_ns = -1;
-  if (Deadline next = timers_.next(); !next.never()) {  // falling asleep may have armed one
-    if (now == 0) now = now_ns();
-    const uint64_t left = next.at_ns > now ? next.at_ns - now : 0;
-    timeout_ns = static_cast<int64_t>(std::min<uint64_t>(left, INT64_MAX));
+  if (Deadline next = timers_.next(); !next.never()) {
+    uint64_t now = now_ns();
+    if (next.at_ns <= now) return true;
+    timeout_ns = static_cast<int64_t>(std::min<uint64_t>(next.at_ns - now, INT64_MAX));
   }
+  if (!all_fall_asleep()) return false;
   hostio::WaitEnd end = ring_.wait(timeout_ns, by_signal ? &impl_->sleep_mask : nullptr);
   for (EventSource& s : sources_) s.woke_up();
   signalled_ = by_signal && (signal_seen != 0 || end == hostio::WaitEnd::kSignal);

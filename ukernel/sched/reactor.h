@@ -51,8 +51,8 @@ class EventSource : public ListNode<> {
   // Asked once in a spin that has lasted for a while in vain. True: something was begun for which
   // the loop shall sleep now, as it needs the CPU.
   virtual bool use_idle_time() { return false; }
-  // The loop is about to sleep: the last look; it may arm timers. False: something was there, so it
-  // must not. True is followed by woke_up().
+  // The loop is about to sleep: the last look. False: something was there, so it must not. True is
+  // followed by woke_up().
   virtual bool fall_asleep() { return true; }
   virtual void woke_up() {}
 

@@ -20,6 +20,16 @@ namespace {
 constexpr unsigned long kSetFlags = _IOW('!', 4, uint64_t);
 constexpr uint64_t kSyncWakeUp = 1;
 
+// The host gives up waiting for its lock on the list of notifications when the caller has anything
+// else to do in the kernel, be it only to post a completion. Having returned, it has done that.
+Result<> uninterrupted(auto call) {
+  for (;;) {
+    auto r = call();
+    if (r) return {};
+    if (r.error() != Errno::kINTR) return Err(r.error());
+  }
+}
+
 }  // namespace
 
 Listener::Listener(hostio::Ring& ring, int fd, const int& active, Handler handler)
@@ -45,8 +55,9 @@ void Listener::complete(int32_t res, bool more) {
   // POLLHUP: the zygote and all stubs are gone.
   if (!more && res != -ECANCELED && (res < 0 || (res & POLLHUP) == 0))
     ring_.poll(*this, fd_, POLLIN, true);
-  if (res <= 0 || (res & POLLIN) == 0) return;
-  ++announced_;
+  // POLLERR: io_uring could not look, see uninterrupted(); there may be something.
+  if (res <= 0 || (res & (POLLIN | POLLERR)) == 0) return;
+  if ((res & POLLIN) != 0) ++announced_;
   receive_all();
 }
 
@@ -72,8 +83,11 @@ void Listener::sweep() {
 
 bool Listener::readable() const {
   struct pollfd p = {.fd = fd_, .events = POLLIN, .revents = 0};
-  auto n = sys::ppoll({&p, 1}, 0, nullptr);
-  return n && *n == 1 && (p.revents & POLLIN) != 0;
+  do {
+    auto n = sys::ppoll({&p, 1}, 0, nullptr);
+    if (!n || *n != 1) return false;
+  } while ((p.revents & POLLERR) != 0);  // could not look, see uninterrupted()
+  return (p.revents & POLLIN) != 0;
 }
 
 bool Listener::receive_one() {
@@ -88,11 +102,13 @@ bool Listener::receive_one() {
 }
 
 bool Listener::valid(uint64_t id) const {
-  return sys::ioctl(fd_, SECCOMP_IOCTL_NOTIF_ID_VALID, &id).has_value();
+  return uninterrupted([&] { return sys::ioctl(fd_, SECCOMP_IOCTL_NOTIF_ID_VALID, &id); })
+      .has_value();
 }
 
 bool Listener::set_wake(Wake wake) {
-  return sys::ioctl_value(fd_, kSetFlags, wake == Wake::kHere ? kSyncWakeUp : 0).has_value();
+  const uint64_t flags = wake == Wake::kHere ? kSyncWakeUp : 0;
+  return uninterrupted([&] { return sys::ioctl_value(fd_, kSetFlags, flags); }).has_value();
 }
 
 Result<> Listener::answer(uint64_t id, uint64_t value, Wake wake) {
@@ -102,7 +118,8 @@ Result<> Listener::answer(uint64_t id, uint64_t value, Wake wake) {
   std::memcpy(response_.data(), &r, sizeof r);
   const bool elsewhere = wake == Wake::kElsewhere && steers_;
   if (elsewhere) (void)set_wake(Wake::kElsewhere);
-  auto sent = sys::ioctl(fd_, SECCOMP_IOCTL_NOTIF_SEND, response_.data());
+  auto sent =
+      uninterrupted([&] { return sys::ioctl(fd_, SECCOMP_IOCTL_NOTIF_SEND, response_.data()); });
   if (elsewhere) (void)set_wake(Wake::kHere);
   TRY(sent);
   return {};

@@ -27,7 +27,9 @@ class Listener final : public hostio::Completion {
 
   // `fd`: the listener's descriptor, non-owning. `active`: how many threads may notify now, kept by
   // the platform: when it falls to zero, nobody looks for another notification behind the one
-  // received.
+  // received, though the host announces two at once when we come late. So whoever may notify must
+  // be counted, also if it stands in a call and only a signal on its way will get it out of that:
+  // its report would stay unread until something else is announced.
   Listener(hostio::Ring& ring, int fd, const int& active, Handler handler);
   ~Listener() override;
 

@@ -29,8 +29,7 @@ SeccompPlatform::SeccompPlatform(const Options& options, Reactor& reactor, Log& 
       placement_(reactor.clock()),
       door_(reactor.clock(), reactor.timers(), sys::usable_cpus(), running_guests_,
             running_batches_, [this] { return clean_pool(); }),
-      clean_later_(reactor.timers(), [this] { (void)clean_pool(); }),
-      lost_(reactor.timers(), [this] { look_for_lost(); }) {}
+      clean_later_(reactor.timers(), [this] { (void)clean_pool(); }) {}
 
 Result<std::unique_ptr<Platform>> SeccompPlatform::create(const Options& options, Reactor& reactor,
                                                           Log& log) {
@@ -102,7 +101,6 @@ Result<> SeccompPlatform::await_zygote() {
 
 SeccompPlatform::~SeccompPlatform() {
   clean_later_.cancel();
-  lost_.cancel();
   pool_.clear();
   if (zygote_ != nullptr) kill_stub(zygote_->pid);
   zygote_mm_.reset();
@@ -155,19 +153,6 @@ void SeccompPlatform::retire(std::unique_ptr<SeccompStub> stub) {
   if (!keep) return;
   pool_.push_back(std::move(stub));
   if (!clean_later_.armed()) clean_later_.arm({reactor_.now_ns() + kCleanAfterNs});
-}
-
-bool SeccompPlatform::fall_asleep() {
-  ++sleeps_;
-  if (active_ > 0 && !lost_.armed()) lost_.arm({reactor_.now_ns() + lost_wait_ns_});
-  return true;
-}
-
-void SeccompPlatform::look_for_lost() {
-  const bool idle = sleeps_ - sleeps_looked_at_ <= 1;
-  sleeps_looked_at_ = sleeps_;
-  lost_wait_ns_ = idle ? std::min(2 * lost_wait_ns_, kLookSeldomNs) : kLookNs;
-  if (active_ > 0) listener_->sweep();
 }
 
 // False: all are clean, or being cleaned.

@@ -130,7 +130,6 @@ class SeccompPlatform final : public Platform, public EventSource {
   // EventSource: stubs that died or were stopped.
   bool collect() override;
   bool pending() const override { return true; }
-  bool fall_asleep() override;
   void wake_signals(sigset_t& set) const override { sigaddset(&set, SIGCHLD); }
 
   // A stub whose space is gone: kept for another, or killed. Those kept are cleaned while we spin
@@ -159,8 +158,9 @@ class SeccompPlatform final : public Platform, public EventSource {
     if (kind == Thread::Kind::kGuest) running_guests_ += change;
     if (kind == Thread::Kind::kMm) running_batches_ += change;
   }
-  // Reports held: their threads may park.
-  void count_held(int change) { active_ += change; }
+  // Threads that may notify though they do not run: a held report may be parked, and a kick on its
+  // way takes a thread out of the call it stands in, to its report.
+  void count_expected(int change) { active_ += change; }
   const Options& options() const { return options_; }
   Door& door() { return door_; }
   stub::Placement& placement() { return placement_; }
@@ -184,11 +184,6 @@ class SeccompPlatform final : public Platform, public EventSource {
   void on_notification(const seccomp_notif& n);
   void on_death(int pid);
   bool clean_pool();
-  // On Linux 6.18 under load, io_uring's poll was seen not to report a notification that was there
-  // (why is not known): whoever sleeps while threads may notify asks now and then, less often while
-  // nothing else wakes the loop. It bounds the wait; see docs/CAVEATS.md.
-  void look_for_lost();
-  static constexpr uint64_t kLookNs = 20'000'000, kLookSeldomNs = 250'000'000;
 
   const Options options_;
   Reactor& reactor_;
@@ -215,9 +210,6 @@ class SeccompPlatform final : public Platform, public EventSource {
   bool zygote_ready_ = false;
   std::vector<std::unique_ptr<SeccompStub>> pool_;
   Timer clean_later_;
-  Timer lost_;
-  uint64_t lost_wait_ns_ = kLookNs;
-  uint64_t sleeps_ = 0, sleeps_looked_at_ = 0;
 };
 
 }  // namespace uk::seccomp

@@ -48,6 +48,7 @@ Thread::Thread(SeccompPlatform& platform, int tgid, int tid, Kind kind, Slot slo
 Thread::~Thread() {
   CHECK(waiter_ == nullptr);
   set_held(false);
+  set_interrupt_pending(false);
   set_state(State::kDead);
   platform_.dismiss(*this);
 }
@@ -62,8 +63,13 @@ void Thread::set_state(State s) {
 }
 
 void Thread::set_held(bool held) {
-  platform_.count_held(held - held_);
+  platform_.count_expected(held - held_);
   held_ = held;
+}
+
+void Thread::set_interrupt_pending(bool pending) {
+  platform_.count_expected(pending - interrupt_pending_);
+  interrupt_pending_ = pending;
 }
 
 // True if the slot had something, which is now the thread's state, held.
@@ -188,7 +194,7 @@ void Thread::on_notification(const seccomp_notif& n, Notice what) {
 
 void Thread::on_report() {
   if (call_.args[0] == kKickSignal) {
-    interrupt_pending_ = false;
+    set_interrupt_pending(false);
     watchdog_.cancel();
   }
   came_back();
@@ -209,6 +215,7 @@ Listener::Wake Thread::wake() const {
 
 void Thread::on_death() {
   set_held(false);
+  set_interrupt_pending(false);
   set_state(State::kDead);
   watchdog_.cancel();
   if (waiter_ != nullptr) waiter_->wake();
@@ -296,7 +303,7 @@ bool Thread::wait(Park& park) {
 
 void Thread::interrupt() {
   if (dead() || interrupt_pending_) return;
-  interrupt_pending_ = true;
+  set_interrupt_pending(true);
   blocked_seen_ = 0;
   (void)sys::tgkill(tgid_, tid_, kKickSignal);  // ESRCH: its death will be reported
   watchdog_.arm({platform_.reactor().now_ns() + kWatchdogNs});

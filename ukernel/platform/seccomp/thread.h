@@ -136,6 +136,7 @@ class Thread : public ListNode<> {
   void on_death();
   void set_state(State s);
   void set_held(bool held);
+  void set_interrupt_pending(bool pending);
   void check_on_kick();
 
   SeccompPlatform& platform_;
