@@ -91,12 +91,14 @@ bool Door::collect() {
 }
 
 // Nothing is ready to run: whose report is held still waits for something. Its thread shall not
-// occupy a CPU meanwhile, unless the wait is for a change of its address space.
+// occupy a CPU meanwhile, unless the wait is for a change of its address space, which is soon over,
+// and no other guest wants the CPU: one is the reactor's.
 uint64_t Door::spin_ns() {
-  if (batches_ > 0) return 0;
+  if (batches_ > 0 && running_guests_ < cpus_ - 1) return 0;
   while (Thread* t = held_.pop_front()) {
     t->tell_to_sleep();
   }
+  if (batches_ > 0) return 0;
   const uint64_t ns = policy_.spin_ns(running_guests_);
   spinning_ = ns != 0;
   if (policy_.on() && running_guests_ >= cpus_ && !loose_.armed()) {
