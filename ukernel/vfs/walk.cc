@@ -4,9 +4,10 @@
 namespace uk {
 
 Result<Ref<Dentry>> Vfs::Impl::lookup(Park& park, Dentry& dir, std::string_view name, bool locked) {
-  if (name.size() > kNameMax) return Err(Errno::kNAMETOOLONG);
   Ref<Inode> parent = dir.inode_ref();
   if (parent == nullptr || parent->type() != S_IFDIR) return Err(Errno::kNOTDIR);
+  // The filesystem says so on Linux; where the directory is gone it is not asked.
+  if (name.size() > kNameMax && !dir.unlinked()) return Err(Errno::kNAMETOOLONG);
   const bool asks_always = parent->sb().volatile_names();
   const bool keeps = parent->sb().keeps_names();
   if (Ref<Dentry> d = dir.child(name); d != nullptr && (!asks_always || d->mount_count != 0)) {

@@ -228,5 +228,22 @@ TEST(pwritev2, APipeHasNoOffsetsWhicheverEnd) {
   EXPECT_ERRNO(EBADF, syscall(SYS_pwritev2, pipe.r.get(), &iov, 1, -1l, -1l, 0));
 }
 
+TEST(linkat, ADirectoryThatIsGoneBeforeTheLengthOfTheName) {
+  COVERS(mkdirat, newfstatat, symlinkat);
+  Scratch dir;
+  const std::string path = dir / "gone", name(256, 'n');
+  ASSERT_OK(mkdir(path.c_str(), 0755));
+  Fd gone(open(path.c_str(), O_RDONLY | O_DIRECTORY)), there = dir.Dir();
+  ASSERT_OK(rmdir(path.c_str()));
+  Fd f = dir.Open("f");
+  for (auto [at, error] : {std::pair{gone.get(), ENOENT}, std::pair{there.get(), ENAMETOOLONG}}) {
+    struct stat st;
+    EXPECT_ERRNO(error, linkat(there, "f", at, name.c_str(), 0));
+    EXPECT_ERRNO(error, mkdirat(at, name.c_str(), 0755));
+    EXPECT_ERRNO(error, symlinkat("f", at, name.c_str()));
+    EXPECT_ERRNO(error, fstatat(at, name.c_str(), &st, 0));
+  }
+}
+
 }  // namespace
 }  // namespace uk::test
