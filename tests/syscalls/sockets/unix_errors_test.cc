@@ -87,5 +87,17 @@ TEST(bind, TheNameBeforeTheSecondBinding) {
   EXPECT_ERRNO(ENOENT, access((dir / "b").c_str(), F_OK)) << "the name is taken away again";
 }
 
+TEST(accept4, OnlyWhoWaitsIsToldThatNobodyWillCome) {
+  COVERS(shutdown, accept);
+  for (int flags : {int{SOCK_NONBLOCK}, 0}) {
+    Fd s(socket(AF_UNIX, SOCK_STREAM | flags, 0));
+    sa_family_t family = AF_UNIX;
+    ASSERT_OK(syscall(SYS_bind, s.get(), &family, sizeof family));
+    ASSERT_OK(listen(s, 1));
+    ASSERT_OK(shutdown(s, SHUT_RD));
+    EXPECT_ERRNO(flags != 0 ? EAGAIN : EINVAL, accept4(s, nullptr, nullptr, 0));
+  }
+}
+
 }  // namespace
 }  // namespace uk::test

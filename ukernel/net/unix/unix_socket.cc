@@ -270,7 +270,8 @@ Result<> UnixSocket::listen(const SocketCaller& who, int backlog) {
 Result<Ref<UnixSocket>> UnixSocket::accept(Park& park, bool nonblock) {
   if (!connection_based()) return Err(Errno::kOPNOTSUPP);
   if (state_ != State::kListening) return Err(Errno::kINVAL);
-  if (pending_.empty() && nonblock && (shutdown_ & kNoReceive) == 0) return Err(Errno::kAGAIN);
+  // Only who would wait is told that nobody will come.
+  if (pending_.empty() && nonblock) return Err(Errno::kAGAIN);
   TRY(wait(
       park, queue_, receive_timeout_ns_,
       [&] { return !pending_.empty() || closed_ || (shutdown_ & kNoReceive) != 0; },
