@@ -81,10 +81,9 @@ Result<> AddressSpace::madvise(Park& park, uint64_t addr, uint64_t len, int advi
         switch (advice) {
           case MADV_NORMAL:
           case MADV_SEQUENTIAL:
-            v.random = false;
-            break;
           case MADV_RANDOM:
-            v.random = true;
+            v.random = advice == MADV_RANDOM;
+            v.sequential = advice == MADV_SEQUENTIAL;
             break;
           case MADV_FREE:  // DEVIATION: at once, not when memory is short; see docs/CAVEATS.md
           case MADV_DONTNEED:

@@ -25,9 +25,10 @@ bool Vma::continues_with(const Vma& n) const {
   return end == n.start && prot == n.prot && shared == n.shared && grows_down == n.grows_down &&
          locked == n.locked && may_write == n.may_write && may_exec == n.may_exec &&
          noreserve == n.noreserve && dont_fork == n.dont_fork && wipe_on_fork == n.wipe_on_fork &&
-         dont_dump == n.dont_dump && sealed == n.sealed && random == n.random && host == n.host &&
-         frozen == n.frozen && object == n.object && (!object || offset + len() == n.offset) &&
-         name == n.name && userfault == n.userfault && same_policy(policy.get(), n.policy.get());
+         dont_dump == n.dont_dump && sealed == n.sealed && random == n.random &&
+         sequential == n.sequential && host == n.host && frozen == n.frozen && object == n.object &&
+         (!object || offset + len() == n.offset) && name == n.name && userfault == n.userfault &&
+         same_policy(policy.get(), n.policy.get());
 }
 
 std::unique_ptr<Vma> Vma::clone(VmaOwner& new_owner) const {
@@ -46,6 +47,7 @@ std::unique_ptr<Vma> Vma::clone(VmaOwner& new_owner) const {
   v->dont_dump = dont_dump;
   v->sealed = sealed;
   v->random = random;
+  v->sequential = sequential;
   v->frozen = frozen;
   v->policy = policy;
   if (&new_owner == &owner) v->userfault = userfault;  // a fork's child has none

@@ -93,5 +93,19 @@ TEST(mlock, WhatCannotBeBroughtInIsTold) {
   EXPECT_ERRNO(IsRoot() ? EINVAL : ENOMEM, mlock(m.at(), kHuge)) << "the limit first";
 }
 
+TEST(madvise, HowMemoryIsReadTellsMappingsApart) {
+  COVERS(mremap);
+  for (int advice : {MADV_SEQUENTIAL, MADV_RANDOM}) {
+    Mapping m(2 * kPage);
+    ASSERT_OK(madvise(m.at(kPage), kPage, advice));
+    EXPECT_ERRNO(EFAULT, mremap(m.at(), 2 * kPage, 3 * kPage, MREMAP_MAYMOVE)) << advice;
+    ASSERT_OK(madvise(m.at(), kPage, advice));
+    ASSERT_OK(madvise(m.at(), 2 * kPage, MADV_NORMAL));
+    void* moved = mremap(m.at(), 2 * kPage, 3 * kPage, MREMAP_MAYMOVE);
+    ASSERT_NE(moved, MAP_FAILED) << "one again";
+    munmap(moved, 3 * kPage);
+  }
+}
+
 }  // namespace
 }  // namespace uk::test
