@@ -212,5 +212,18 @@ TEST(flistxattr, SocketsSayTheirProtocol) {
   EXPECT_STREQ(text + 32, "UNIX");
 }
 
+TEST(write, UpToTheSizeThatIsSealed) {
+  constexpr off_t kSize = 2 * kPage + 100;
+  Fd f(memfd_create("sealed", MFD_ALLOW_SEALING));
+  ASSERT_OK(ftruncate(f, kSize));
+  ASSERT_OK(fcntl(f, F_ADD_SEALS, F_SEAL_GROW));
+  const std::string data(3 * kPage, 'x');
+  EXPECT_EQ(pwrite(f, data.data(), data.size(), 0), 2 * kPage) << "whole pages that stay within";
+  EXPECT_EQ(pwrite(f, data.data(), data.size(), 10), 2 * kPage - 10);
+  EXPECT_ERRNO(EPERM, pwrite(f, data.data(), 101, 2 * kPage));
+  EXPECT_EQ(pwrite(f, data.data(), 100, 2 * kPage), 100);
+  EXPECT_ERRNO(EPERM, pwrite(f, "x", 1, kSize));
+}
+
 }  // namespace
 }  // namespace uk::test

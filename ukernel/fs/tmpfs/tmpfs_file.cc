@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "ukernel/fs/tmpfs/tmpfs_inode.h"
+#include "ukernel/mm/limited_source.h"
 
 namespace uk {
 
@@ -38,8 +39,9 @@ class TmpfsFile final : public File {
     if ((f.seals_ & (kSealWrite | kSealFutureWrite)) != 0) return Err(Errno::kPERM);
     if ((flags & O_APPEND) != 0) offset = f.pages().size();
     if (offset > PageCacheObject::kMaxSize - want) return Err(Errno::kFBIG);
-    if ((f.seals_ & kSealGrow) != 0 && offset + want > f.pages().size()) return Err(Errno::kPERM);
-    Result<size_t> written = f.pages().write(park, offset, from);
+    if ((f.seals_ & kSealGrow) != 0) want = TRY(within_size(offset, want));
+    LimitedSource limited(from, want);
+    Result<size_t> written = f.pages().write(park, offset, limited);
     if (written ? *written < want : written.error() == Errno::kFAULT) {
       keep_place(park, offset + written.value_or(0));
     }
@@ -98,6 +100,16 @@ class TmpfsFile final : public File {
     if ((attr.mode & (S_ISUID | S_ISGID)) != 0 && (cred == nullptr || !cred->has(Cap::kFsetid))) {
       attr.mode &= ~static_cast<uint32_t>(S_ISUID | ((attr.mode & S_IXGRP) != 0 ? S_ISGID : 0));
     }
+  }
+
+  // Of a write that may not make the file longer: the pages of it that stay within, as far as each
+  // is written. kPERM: the first does not.
+  Result<size_t> within_size(uint64_t offset, size_t want) {
+    const uint64_t size = file().pages().size();
+    if (offset + want <= size) return want;
+    const uint64_t whole = size - size % kPageSize;
+    if (offset >= whole) return Err(Errno::kPERM);
+    return whole - offset;
   }
 
   // A write that met bad memory of the caller's has made the page it was for, if there was one to
