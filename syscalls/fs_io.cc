@@ -16,6 +16,7 @@
 #include "ukernel/fs/anonfs/epoll.h"
 #include "ukernel/fs/anonfs/eventfd.h"
 #include "ukernel/fs/pipefs/pipe.h"
+#include "ukernel/mm/limited_source.h"
 #include "ukernel/net/socket.h"
 #include "ukernel/task/pidfd.h"
 #include "ukernel/vfs/anon_inode.h"
@@ -25,23 +26,6 @@ namespace {
 
 constexpr int64_t kMaxOffset = INT64_MAX;
 constexpr uint64_t kMaxFileSize = INT64_MAX;  // MAX_LFS_FILESIZE
-
-// At most `limit` bytes of another source: writes that a file size limit cuts short.
-class LimitedSource final : public IoSource {
- public:
-  LimitedSource(IoSource& from, size_t limit)
-      : from_(from), left_(std::min(limit, from.remaining())) {}
-  size_t remaining() const override { return left_; }
-  Result<size_t> get(Park& park, std::span<std::byte> to) override {
-    size_t n = TRY(from_.get(park, to.first(std::min(to.size(), left_))));
-    left_ -= n;
-    return n;
-  }
-
- private:
-  IoSource& from_;
-  size_t left_;
-};
 
 bool is_regular(File& file) {
   return file.inode() != nullptr && is_type(file.inode()->type(), S_IFREG);
@@ -70,7 +54,7 @@ Result<size_t> write_at(Task& task, File& file, IoSource& from, uint64_t& offset
 
 Result<size_t> read_file(Task& task, File& file, IoSink& to, std::optional<uint64_t> offset) {
   if (!file.can_read()) return Err(Errno::kBADF);
-  if (file.inode() != nullptr && is_type(file.inode()->type(), S_IFDIR)) return Err(Errno::kISDIR);
+  if (is_directory(file)) return Err(Errno::kISDIR);
   Park& park = task.park();
   Result<size_t> n = 0;
   if (!file.seekable()) {
@@ -130,6 +114,10 @@ Result<> check_range(Task& task, uint64_t addr, size_t count) {
   return {};
 }
 
+bool is_directory(const File& file) {
+  return file.inode() != nullptr && is_type(file.inode()->type(), S_IFDIR);
+}
+
 Result<> takes_offset(const File& file) {
   if (file.seekable()) return {};
   return Err(pidfd_group(file) ? Errno::kINVAL : Errno::kSPIPE);
@@ -166,8 +154,7 @@ Result<int64_t> do_read(Task& task, Fd fd, uint64_t addr, size_t count,
   TRY(check_end(*file, offset, count));
   UserSink sink(task.mm(), addr, std::min(count, kMaxRw));
   // Room for nothing is too little for what has a size.
-  const bool directory = file->inode() != nullptr && is_type(file->inode()->type(), S_IFDIR);
-  if (sink.remaining() == 0 && !is_anonymous(*file) && !directory) return 0;
+  if (sink.remaining() == 0 && !is_anonymous(*file) && !is_directory(*file)) return 0;
   return as_count(read_file(task, *file, sink, offset));
 }
 
@@ -196,16 +183,32 @@ Result<int64_t> do_readv(Task& task, Fd fd, UserAddr iov, uint64_t count,
   return as_count(read_file(task, *file, sink, offset));
 }
 
+// Each piece is a write(2) of its own, until one is refused; but none of nothing, unless at first
+// (do_loop_readv_writev in Linux).
+Result<int64_t> write_pieces(Task& task, File& file, const std::vector<UserIovec>& pieces) {
+  int64_t done = 0;
+  for (const UserIovec& piece : pieces) {
+    if (piece.len == 0 && done > 0) continue;
+    UserSource source(task.mm(), piece.base, piece.len);
+    Result<size_t> n = write_file(task, file, source, {});
+    if (!n) return done > 0 ? Result<int64_t>(done) : Err(n.error());
+    done += static_cast<int64_t>(*n);
+  }
+  return done;
+}
+
 Result<int64_t> do_writev(Task& task, Fd fd, UserAddr iov, uint64_t count,
                           std::optional<uint64_t> offset) {
   Ref<File> file = TRY(task.fds().get_io(fd));
   if (offset) TRY(takes_offset(*file));
   if (!file->can_write()) return Err(Errno::kBADF);
-  UserSource source(task.mm(), TRY(fetch_iovec(task.park(), task.mm(), iov, count)));
+  std::vector<UserIovec> pieces = TRY(fetch_iovec(task.park(), task.mm(), iov, count));
+  const bool event = dynamic_cast<EventFd*>(file.get()) != nullptr;
+  UserSource source(task.mm(), pieces);
   if (source.remaining() == 0) {
-    const bool writes = !is_anonymous(*file) || dynamic_cast<EventFd*>(file.get()) != nullptr;
-    return writes ? Result<int64_t>(0) : Err(Errno::kINVAL);
+    return !is_anonymous(*file) || event ? Result<int64_t>(0) : Err(Errno::kINVAL);
   }
+  if (event) return write_pieces(task, *file, pieces);
   TRY(check_end(*file, offset, source.remaining()));
   return as_count(write_file(task, *file, source, offset));
 }
@@ -300,6 +303,11 @@ Result<int64_t> sys_lseek(Task& task, Fd fd, int64_t offset, uint32_t whence) {
   return static_cast<int64_t>(TRY(file->seek(task.park(), offset, static_cast<int>(whence))));
 }
 
+// Has the file a position, be it one that never moves (noop_llseek() of Linux)?
+static bool has_position(const File& file) {
+  return file.seekable() || (is_anonymous(file) && !pidfd_group(file));
+}
+
 Result<int64_t> sys_sendfile(Task& task, Fd out_fd, Fd in_fd, UserInOut<int64_t> user,
                              size_t count) {
   Ref<File> in = TRY(task.fds().get_io(in_fd));
@@ -309,14 +317,16 @@ Result<int64_t> sys_sendfile(Task& task, Fd out_fd, Fd in_fd, UserInOut<int64_t>
   TRY(check_end(*in, offset, count));
   Ref<File> out = TRY(task.fds().get_io(out_fd));
   if (!out->can_write()) return Err(Errno::kBADF);
-  if (in->inode() != nullptr && is_type(in->inode()->type(), S_IFDIR)) return Err(Errno::kINVAL);
   if (pipe_of(*out) != nullptr) {
     // As splice(2) does it, from whatever can be spliced from: what fits, and no more.
     Result<size_t> moved = splice_into_pipe(task, *in, offset, *out, std::min(count, kMaxRw));
     if (moved) TRY(store_offset(task, user, offset));
     return as_count(moved);
   }
-  if (!in->seekable() || (out->flags & O_APPEND) != 0) return Err(Errno::kINVAL);
+  TRY(check_end(*out, {}, count));
+  if ((out->flags & O_APPEND) != 0 || !has_position(*in)) return Err(Errno::kINVAL);
+  if (count == 0) return 0;
+  if (!in->seekable() || is_directory(*in)) return Err(Errno::kINVAL);
   std::optional<uint64_t> none;
   Result<int64_t> n = copy_between(task, *in, offset, *out, none, std::min(count, kMaxRw));
   if (n) TRY(store_offset(task, user, offset));
@@ -335,7 +345,7 @@ Result<int64_t> sys_copy_file_range(Task& task, Fd in_fd, UserInOut<int64_t> in_
   const uint64_t from = TRY(position(in_user, *in)), to = TRY(position(out_user, *out));
   if (flags != 0) return Err(Errno::kINVAL);
   for (File* f : {in.get(), out.get()}) {
-    if (f->inode() != nullptr && is_type(f->inode()->type(), S_IFDIR)) return Err(Errno::kISDIR);
+    if (is_directory(*f)) return Err(Errno::kISDIR);
     if (!is_regular(*f)) return Err(Errno::kINVAL);
   }
   if (!in->can_read() || !out->can_write() || (out->flags & O_APPEND) != 0)

@@ -17,6 +17,8 @@ Result<> fallocate_file(Task& task, File& file, int mode, int64_t offset, int64_
 // Of calls that say where: files without a position refuse (kSPIPE), and pidfds, which have one and
 // nothing to read (kINVAL).
 Result<> takes_offset(const File& file);
+// Directories have positions too, but no bytes: the caller says how that is refused.
+bool is_directory(const File& file);
 // kFAULT: a buffer that leaves the user range, before anything moves (access_ok in Linux).
 Result<> check_range(Task& task, uint64_t addr, size_t count);
 

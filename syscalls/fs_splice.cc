@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "syscalls/fs_common.h"
+#include "syscalls/fs_io.h"
 #include "ukernel/fs/pipefs/pipe.h"
 #include "ukernel/vfs/anon_inode.h"
 
@@ -96,8 +97,9 @@ Result<size_t> pipe_to_file(Task& task, Pipe& in, File& out, std::optional<uint6
 Result<size_t> file_to_pipe(Task& task, File& in, std::optional<uint64_t>& offset, Pipe& out,
                             size_t count, bool nonblock) {
   Park& park = task.park();
-  size_t room = TRY(wait_room(park, out, nonblock));
-  if (pipe_of(in) != nullptr || is_anonymous(in)) return Err(Errno::kINVAL);
+  size_t room = TRY(wait_room(park, out, nonblock));  // before all else, even if nothing is to move
+  if (count == 0) return size_t{0};
+  if (pipe_of(in) != nullptr || is_anonymous(in) || is_directory(in)) return Err(Errno::kINVAL);
   std::vector<std::byte> data(std::min(count, room));
   BufferSink to(data);
   if (!in.seekable()) {
@@ -164,9 +166,6 @@ Result<int64_t> sys_splice(Task& task, Fd in_fd, UserInOut<int64_t> in_user, Fd 
   auto in_off = TRY(fetch_offset(task, in_user, *in, from != nullptr));
   auto out_off = TRY(fetch_offset(task, out_user, *out, to != nullptr));
   if (from == nullptr && to == nullptr) return Err(Errno::kINVAL);
-  for (File* f : {in.get(), out.get()}) {
-    if (f->inode() != nullptr && is_type(f->inode()->type(), S_IFDIR)) return Err(Errno::kINVAL);
-  }
   Result<size_t> n = splice_files(task, *in, in_off, *out, out_off, count, flags);
   if (n && in_off) {
     TRY(in_user.put(task.park(), task.mm(), static_cast<int64_t>(*in_off)));
@@ -186,9 +185,6 @@ Result<size_t> splice_files(Task& task, File& in, std::optional<uint64_t>& in_of
   Pipe* to = pipe_of(out);
   if (from == nullptr && to == nullptr) return Err(Errno::kINVAL);
   if ((in_off && from != nullptr) || (out_off && to != nullptr)) return Err(Errno::kSPIPE);
-  for (File* f : {&in, &out}) {
-    if (f->inode() != nullptr && is_type(f->inode()->type(), S_IFDIR)) return Err(Errno::kINVAL);
-  }
   count = std::min(count, kMaxRw);
   const bool nonblock = (flags & SPLICE_F_NONBLOCK) != 0 || (from != nullptr && in.nonblock()) ||
                         (to != nullptr && out.nonblock());

@@ -212,6 +212,26 @@ TEST(flistxattr, SocketsSayTheirProtocol) {
   EXPECT_STREQ(text + 32, "UNIX");
 }
 
+TEST(writev, AnEventfdTakesItPieceByPiece) {
+  Fd f(eventfd(0, EFD_NONBLOCK));
+  const uint64_t one = 1, most = UINT64_MAX - 1;
+  auto piece = [](const void* at, size_t n) { return iovec{const_cast<void*>(at), n}; };
+  iovec two[] = {piece(&one, 8), piece(nullptr, 0), piece(&one, 8)};
+  EXPECT_EQ(writev(f, two, 3), 16);
+  iovec full[] = {piece(&one, 8), piece(&most, 8), piece(&one, 8)};
+  EXPECT_EQ(writev(f, full, 3), 8) << "until there is no room";
+  iovec bad[] = {piece(&one, 8), piece(BadPointer(), 8)};
+  EXPECT_EQ(writev(f, bad, 2), 8);
+  EXPECT_ERRNO(EFAULT, writev(f, bad + 1, 1));
+  iovec none[] = {piece(nullptr, 0), piece(&one, 8)};
+  EXPECT_ERRNO(EINVAL, writev(f, none, 2)) << "nothing is too little, if it comes first";
+  iovec halves[] = {piece(&one, 4), piece(&one, 4)};
+  EXPECT_ERRNO(EINVAL, writev(f, halves, 2));
+  uint64_t count = 0;
+  EXPECT_EQ(read(f, &count, sizeof count), 8);
+  EXPECT_EQ(count, 4u);
+}
+
 TEST(write, UpToTheSizeThatIsSealed) {
   constexpr off_t kSize = 2 * kPage + 100;
   Fd f(memfd_create("sealed", MFD_ALLOW_SEALING));

@@ -1,4 +1,6 @@
 // sendfile, copy_file_range, splice, tee, vmsplice.
+#include <fcntl.h>
+#include <sys/eventfd.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -59,6 +61,40 @@ TEST(sendfile, Errors) {
   EXPECT_ERRNO(EFAULT, syscall(SYS_sendfile, g.get(), f.get(), BadPointer(), 1l));
   off_t negative = -1;
   EXPECT_ERRNO(EINVAL, syscall(SYS_sendfile, g.get(), f.get(), &negative, 1l));
+}
+
+TEST(sendfile, OfNothing) {
+  Scratch dir;
+  Fd in = dir.Open("in", "abc"), out = dir.Open("out");
+  Fd append(open((dir / "out").c_str(), O_WRONLY | O_APPEND)), folder = dir.Dir();
+  Fd event(eventfd(0, EFD_NONBLOCK)), pid(syscall(SYS_pidfd_open, getpid(), 0));
+  Pipe from, to, full(O_NONBLOCK), broken;
+  while (write(full.w, "x", 1) == 1) {
+  }
+  for (int f : {in.get(), folder.get(), event.get()}) {
+    EXPECT_EQ(sendfile(out, f, nullptr, 0), 0);
+    EXPECT_ERRNO(EINVAL, sendfile(append, f, nullptr, 0));
+  }
+  EXPECT_ERRNO(EINVAL, sendfile(out, from.r, nullptr, 0)) << "it has no position";
+  EXPECT_ERRNO(EINVAL, sendfile(out, pid, nullptr, 0));
+  EXPECT_ERRNO(EINVAL, sendfile(out, folder, nullptr, 1)) << "nor this any bytes";
+  broken.r.reset();
+  signal(SIGPIPE, SIG_IGN);
+  for (int f : {in.get(), folder.get(), from.r.get(), pid.get()}) {
+    EXPECT_EQ(sendfile(to.w, f, nullptr, 0), 0) << "a pipe is asked for room only";
+    EXPECT_ERRNO(EAGAIN, sendfile(full.w, f, nullptr, 0));
+    EXPECT_ERRNO(EPIPE, sendfile(broken.w, f, nullptr, 0));
+  }
+  signal(SIGPIPE, SIG_DFL);
+}
+
+TEST(splice, RoomBeforeWhatIsSpliced) {
+  Scratch dir;
+  Pipe full(O_NONBLOCK), p;
+  while (write(full.w, "x", 1) == 1) {
+  }
+  EXPECT_ERRNO(EAGAIN, splice(dir.Dir(), nullptr, full.w, nullptr, 1, 0));
+  EXPECT_ERRNO(EINVAL, splice(dir.Dir(), nullptr, p.w, nullptr, 1, 0));
 }
 
 TEST(copy_file_range, CopiesBetweenOffsets) {
