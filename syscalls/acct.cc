@@ -11,7 +11,7 @@ namespace uk {
 Result<int64_t> sys_acct(Task& task, UserStr user) {
   if (!task.cred().has(Cap::kSysPacct)) return Err(Errno::kPERM);
   if (user.addr == 0) {
-    task.kernel.accounting.reset();
+    accounting_of(task.kernel)->file.reset();
     return 0;
   }
   const std::string path = TRY(fetch_path(task, user));
@@ -23,7 +23,7 @@ Result<int64_t> sys_acct(Task& task, UserStr user) {
     return Err(Errno::kACCES);
   // Files that are made up as they are read (proc) keep nothing.
   if (!file->inode()->sb().keeps_names()) return Err(Errno::kINVAL);
-  task.kernel.accounting = std::make_shared<Accounting>(std::move(file));
+  accounting_of(task.kernel)->file = std::make_shared<AccountFile>(std::move(file));
   return 0;
 }
 

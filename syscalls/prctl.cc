@@ -9,6 +9,7 @@
 #include "syscalls/seccomp.h"
 #include "ukernel/kernel.h"
 #include "ukernel/task/gate_calls.h"
+#include "ukernel/task/process_events.h"
 #include "ukernel/task/rseq.h"
 
 namespace uk {
@@ -28,6 +29,7 @@ Result<int64_t> set_name(Task& task, uint64_t addr) {
     name = text;
   }
   task.set_comm(TRY(std::move(name)));
+  tell_watchers({ProcessEvent::Kind::kComm, task});
   return 0;
 }
 

@@ -16,6 +16,7 @@
 #include "ukernel/task/identity.h"
 #include "ukernel/task/job_control.h"
 #include "ukernel/task/pidfd.h"
+#include "ukernel/task/process_events.h"
 
 namespace uk {
 namespace {
@@ -193,6 +194,7 @@ Result<int64_t> sys_setsid(Task& task) {
   Ref<Session> old = group.group->session;  // its autogroup is ours until regroup()
   new_pgrp(group, session);
   regroup(group);
+  tell_watchers({ProcessEvent::Kind::kSid, *group.leader});
   return shown_pid(task, group.tgid);
 }
 

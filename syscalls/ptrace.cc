@@ -13,6 +13,7 @@
 #include "syscalls/process.h"
 #include "ukernel/task/gate_calls.h"
 #include "ukernel/task/pid_ns.h"
+#include "ukernel/task/process_events.h"
 #include "ukernel/task/ptrace.h"
 #include "ukernel/task/seccomp.h"
 
@@ -68,6 +69,7 @@ Result<int64_t> attach(Task& task, int pid, bool seize, uint64_t addr, uint64_t 
   if (!may_access(task, *target)) return Err(Errno::kPERM);
   if (target->exiting || target->state == TaskState::kZombie) return Err(Errno::kPERM);
   trace_attach(task, *target, seize, seize ? static_cast<uint32_t>(options) : 0);
+  tell_watchers({ProcessEvent::Kind::kPtrace, *target, &task});
   if (!seize) (void)send_signal(*target, siginfo_kernel(SIGSTOP));
   restore_call_sites(task.park(), *target);
   return 0;
@@ -419,6 +421,7 @@ Result<int64_t> sys_ptrace(Task& task, int64_t request, int pid, UserAddr addr, 
     case PTRACE_DETACH:
       if (data.addr > kSignals) return Err(Errno::kIO);
       trace_detach(*target, static_cast<int>(data.addr));
+      tell_watchers({ProcessEvent::Kind::kPtrace, *target});
       return 0;
     case kListen:
       return listen(*target);

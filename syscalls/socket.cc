@@ -4,7 +4,7 @@
 
 #include "syscalls/fs_async.h"
 #include "syscalls/socket_common.h"
-#include "ukernel/net/netlink/netlink_socket.h"
+#include "ukernel/net/netlink/protocols.h"
 #include "ukernel/net/sockfs.h"
 #include "ukernel/net/unix/unix_socket.h"
 #include "ukernel/task/current.h"
@@ -51,15 +51,19 @@ Result<> check_family(int family, int type) {
   return {};
 }
 
+const NetlinkSockets& netlink_sockets(Kernel& kernel) {
+  if (!kernel.netlink_sockets) kernel.netlink_sockets = make_netlink_sockets(kernel);
+  return *kernel.netlink_sockets;
+}
+
 Result<Ref<Socket>> make_netlink(Task& task, const TypeFlags& t, int protocol) {
-  TRY(check_netlink(t.type, protocol));
   Kernel& k = task.kernel;
-  if (!k.netlink_sockets) k.netlink_sockets = std::make_shared<NetlinkSockets>();
+  TRY(check_netlink(netlink_sockets(k), t.type, protocol));
   const std::shared_ptr<UnixSockets> names = unix_sockets(k);
   Path path =
       make_socket_path(names->sockfs(), names->new_ino(), task.cred(), k.vfs.now(), "NETLINK");
   return Ref<Socket>(make_ref<NetlinkSocket>(std::move(path), O_RDWR | t.file_flags,
-                                             k.netlink_sockets, t.type, protocol));
+                                             k.netlink_sockets, t.type, protocol, task.cred_));
 }
 
 constexpr int kPeerPidfd = 77;  // SO_PEERPIDFD
@@ -113,7 +117,7 @@ Result<int64_t> sys_socketpair(Task& task, int family, int type, int protocol,
   const TypeFlags t = TRY(split_type(type));
   TRY(check_family(family, t.type));
   if (family == AF_NETLINK) {
-    TRY(check_netlink(t.type, protocol));
+    TRY(check_netlink(netlink_sockets(task.kernel), t.type, protocol));
     return Err(Errno::kOPNOTSUPP);
   }
   const UserCreds who{task.tgid(), task.cred().euid, task.cred().egid};

@@ -59,7 +59,7 @@ acct_v3 record_of(Task& last) {
 
 }  // namespace
 
-bool Accounting::has_room(Park& park, Kernel& kernel) {
+bool AccountFile::has_room(Park& park, Kernel& kernel) {
   const uint64_t now = kernel.clock.monotonic_ns();
   if (now < look_again_ns_) return !paused_;
   look_again_ns_ = now + kLookNs;
@@ -74,7 +74,7 @@ bool Accounting::has_room(Park& park, Kernel& kernel) {
   return room;
 }
 
-void Accounting::record(Park& park, Task& last) {
+void AccountFile::record(Park& park, Task& last) {
   if (!has_room(park, last.kernel)) return;
   const acct_v3 r = record_of(last);
   BufferSource from(std::as_bytes(std::span(&r, 1)));
@@ -82,8 +82,13 @@ void Accounting::record(Park& park, Task& last) {
   (void)file_->write(park, from, at);
 }
 
+std::shared_ptr<Accounting> accounting_of(Kernel& kernel) {
+  if (!kernel.accounting) kernel.accounting = std::make_shared<Accounting>();
+  return kernel.accounting;
+}
+
 void account_end(Park& park, Task& last) {
-  const std::shared_ptr<Accounting> on = last.kernel.accounting;  // it may be turned off meanwhile
+  const std::shared_ptr<AccountFile> on = last.kernel.accounting->file;  // it may go meanwhile
   if (on) on->record(park, last);
 }
 

@@ -14,6 +14,7 @@
 #include "ukernel/task/keys.h"
 #include "ukernel/task/pid_ns.h"
 #include "ukernel/task/pidfd.h"
+#include "ukernel/task/process_events.h"
 #include "ukernel/task/ptrace.h"
 #include "ukernel/task/seccomp.h"
 #include "ukernel/task/time_ns.h"
@@ -267,6 +268,7 @@ Result<int> do_clone(Task& parent, const CloneArgs& a) {
     store_tid(park, *mm, a.child_tid, shown_pid(*child, tid));
   mm.reset();
   trace_inherit_debug(parent, *child);
+  tell_watchers({ProcessEvent::Kind::kFork, *child, &parent});
   const int event = trace_clone(parent, *child, a.flags, static_cast<int>(a.exit_signal));
   start_task(*child);
   if (event != 0) trace_event_pid(parent, event, tid);

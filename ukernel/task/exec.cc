@@ -14,6 +14,7 @@
 #include "ukernel/task/exit.h"
 #include "ukernel/task/keys.h"
 #include "ukernel/task/nsfs.h"
+#include "ukernel/task/process_events.h"
 #include "ukernel/task/ptrace.h"
 #include "ukernel/task/time_ns.h"
 #include "ukernel/task/timers.h"
@@ -218,6 +219,7 @@ Result<> do_execve(Task& task, const ExecRequest& request) {
   keys_for_exec(*cred);
   task.set_cred(std::move(cred));
   reset_task(task, p);
+  tell_watchers({ProcessEvent::Kind::kExec, task});
   task.regs_replaced = true;
   return {};
 }

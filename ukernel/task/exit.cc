@@ -14,6 +14,7 @@
 #include "ukernel/task/identity.h"
 #include "ukernel/task/job_control.h"
 #include "ukernel/task/pi_futex.h"
+#include "ukernel/task/process_events.h"
 #include "ukernel/task/ptrace.h"
 #include "ukernel/task/seccomp.h"
 #include "ukernel/task/timers.h"
@@ -249,6 +250,7 @@ void exit_task(Task& task) {
   }
   thread_left_stop(*group);
   if (last && k.accounting) account_end(park, task);
+  tell_watchers({ProcessEvent::Kind::kEnding, task, nullptr, last});
 
   trace_release_all(task);
   leave_user_space(task);
@@ -282,6 +284,7 @@ void exit_task(Task& task) {
     give_children_away(*group);
   }
   task.state = TaskState::kZombie;
+  tell_watchers({ProcessEvent::Kind::kExit, task});
   if (!task.is_leader()) {
     trace_ended(task, task.exit_code);
     group->dead_threads.add(task.usage_now());

@@ -10,6 +10,7 @@
 #include "ukernel/task/cgroup.h"
 #include "ukernel/task/coredump.h"
 #include "ukernel/task/job_control.h"
+#include "ukernel/task/process_events.h"
 #include "ukernel/task/ptrace.h"
 #include "ukernel/task/timers.h"
 
@@ -46,7 +47,10 @@ void default_action(Task& task, const SigInfo& info) {
     });
   }
   begin_exit_group(group, signo);
-  if (kDefaultCore.has(signo) && dump_core(task, info)) group.exit_code = signo | 0x80;
+  if (kDefaultCore.has(signo)) {
+    tell_watchers({ProcessEvent::Kind::kCoredump, task});
+    if (dump_core(task, info)) group.exit_code = signo | 0x80;
+  }
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "ukernel/kernel.h"
 #include "ukernel/mm/policy.h"
 #include "ukernel/task/namespaces.h"
+#include "ukernel/task/process_events.h"
 #include "ukernel/task/ptrace.h"
 #include "ukernel/task/seccomp.h"
 #include "ukernel/task/signal_delivery.h"
@@ -87,7 +88,14 @@ void Task::set_comm(std::string_view name) {
   if (fiber != nullptr) fiber->set_name(comm);
 }
 
-void Task::set_cred(Ref<Cred> c) { cred_ = std::move(c); }
+void Task::set_cred(Ref<Cred> c) {
+  const Ref<Cred> old = std::exchange(cred_, std::move(c));
+  if (!processes_watched(kernel) || !old) return;
+  auto uids = [](const Cred& c) { return std::array{c.uid, c.euid, c.suid, c.fsuid}; };
+  auto gids = [](const Cred& c) { return std::array{c.gid, c.egid, c.sgid, c.fsgid}; };
+  if (uids(*old) != uids(*cred_)) tell_watchers({ProcessEvent::Kind::kUid, *this});
+  if (gids(*old) != gids(*cred_)) tell_watchers({ProcessEvent::Kind::kGid, *this});
+}
 
 FsContext Task::fs_context() const {
   return FsContext{.root = fs_->root,

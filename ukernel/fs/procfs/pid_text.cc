@@ -6,6 +6,7 @@
 #include "ukernel/task/autogroup.h"
 #include "ukernel/task/cgroup.h"
 #include "ukernel/task/current.h"
+#include "ukernel/task/process_events.h"
 #include "ukernel/task/time_ns.h"
 #include "ukernel/task/user_ns.h"
 
@@ -117,6 +118,7 @@ Result<> store_comm(Ctx& c, std::string_view text) {
   Task* self = current_task(c.kernel.reactor);
   if (self == nullptr || self->group != c.task->group) return Err(Errno::kINVAL);
   c.task->set_comm(text.substr(0, text.find_first_of(std::string_view("\n\0", 2))));
+  tell_watchers({ProcessEvent::Kind::kComm, *c.task});
   return {};
 }
 

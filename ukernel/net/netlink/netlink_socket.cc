@@ -4,14 +4,19 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
+
+#include "ukernel/kernel.h"
+#include "ukernel/task/current.h"
 
 namespace uk {
 namespace {
 
 constexpr int kMaxBuffer = 212992, kMinBuffer = 2304;
 constexpr uint32_t kFirstPort = 0xffffe000u;  // Linux gives large numbers when tgid is taken
-constexpr size_t kOverhead = 256;             // what a datagram costs beside its bytes
+constexpr int kMaxGroup = 32;
+constexpr size_t kOverhead = 256;  // what a datagram costs beside its bytes
 
 std::string address(uint32_t port, uint32_t groups) {
   sockaddr_nl a = {};
@@ -30,14 +35,8 @@ Result<sockaddr_nl> parse(std::string_view bytes) {
 }
 
 template <class T>
-std::string bytes_of(const T& value) {
+std::string text_of(const T& value) {
   return std::string(reinterpret_cast<const char*>(&value), sizeof value);
-}
-
-template <class T>
-void append(std::vector<std::byte>& out, const T& value) {
-  const auto bytes = std::as_bytes(std::span(&value, 1));
-  out.insert(out.end(), bytes.begin(), bytes.end());
 }
 
 struct Time {
@@ -64,19 +63,66 @@ NetlinkSocket* NetlinkSockets::find(int protocol, uint32_t port) const {
   return it == ports_.end() ? nullptr : it->second;
 }
 
-Result<> check_netlink(int type, int protocol) {
+void NetlinkSockets::add(int protocol, std::unique_ptr<NetlinkProtocol> kernel_end) {
+  protocols_[protocol] = std::move(kernel_end);
+}
+
+NetlinkProtocol* NetlinkSockets::protocol(int protocol) const {
+  auto it = protocols_.find(protocol);
+  return it == protocols_.end() ? nullptr : it->second.get();
+}
+
+void NetlinkSockets::each(int protocol, const std::function<void(NetlinkSocket&)>& f) const {
+  for (auto it = ports_.lower_bound({protocol, 0});
+       it != ports_.end() && it->first.first == protocol; ++it)
+    f(*it->second);
+}
+
+Result<> check_netlink(const NetlinkSockets& table, int type, int protocol) {
   if (type != SOCK_RAW && type != SOCK_DGRAM) return Err(Errno::kSOCKTNOSUPPORT);
-  if (protocol != NETLINK_ROUTE && protocol != NETLINK_KOBJECT_UEVENT)
-    return Err(Errno::kPROTONOSUPPORT);
+  if (table.protocol(protocol) == nullptr) return Err(Errno::kPROTONOSUPPORT);
   return {};
 }
 
+void each_request(NetlinkSocket& from, std::span<const std::byte> datagram,
+                  const std::function<Result<>(const NetlinkRequest&)>& handle) {
+  NetlinkRequest r;
+  while (take_request(datagram, r)) {
+    Result<> done;
+    if ((r.header.nlmsg_flags & NLM_F_REQUEST) != 0 && r.header.nlmsg_type >= NLMSG_MIN_TYPE)
+      done = handle(r);
+    if (done && (r.header.nlmsg_flags & NLM_F_ACK) == 0) continue;
+    const int error = done ? 0 : -static_cast<int>(done.error());
+    if (!from.deliver(netlink_ack(r, error, from.port(), from.option(NETLINK_CAP_ACK)))) return;
+  }
+}
+
 NetlinkSocket::NetlinkSocket(Path path, int flags, std::shared_ptr<NetlinkSockets> table, int type,
-                             int protocol)
-    : Socket(std::move(path), flags), table_(std::move(table)), type_(type), protocol_(protocol) {}
+                             int protocol, Ref<const Cred> opener)
+    : Socket(std::move(path), flags),
+      table_(std::move(table)),
+      type_(type),
+      protocol_(protocol),
+      opener_(std::move(opener)) {}
 
 NetlinkSocket::~NetlinkSocket() {
+  table_->protocol(protocol_)->closed(*this);
   if (bound_) table_->give_back(protocol_, port_);
+}
+
+bool NetlinkSocket::option(int name) const {
+  auto it = flags_.find(name);
+  return it != flags_.end() && it->second != 0;
+}
+
+bool NetlinkSocket::capable(const SocketCaller& who, Cap cap) const {
+  return opener_->has(cap) && who.fs.cred->has(cap);
+}
+
+Result<> NetlinkSocket::join(const SocketCaller& who, uint32_t groups) {
+  for (int group = 1; group <= kMaxGroup; ++group)
+    if ((groups >> (group - 1) & 1) != 0) TRY(table_->protocol(protocol_)->may_join(who, group));
+  return {};
 }
 
 int NetlinkSocket::family() const { return AF_NETLINK; }
@@ -91,6 +137,7 @@ Result<> NetlinkSocket::autobind(uint32_t tgid) {
 Result<> NetlinkSocket::bind(Park&, const SocketCaller& who, std::string_view bytes) {
   const sockaddr_nl a = TRY(parse(bytes));
   if (bound_ && a.nl_pid != port_) return Err(Errno::kINVAL);
+  TRY(join(who, a.nl_groups));
   if (!bound_ && a.nl_pid != 0) {
     port_ = TRY(table_->take(protocol_, a.nl_pid, 0, this));
     bound_ = true;
@@ -120,38 +167,27 @@ Result<> NetlinkSocket::connect(Park&, const SocketCaller& who, std::string_view
 Result<std::string> NetlinkSocket::local_address() { return address(port_, groups_); }
 Result<std::string> NetlinkSocket::peer_address() { return address(peer_port_, peer_groups_); }
 
-bool NetlinkSocket::deliver(std::vector<std::byte> bytes, uint32_t from_port) {
+bool NetlinkSocket::deliver(Bytes bytes, const NetlinkSender& from) {
   const size_t cost = bytes.size() + kOverhead;
   if (queued_bytes_ + cost > static_cast<size_t>(receive_buffer_)) {
-    error_ = Errno::kNOBUFS;
-    queue_.wake_all(POLLERR);
+    if (!option(NETLINK_NO_ENOBUFS)) {
+      error_ = Errno::kNOBUFS;
+      queue_.wake_all(POLLERR);
+    }
     return false;
   }
   queued_bytes_ += cost;
-  queued_.push_back({std::move(bytes), from_port});
+  queued_.push_back({std::move(bytes), from});
   queue_.wake_all(POLLIN | POLLRDNORM);
   return true;
 }
 
-// What the kernel says to a message: one answer for each request in it.
-void NetlinkSocket::answer(std::span<const std::byte> request) {
-  while (request.size() >= sizeof(nlmsghdr)) {
-    nlmsghdr h;
-    std::memcpy(&h, request.data(), sizeof h);
-    if (h.nlmsg_len < sizeof h || h.nlmsg_len > request.size()) return;
-    const size_t step = std::min<size_t>(NLMSG_ALIGN(h.nlmsg_len), request.size());
-    const bool is_request = (h.nlmsg_flags & NLM_F_REQUEST) != 0 && h.nlmsg_type >= NLMSG_MIN_TYPE;
-    std::vector<std::byte> out;
-    if (is_request && protocol_ == NETLINK_ROUTE && (h.nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP) {
-      append(out, nlmsghdr{NLMSG_LENGTH(sizeof(int)), NLMSG_DONE, NLM_F_MULTI, h.nlmsg_seq, port_});
-      append(out, int{0});
-    } else if (is_request || (h.nlmsg_flags & NLM_F_ACK) != 0) {
-      append(out, nlmsghdr{NLMSG_LENGTH(sizeof(nlmsgerr)), NLMSG_ERROR, 0, h.nlmsg_seq, port_});
-      append(out, nlmsgerr{is_request ? -EOPNOTSUPP : 0, h});
-    }
-    if (!out.empty() && !deliver(std::move(out))) return;
-    request = request.subspan(step);
-  }
+// Those whom there is no room with miss it.
+void NetlinkSocket::broadcast(const Bytes& bytes, const NetlinkSender& from, uint32_t except_port) {
+  table_->each(protocol_, [&](NetlinkSocket& other) {
+    if (&other != this && other.port_ != except_port && other.in_group(from.group))
+      (void)other.deliver(bytes, from);
+  });
 }
 
 Result<size_t> NetlinkSocket::send(Park& park, const SocketCaller& who, SendMessage& m) {
@@ -169,17 +205,19 @@ Result<size_t> NetlinkSocket::send(Park& park, const SocketCaller& who, SendMess
     return Err(Errno::kMSGSIZE);
   std::vector<std::byte> bytes(size);
   if (TRY(m.data.get(park, bytes)) != size) return Err(Errno::kFAULT);
-  // DEVIATION: tasks cannot talk to groups; see docs/CAVEATS.md.
-  if (groups != 0) return Err(Errno::kOPNOTSUPP);
+  NetlinkSender from{.port = port_, .creds = m.creds};
+  if (groups != 0) {
+    from.group = std::countr_zero(groups) + 1;  // only the first, as on Linux
+    broadcast(bytes, from, port);
+  }
+  from.group = 0;
   if (port == 0) {
-    // Events of the kernel go one way.
-    if (protocol_ == NETLINK_KOBJECT_UEVENT) return Err(Errno::kCONNREFUSED);
-    answer(bytes);
+    table_->protocol(protocol_)->receive(*this, who, bytes);
     return size;
   }
   NetlinkSocket* other = table_->find(protocol_, port);
   if (other == nullptr) return Err(Errno::kCONNREFUSED);
-  if (!other->deliver(std::move(bytes), port_)) return Err(Errno::kAGAIN);
+  if (!other->deliver(std::move(bytes), from)) return Err(Errno::kAGAIN);
   return size;
 }
 
@@ -201,8 +239,8 @@ Result<size_t> NetlinkSocket::receive(Park& park, ReceiveMessage& m) {
     queued_.pop_front();
     queued_bytes_ -= d.bytes.size() + kOverhead;
   }
-  m.from = address(d.from_port, 0);
-  if (pass_creds_) m.creds = UserCreds{};
+  m.from = address(d.from.port, d.from.group == 0 ? 0 : 1u << (d.from.group - 1));
+  if (pass_creds_) m.creds = d.from.creds;
   const size_t want = std::min(d.bytes.size(), m.data.remaining());
   if (want != 0 && TRY(m.data.put(park, std::span(d.bytes).first(want))) != want)
     return Err(Errno::kFAULT);
@@ -213,6 +251,17 @@ Result<size_t> NetlinkSocket::receive(Park& park, ReceiveMessage& m) {
 Result<size_t> NetlinkSocket::read(Park& park, IoSink& to, uint64_t) {
   ReceiveMessage m{.data = to, .nonblock = nonblock()};
   return receive(park, m);
+}
+
+// As send(2) by the task that runs.
+Result<size_t> NetlinkSocket::write(Park& park, IoSource& from, uint64_t&) {
+  const Task* task = current_task(park.reactor());
+  if (task == nullptr) return Err(Errno::kINVAL);
+  const FsContext fs = task->fs_context();
+  const UserCreds creds{task->tgid(), task->cred().uid, task->cred().gid};
+  const SocketCaller who{task->kernel.vfs, fs, creds, 0, task->group.get()};
+  SendMessage m{.data = from, .nonblock = nonblock(), .creds = creds};
+  return send(park, who, m);
 }
 
 uint32_t NetlinkSocket::ready() {
@@ -238,12 +287,12 @@ Result<> NetlinkSocket::set_option(const SocketCaller& who, int level, int name,
   if (value.size() < sizeof v) return Err(Errno::kINVAL);
   std::memcpy(&v, value.data(), sizeof v);
   if (level == SOL_NETLINK) {
-    constexpr int kMaxGroup = 32;
     switch (name) {
       case NETLINK_ADD_MEMBERSHIP:
       case NETLINK_DROP_MEMBERSHIP: {
         if (v <= 0 || v > kMaxGroup) return Err(Errno::kINVAL);
         const uint32_t bit = 1u << (v - 1);
+        if (name == NETLINK_ADD_MEMBERSHIP) TRY(join(who, bit));
         groups_ = name == NETLINK_ADD_MEMBERSHIP ? groups_ | bit : groups_ & ~bit;
         return {};
       }
@@ -279,34 +328,33 @@ Result<> NetlinkSocket::set_option(const SocketCaller& who, int level, int name,
 
 Result<std::string> NetlinkSocket::get_option(int level, int name) {
   if (level == SOL_NETLINK) {
-    if (name == NETLINK_LIST_MEMBERSHIPS) return bytes_of(groups_);
+    if (name == NETLINK_LIST_MEMBERSHIPS) return text_of(groups_);
     if (name != NETLINK_PKTINFO && name != NETLINK_NO_ENOBUFS && name != NETLINK_CAP_ACK &&
         name != NETLINK_EXT_ACK && name != NETLINK_GET_STRICT_CHK)
       return Err(Errno::kNOPROTOOPT);
-    auto it = flags_.find(name);
-    return bytes_of(it == flags_.end() ? 0 : it->second);
+    return text_of(int{option(name)});
   }
   if (level != SOL_SOCKET) return Err(Errno::kNOPROTOOPT);
   switch (name) {
     case SO_TYPE:
-      return bytes_of(type_);
+      return text_of(type_);
     case SO_DOMAIN:
-      return bytes_of(int{AF_NETLINK});
+      return text_of(int{AF_NETLINK});
     case SO_PROTOCOL:
-      return bytes_of(protocol_);
+      return text_of(protocol_);
     case SO_ERROR:
-      return bytes_of(static_cast<int>(std::exchange(error_, Errno::kOk)));
+      return text_of(static_cast<int>(std::exchange(error_, Errno::kOk)));
     case SO_RCVBUF:
-      return bytes_of(receive_buffer_);
+      return text_of(receive_buffer_);
     case SO_SNDBUF:
-      return bytes_of(send_buffer_);
+      return text_of(send_buffer_);
     case SO_PASSCRED:
-      return bytes_of(int{pass_creds_});
+      return text_of(int{pass_creds_});
     case SO_ACCEPTCONN:
-      return bytes_of(int{0});
+      return text_of(int{0});
     case SO_RCVTIMEO:
-      return bytes_of(Time{static_cast<int64_t>(receive_timeout_ns_ / kNsPerSec),
-                           static_cast<int64_t>(receive_timeout_ns_ % kNsPerSec / 1000)});
+      return text_of(Time{static_cast<int64_t>(receive_timeout_ns_ / kNsPerSec),
+                          static_cast<int64_t>(receive_timeout_ns_ % kNsPerSec / 1000)});
     default:
       return Err(Errno::kNOPROTOOPT);
   }
