@@ -119,9 +119,9 @@ Result<int64_t> set_flags(Task& task, File& file, int fd, int wanted) {
     return Err(Errno::kPERM);
   }
   // Only what open(2) found to be fit for it, and pipes, where it means packets.
-  if ((wanted & ~file.flags & O_DIRECT) != 0 && file.path().mount == nullptr &&
-      pipe_of(file) == nullptr) {
-    return Err(Errno::kINVAL);
+  if ((wanted & ~file.flags & O_DIRECT) != 0 && pipe_of(file) == nullptr) {
+    const uint32_t type = file.path().mount != nullptr ? file.inode()->type() : 0;
+    if (type != S_IFREG && type != S_IFBLK) return Err(Errno::kINVAL);
   }
   file.flags = (file.flags & ~kChangeable) | (wanted & kChangeable);
   if (((file.flags ^ wanted) & O_ASYNC) != 0) set_async(task, file, fd, (wanted & O_ASYNC) != 0);

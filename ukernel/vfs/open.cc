@@ -237,8 +237,11 @@ Result<Ref<File>> Opener::run(WalkFrom from, std::string_view path) {
     const bool write = (flags_ & O_ACCMODE) != O_RDONLY || (flags_ & O_TRUNC) != 0;
     TRY(vfs_.break_leases(park_, *inode, write, (flags_ & O_NONBLOCK) != 0));
   }
-  if ((flags_ & O_DIRECT) != 0 && inode->type() == S_IFDIR) return Err(Errno::kINVAL);
   Ref<File> file = TRY(vfs_.open_path(park_, p, flags_, *ctx_.cred));
+  // Found of what is open: a FIFO has waited for its peer, a device may have refused otherwise.
+  if ((flags_ & O_DIRECT) != 0 && inode->type() != S_IFREG && inode->type() != S_IFBLK) {
+    return Err(Errno::kINVAL);
+  }
   file->created = created_;
   if (ctx_.cred->landlock) keep_landlock_rights(*file, p, *ctx_.cred);
   if ((flags_ & O_TRUNC) != 0 && inode->type() == S_IFREG) {

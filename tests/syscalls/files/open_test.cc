@@ -271,5 +271,23 @@ TEST(close_range, ClosesExactlyTheRange) {
   });
 }
 
+TEST(open, DirectlyOnlyWhatHasPages) {
+  COVERS(fcntl);
+  Scratch dir;
+  const std::string fifo = dir / "fifo";
+  ASSERT_OK(mkfifo(fifo.c_str(), 0600));
+  EXPECT_ERRNO(ENXIO, open(fifo.c_str(), O_WRONLY | O_NONBLOCK | O_DIRECT)) << "the reader first";
+  EXPECT_ERRNO(EINVAL, open(fifo.c_str(), O_RDONLY | O_NONBLOCK | O_DIRECT));
+  EXPECT_ERRNO(ENXIO, open(fifo.c_str(), O_WRONLY | O_NONBLOCK)) << "it did not stay open";
+  EXPECT_ERRNO(EINVAL, open("/dev/null", O_RDONLY | O_DIRECT));
+  EXPECT_ERRNO(EINVAL, open("/", O_RDONLY | O_DIRECT));
+  Fd r(open(fifo.c_str(), O_RDONLY | O_NONBLOCK)), null(open("/dev/null", O_RDONLY));
+  Fd folder = dir.Dir();
+  EXPECT_OK(fcntl(r, F_SETFL, O_NONBLOCK | O_DIRECT)) << "packets, of a pipe";
+  EXPECT_ERRNO(EINVAL, fcntl(null, F_SETFL, O_DIRECT));
+  EXPECT_ERRNO(EINVAL, fcntl(folder, F_SETFL, O_DIRECT));
+  EXPECT_OK(Fd(open(fifo.c_str(), O_PATH | O_DIRECT)).get()) << "not opened at all";
+}
+
 }  // namespace
 }  // namespace uk::test
