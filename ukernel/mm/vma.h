@@ -69,9 +69,9 @@ struct Vma final : public MappingObserver {
   bool may_write = true, may_exec = true;
   bool noreserve = false;
   bool dont_fork = false, wipe_on_fork = false, dont_dump = false;
-  bool sealed = false;  // the kernel's own: a hole to the guest's calls
-  bool frozen = false;  // by mseal(2)
-  bool random = false;  // MADV_RANDOM: no fault-around
+  bool sealed = false;      // the kernel's own: a hole to the guest's calls
+  bool frozen = false;      // by mseal(2)
+  bool random = false;      // MADV_RANDOM: no fault-around
   bool sequential = false;  // MADV_SEQUENTIAL: only tells mappings apart
   // Pages without a frame show the object's host file, which is mapped for the whole range.
   bool host = false;
