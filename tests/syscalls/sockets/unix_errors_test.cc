@@ -99,5 +99,46 @@ TEST(accept4, OnlyWhoWaitsIsToldThatNobodyWillCome) {
   }
 }
 
+TEST(recvmsg, TheEndHasNoSender) {
+  COVERS(setsockopt);
+  Pair s(SOCK_STREAM);
+  const int on = 1;
+  ASSERT_OK(setsockopt(s.a, SOL_SOCKET, SO_PASSCRED, &on, sizeof on));
+  s.b.reset();
+  char byte, control[64];
+  struct iovec data {
+    &byte, 1
+  };
+  struct msghdr m {};
+  m.msg_iov = &data, m.msg_iovlen = 1, m.msg_control = control, m.msg_controllen = sizeof control;
+  ASSERT_EQ(recvmsg(s.a, &m, 0), 0);
+  const struct cmsghdr* c = CMSG_FIRSTHDR(&m);
+  ASSERT_NE(c, nullptr);
+  EXPECT_EQ(c->cmsg_type, SCM_CREDENTIALS);
+  struct ucred who;
+  memcpy(&who, CMSG_DATA(c), sizeof who);
+  EXPECT_EQ(who.pid, 0);
+  EXPECT_EQ(who.uid, 0u);
+  m.msg_control = nullptr, m.msg_controllen = 0;
+  ASSERT_EQ(recvmsg(s.a, &m, 0), 0);
+  EXPECT_EQ(m.msg_flags & MSG_CTRUNC, MSG_CTRUNC);
+}
+
+TEST(connect, AnAddressThatIsNoneBindsNothing) {
+  COVERS(getsockname);
+  for (int type : {SOCK_DGRAM, SOCK_STREAM}) {
+    Fd s(socket(AF_UNIX, type, 0));
+    const int on = 1;
+    ASSERT_OK(setsockopt(s, SOL_SOCKET, SO_PASSCRED, &on, sizeof on));
+    struct sockaddr_un a {};
+    a.sun_family = AF_UNIX;
+    auto* address = reinterpret_cast<struct sockaddr*>(&a);
+    EXPECT_ERRNO(EINVAL, connect(s, address, sizeof a.sun_family));
+    socklen_t n = sizeof a;
+    ASSERT_OK(getsockname(s, address, &n));
+    EXPECT_EQ(n, sizeof a.sun_family);
+  }
+}
+
 }  // namespace
 }  // namespace uk::test

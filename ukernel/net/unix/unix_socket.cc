@@ -200,6 +200,7 @@ Result<> UnixSocket::connect(Park& park, const SocketCaller& who, std::string_vi
       if (Ref<UnixSocket> old = std::exchange(peer_, nullptr)) lost_peer(*old);
       return {};
     }
+    TRY(check_address(address));
     if (pass_creds_) TRY(autobind());
     Ref<UnixSocket> other = TRY(find(park, who, address));
     if (other->peer_ && other->peer_.get() != this) return Err(Errno::kPERM);
@@ -210,6 +211,7 @@ Result<> UnixSocket::connect(Park& park, const SocketCaller& who, std::string_vi
     queue_.wake_all();
     return {};
   }
+  TRY(check_address(address));
   if (pass_creds_) TRY(autobind());
   return connect_stream(park, who, TRY(find(park, who, address)), nonblock);
 }

@@ -232,7 +232,10 @@ Result<size_t> UnixSocket::receive_stream(Park& park, ReceiveMessage& m) {
       if (done >= target || (peek && done > 0)) break;
       auto more = wait_for_message(park, m.nonblock, seen);
       if (!more) return done > 0 ? Result<size_t>(done) : Err(more.error());
-      if (!*more) break;
+      if (!*more) {
+        if (first && pass_creds_) m.creds = UserCreds{};  // the end, which nobody has sent
+        break;
+      }
       // The queue may have been read meanwhile: from the front again.
       seen = 0;
       skip = peek && peek_offset_ > 0 ? static_cast<size_t>(peek_offset_) : 0;
