@@ -4,6 +4,7 @@
 #include "syscalls/fs_common.h"
 #include "syscalls/fs_io.h"
 #include "syscalls/fs_sync.h"
+#include "ukernel/fs/anonfs/eventfd.h"
 
 namespace uk {
 namespace {
@@ -40,8 +41,7 @@ Result<int64_t> sys_preadv2(Task& task, Fd fd, UserAddr iov, uint64_t count, int
   if (offset != -1) TRY(takes_offset(*file));
   if (!file->can_read()) return Err(Errno::kBADF);
   // Directories are read in a way that knows no flags.
-  const bool directory = file->inode() != nullptr && is_type(file->inode()->type(), S_IFDIR);
-  TRY(check_rwf(task, directory && flags > 1 ? ~0 : flags, iov, count));
+  TRY(check_rwf(task, is_directory(*file) && flags > 1 ? ~0 : flags, iov, count));
   return offset == -1 ? sys_readv(task, fd, iov, count)
                       : sys_preadv(task, fd, iov, count, offset, high);
 }
@@ -52,7 +52,9 @@ Result<int64_t> sys_pwritev2(Task& task, Fd fd, UserAddr iov, uint64_t count, in
   if (offset < -1) return Err(Errno::kINVAL);
   if (offset != -1) TRY(takes_offset(*file));
   if (!file->can_write()) return Err(Errno::kBADF);
-  TRY(check_rwf(task, flags, iov, count));
+  // Nor do files that are written a piece at a time.
+  const bool event = dynamic_cast<EventFd*>(file.get()) != nullptr;
+  TRY(check_rwf(task, event && flags > 1 ? ~0 : flags, iov, count));
   constexpr int kAppend = 0x10, kSync = 0x6;
   Result<int64_t> n = 0;
   if ((flags & kAppend) != 0) {
@@ -61,7 +63,7 @@ Result<int64_t> sys_pwritev2(Task& task, Fd fd, UserAddr iov, uint64_t count, in
     n = offset == -1 ? sys_writev(task, fd, iov, count)
                      : sys_pwritev(task, fd, iov, count, offset, high);
   }
-  if (n && (flags & kSync) != 0)
+  if (n && *n > 0 && (flags & kSync) != 0)
     TRY((flags & 0x4) != 0 ? sys_fsync(task, fd) : sys_fdatasync(task, fd));
   return n;
 }

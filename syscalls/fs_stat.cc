@@ -355,7 +355,8 @@ Result<int64_t> sys_truncate(Task& task, UserStr path, int64_t size) {
 Result<int64_t> sys_ftruncate(Task& task, Fd fd, int64_t size) {
   if (size < 0) return Err(Errno::kINVAL);
   Ref<File> file = TRY(task.fds().get_io(fd));
-  if (pidfd_group(*file)) return Err(Errno::kOPNOTSUPP);
+  // Pidfds are not open for large sizes (O_LARGEFILE).
+  if (pidfd_group(*file)) return Err(size > INT32_MAX ? Errno::kINVAL : Errno::kOPNOTSUPP);
   if (!file->can_write() || file->inode() == nullptr || !is_type(file->inode()->type(), S_IFREG))
     return Err(Errno::kINVAL);
   TRY(check_file_size(task, *file->inode(), size));

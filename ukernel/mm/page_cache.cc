@@ -276,7 +276,10 @@ Result<> PageCacheObject::allocate(Park& park, uint64_t offset, uint64_t len, bo
   std::vector<uint64_t> added;
   const uint64_t end = pages_of(offset + len);
   for (uint64_t i = offset / kPageSize; i < end; ++i) {
-    if (impl_->find(i) != nullptr) continue;
+    if (Impl::Entry* e = impl_->find(i); e != nullptr) {
+      e->unwritten = false;  // twice allocated is as good as written (shmem_get_folio_gfp in Linux)
+      continue;
+    }
     Result<PageRef> page = obtain(park, i, true, !as_data);
     if (!page) {
       for (uint64_t a : added) drop(a, a + 1);

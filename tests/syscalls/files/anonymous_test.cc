@@ -245,5 +245,32 @@ TEST(write, UpToTheSizeThatIsSealed) {
   EXPECT_ERRNO(EPERM, pwrite(f, "x", 1, kSize));
 }
 
+TEST(pwritev2, AnEventfdKnowsNoFlags) {
+  Fd f(eventfd(0, EFD_NONBLOCK));
+  uint64_t one = 1;
+  iovec piece = {&one, 8}, none = {&one, 0};
+  for (int flags : {2, 4, 0x10}) {
+    EXPECT_ERRNO(EOPNOTSUPP, syscall(SYS_pwritev2, f.get(), &piece, 1, -1l, -1l, flags));
+    EXPECT_EQ(syscall(SYS_pwritev2, f.get(), &none, 1, -1l, -1l, flags), 0);
+  }
+  EXPECT_EQ(syscall(SYS_pwritev2, f.get(), &piece, 1, -1l, -1l, 1), 8) << "but RWF_HIPRI";
+}
+
+TEST(fallocate, TwiceIsAsGoodAsWritten) {
+  COVERS(lseek);
+  Fd f(memfd_create("m", 0));
+  ASSERT_OK(fallocate(f, 0, 0, 3 * kPage));
+  EXPECT_ERRNO(ENXIO, lseek(f, 0, SEEK_DATA));
+  ASSERT_OK(fallocate(f, 0, kPage, 2 * kPage));
+  EXPECT_EQ(lseek(f, 0, SEEK_DATA), static_cast<off_t>(kPage));
+  EXPECT_EQ(lseek(f, 0, SEEK_HOLE), 0);
+}
+
+TEST(ftruncate, APidfdIsNotOpenForLargeSizes) {
+  Fd f(syscall(SYS_pidfd_open, getpid(), 0));
+  EXPECT_ERRNO(EOPNOTSUPP, ftruncate(f, INT32_MAX));
+  EXPECT_ERRNO(EINVAL, ftruncate(f, INT32_MAX + 1L));
+}
+
 }  // namespace
 }  // namespace uk::test
