@@ -127,6 +127,24 @@ TEST(getdents64, ManyEntriesAndRewind) {
   EXPECT_EQ(List(d, 32768).size(), 502u);
 }
 
+TEST(getdents64, WhoIsAtTheEndStaysThere) {
+  COVERS(lseek);
+  if (access("/dev/shm", W_OK) != 0) GTEST_SKIP() << "no tmpfs";
+  std::string path = "/dev/shm/end.XXXXXX";
+  ASSERT_NE(mkdtemp(path.data()), nullptr);
+  {
+    Fd d(open(path.c_str(), O_RDONLY | O_DIRECTORY));
+    EXPECT_EQ(List(d).size(), 2u);
+    Fd a(openat(d, "a", O_CREAT | O_WRONLY, 0600));
+    EXPECT_EQ(List(d).size(), 0u);
+    EXPECT_EQ(lseek(d, 0, SEEK_CUR), INT32_MAX);
+    ASSERT_OK(lseek(d, 0, SEEK_SET));
+    EXPECT_EQ(List(d).size(), 3u);
+    ASSERT_OK(unlinkat(d, "a", 0));
+  }
+  EXPECT_OK(rmdir(path.c_str()));
+}
+
 TEST(getdents64, RemovingWhileReading) {
   Scratch dir;
   Fd d = dir.Dir();

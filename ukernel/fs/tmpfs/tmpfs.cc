@@ -187,6 +187,10 @@ std::string TmpfsSuper::options() const {
 
 class TmpfsDirFile final : public DirFile {
  public:
+  // Who has come to the end stays there, whatever is made afterwards (DIR_OFFSET_EOD in Linux). No
+  // entry is at this position.
+  static constexpr uint64_t kEnd = INT32_MAX;
+
   using DirFile::DirFile;
 
  protected:
@@ -195,12 +199,15 @@ class TmpfsDirFile final : public DirFile {
     if (dir.super().vfs.wants_atime(path(), flags, dir.attr())) {
       dir.attr().atime = dir.super().vfs.now();
     }
-    for (auto it = dir.by_pos_.lower_bound(pos); it != dir.by_pos_.end(); ++it) {
+    if (pos == kEnd) return {};
+    for (auto it = dir.by_pos_.lower_bound(pos), end = dir.by_pos_.end(); it != end;) {
       const FileAttr& attr = it->second.inode->attr();
-      DirEntry e{attr.ino, it->first + 1, dirent_type(attr.mode), it->second.name};
+      DirEntry e{attr.ino, 0, dirent_type(attr.mode), it->second.name};
+      e.next_pos = ++it != end ? it->first : kEnd;
       if (!visit(e)) return {};
       pos = e.next_pos;
     }
+    pos = kEnd;
     return {};
   }
 };
@@ -232,6 +239,7 @@ TmpfsDir::~TmpfsDir() {
 }
 
 void TmpfsDir::put(std::string_view name, Ref<TmpfsInode> inode) {
+  if (next_pos_ == TmpfsDirFile::kEnd) ++next_pos_;
   uint64_t pos = next_pos_++;
   auto it = by_pos_.emplace(pos, Entry{std::string(name), std::move(inode)}).first;
   by_name_.emplace(it->second.name, pos);
