@@ -50,10 +50,13 @@ FrameOwners::Grant MemoryGroups::charge(uint32_t frames) {
   // Who is dying is not held up: its memory comes back soon.
   if (room == 0 && task->must_exit()) room = frames;
   if (room == 0) return {kNobody, 0};
+  bool above = false;
   for (MemoryGroup* g = payer; g != nullptr; g = g->parent) {
     g->pages += room;
     g->peak = std::max(g->peak, g->pages);
+    above = above || g->pages > g->high_pages;
   }
+  if (above && !task->must_exit()) above_high_[task->tid] += static_cast<uint32_t>(room);
   slots_[payer->number_].frames += room;
   return {payer->number_, static_cast<uint32_t>(room)};
 }
@@ -65,6 +68,20 @@ void MemoryGroups::uncharge(uint16_t owner, uint32_t frames) {
   for (MemoryGroup* g = slot.group; g != nullptr; g = g->parent) g->pages -= frames;
   const bool alive = slot.group != nullptr && slot.group->number_ == owner;
   if (!alive && slot.frames == 0) slot = {};
+}
+
+uint32_t MemoryGroups::take_above_high(int tid) {
+  if (above_high_.empty()) return 0;
+  auto it = above_high_.find(tid);
+  if (it == above_high_.end()) return 0;
+  const uint32_t frames = it->second;
+  above_high_.erase(it);
+  return frames;
+}
+
+void reclaim_to(Kernel& kernel, const MemoryGroup& group, uint64_t pages) {
+  while (group.pages > pages && kernel.mem->reclaim(group.pages - pages) != 0) {
+  }
 }
 
 Cgroup* Cgroups::at_memory_limit() const {
@@ -88,6 +105,29 @@ void count(Cgroup& at, uint64_t MemoryGroup::Events::*event) {
 }
 
 }  // namespace
+
+// As Linux: the square of how far above, in proportion to what was taken; a little is forgiven.
+void heed_memory_high(Task& task) {
+  constexpr double kLongestS = 2, kForgivenS = 0.01;
+  Kernel& k = task.kernel;
+  const uint32_t frames = k.cgroups->memory->take_above_high(task.tid);
+  if (frames == 0) return;
+  double above = 0;
+  for (Ref<Cgroup> c = task.group->cgroup; c && c->memory; c = c->parent) {
+    if (c->memory->pages <= c->memory->high_pages) continue;
+    count(*c, &MemoryGroup::Events::high);
+    reclaim_to(k, *c->memory, c->memory->high_pages);
+    const auto high = static_cast<double>(std::max<uint64_t>(c->memory->high_pages, 1));
+    above = std::max(above, static_cast<double>(c->memory->pages) / high - 1);
+  }
+  const double seconds = std::min(above * above * frames, kLongestS);
+  if (seconds <= kForgivenS) return;
+  WaitQueue nobody;
+  const auto wait_ns = static_cast<uint64_t>(seconds * static_cast<double>(kNsPerSec));
+  (void)nobody.wait(
+      task.park(), [] { return false; }, WaitMode::kKillable,
+      Deadline{k.reactor.now_ns() + wait_ns}, "memory.high");
+}
 
 void Cgroups::oom_killed(Cgroup& group, Cgroup* limited) {
   using Events = MemoryGroup::Events;

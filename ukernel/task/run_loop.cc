@@ -11,6 +11,7 @@
 #include "ukernel/task/exit.h"
 #include "ukernel/task/gate_calls.h"
 #include "ukernel/task/identity.h"
+#include "ukernel/task/memory_group.h"
 #include "ukernel/task/ptrace.h"
 #include "ukernel/task/rseq.h"
 #include "ukernel/task/seccomp.h"
@@ -312,6 +313,7 @@ void run_loop(Task& task, Park& park) {
     }
     const Trap trap = run_guest(task);
     handle_trap(task, trap);
+    if (task.group->cgroup) heed_memory_high(task);
   }
   exit_task(task);
 }

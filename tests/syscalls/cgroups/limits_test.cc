@@ -149,5 +149,44 @@ TEST_F(cgroup_memory, ProcessesAtTheLimitAreKilled) {
   EXPECT_EQ(WaitFor(bystander), SIGKILL);
 }
 
+TEST_F(cgroup_memory, WhoTakesMoreThanHighIsHeldUp) {
+  Need("memory");
+  if (IsSkipped()) return;
+  constexpr size_t kMiB = 1 << 20;
+  EXPECT_EQ(child->Read("memory.high"), "max\n");
+  EXPECT_EQ(child->Write("memory.high", "-1"), EINVAL);
+  ASSERT_EQ(child->Write("memory.high", "16M"), 0);
+  EXPECT_EQ(child->Read("memory.high"), std::to_string(16 * kMiB) + "\n");
+  auto use = [](size_t bytes) {
+    auto* at = static_cast<volatile char*>(
+        mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    for (size_t i = 0; i < bytes; i += kPage) at[i] = 1;
+  };
+  EXPECT_EQ(WaitFor(child->SpawnIn([&] { use(8 * kMiB); })), 0);
+  EXPECT_EQ(child->Value("memory.events", "high"), 0);
+  EXPECT_EQ(WaitFor(child->SpawnIn([&] { use(17 * kMiB); })), 0);
+  EXPECT_GT(child->Value("memory.events", "high"), 0);
+  EXPECT_GT(child->Value("memory.events.local", "high"), 0);
+  EXPECT_EQ(child->Value("memory.events", "oom_kill"), 0);
+  // Far above it goes on for ever, but can be killed.
+  const pid_t greedy = child->SpawnIn([&] { use(64 * kMiB); });
+  while (atol(child->Read("memory.current").c_str()) < static_cast<long>(17 * kMiB)) sched_yield();
+  ASSERT_OK(kill(greedy, SIGKILL));
+  EXPECT_EQ(WaitFor(greedy), SIGKILL);
+}
+
+TEST_F(cgroup_memory, ProtectionIsKept) {
+  Need("memory");
+  if (IsSkipped()) return;
+  for (const char* name : {"memory.low", "memory.min"}) {
+    EXPECT_EQ(child->Read(name), "0\n");
+    EXPECT_EQ(child->Write(name, "1M"), 0);
+    EXPECT_EQ(child->Read(name), "1048576\n");
+    EXPECT_EQ(child->Write(name, "max"), 0);
+    EXPECT_EQ(child->Read(name), "max\n");
+    EXPECT_EQ(child->Write(name, "x"), EINVAL);
+  }
+}
+
 }  // namespace
 }  // namespace uk::test

@@ -37,6 +37,23 @@ Result<> store_max(Ctx& c, std::string_view text) {
   return c.group.tree.set_memory_max(c.park, *group, TRY(pages_of(text)));
 }
 
+Result<std::string> show_high(Ctx& c) { return bytes(c.group.memory->high_pages); }
+Result<> store_high(Ctx& c, std::string_view text) {
+  const uint64_t pages = c.group.memory->high_pages = TRY(pages_of(text));
+  reclaim_to(c.kernel, *c.group.memory, pages);
+  return {};
+}
+
+template <uint64_t MemoryGroup::*kPages>
+Result<std::string> show_protection(Ctx& c) {
+  return bytes(c.group.memory.get()->*kPages);
+}
+template <uint64_t MemoryGroup::*kPages>
+Result<> store_protection(Ctx& c, std::string_view text) {
+  c.group.memory.get()->*kPages = TRY(pages_of(text));
+  return {};
+}
+
 Result<std::string> show_oom_group(Ctx& c) {
   return std::string(c.group.memory->oom_group ? "1\n" : "0\n");
 }
@@ -45,10 +62,10 @@ Result<> store_oom_group(Ctx& c, std::string_view text) {
   return {};
 }
 
-// There is neither memory.low nor memory.high, so nothing of them is counted.
+// memory.low protects nothing, so that it is never gone below.
 std::string text_of_events(const MemoryGroup::Events& e) {
-  return absl::StrFormat("low 0\nhigh 0\nmax %d\noom %d\noom_kill %d\noom_group_kill %d\n", e.max,
-                         e.oom, e.oom_kill, e.oom_group_kill);
+  return absl::StrFormat("low 0\nhigh %d\nmax %d\noom %d\noom_kill %d\noom_group_kill %d\n", e.high,
+                         e.max, e.oom, e.oom_kill, e.oom_group_kill);
 }
 Result<std::string> show_events(Ctx& c) { return text_of_events(c.group.memory->events); }
 Result<std::string> show_local_events(Ctx& c) { return text_of_events(c.group.memory->local); }
@@ -66,10 +83,25 @@ constexpr Entry kEntries[] = {
      .changes = events,
      .controller = kMemoryController},
     memory_entry("memory.events.local", show_local_events),
+    {.name = "memory.high",
+     .perm = 0644,
+     .show = show_high,
+     .store = store_high,
+     .controller = kMemoryController},
+    {.name = "memory.low",
+     .perm = 0644,
+     .show = show_protection<&MemoryGroup::low_pages>,
+     .store = store_protection<&MemoryGroup::low_pages>,
+     .controller = kMemoryController},
     {.name = "memory.max",
      .perm = 0644,
      .show = show_max,
      .store = store_max,
+     .controller = kMemoryController},
+    {.name = "memory.min",
+     .perm = 0644,
+     .show = show_protection<&MemoryGroup::min_pages>,
+     .store = store_protection<&MemoryGroup::min_pages>,
      .controller = kMemoryController},
     {.name = "memory.oom.group",
      .perm = 0644,
