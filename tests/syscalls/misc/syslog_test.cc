@@ -1,4 +1,5 @@
-// syslog and /dev/kmsg: who may read the kernel's log, and how it is told.
+// syslog, /dev/kmsg and /proc/kmsg: who may read the kernel's log, and how it is told.
+#include <linux/capability.h>
 #include <poll.h>
 
 #include "tests/syscalls/testing.h"
@@ -84,6 +85,54 @@ TEST(dev_kmsg, RecordsOneARead) {
   EXPECT_NE(p.revents & POLLIN, 0);
   std::string line(2000, 'x');
   EXPECT_ERRNO(EINVAL, write(file.get(), line.data(), line.size()));
+}
+
+TEST(proc_kmsg, ReadsAsSyslog) {
+  COVERS(syslog, read, poll);
+  if (!IsRoot()) {
+    EXPECT_ERRNO(EACCES, open("/proc/kmsg", O_RDONLY));
+    return;
+  }
+  struct stat st;
+  ASSERT_OK(stat("/proc/kmsg", &st));
+  EXPECT_EQ(st.st_mode, S_IFREG | 0400u);
+  Fd file(open("/proc/kmsg", O_RDWR | O_NONBLOCK));
+  ASSERT_OK(file.get());
+  char c = 'x';
+  EXPECT_ERRNO(EIO, write(file, &c, 1));
+  Fd out(open("/dev/kmsg", O_WRONLY));
+  if (out.get() == -1 || !KmsgTakesLines()) GTEST_SKIP() << "nothing can be written to the log";
+  // Without the newline more may follow, and Linux keeps the record back.
+  const std::string line = "ukernel kmsg test " + std::to_string(getpid()) + "\n";
+  ASSERT_EQ(write(out, line.data(), line.size()), static_cast<ssize_t>(line.size()));
+  pollfd p = {file, POLLIN | POLLOUT, 0};
+  ASSERT_EQ(poll(&p, 1, 0), 1);
+  EXPECT_EQ(p.revents, POLLIN);
+  std::vector<char> buffer(1 << 16);
+  std::string all;
+  for (ssize_t n; (n = read(file, buffer.data(), buffer.size())) > 0;)
+    all.append(buffer.data(), static_cast<size_t>(n));
+  EXPECT_EQ(errno, EAGAIN);
+  const size_t at = all.find(line);
+  ASSERT_NE(at, std::string::npos);
+  EXPECT_EQ(all[all.rfind('\n', at) + 1], '<') << "priority first";
+}
+
+// Who opened it may go on reading without the capability.
+TEST(proc_kmsg, NeedsTheCapabilityToOpen) {
+  if (!IsRoot()) GTEST_SKIP() << "gives up what root has";
+  IN_CHILD([] {
+    Fd before(open("/proc/kmsg", O_RDONLY | O_NONBLOCK));
+    CHILD_CHECK(before.get() != -1);
+    __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
+    __user_cap_data_struct caps[2] = {};
+    CHILD_CHECK(syscall(SYS_capget, &head, caps) == 0);
+    caps[1].effective &= ~(1u << (CAP_SYSLOG - 32));
+    CHILD_CHECK(syscall(SYS_capset, &head, caps) == 0);
+    CHILD_CHECK(open("/proc/kmsg", O_RDONLY) == -1 && errno == EPERM);
+    char c;
+    CHILD_CHECK(read(before, &c, 0) == 0 || errno == EAGAIN);
+  });
 }
 
 }  // namespace

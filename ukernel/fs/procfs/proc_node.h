@@ -138,6 +138,7 @@ Ref<Node> make_root(Ref<SuperBlock> sb);
 
 // ---- show functions in files of their own
 Result<std::string> show_cpuinfo(Ctx& c);
+Ref<Node> make_kmsg(const Node& dir, const Entry& entry, uint64_t ino);
 // Parses what was written: a decimal (or 0x) number within [low, high], blanks around it. kINVAL.
 Result<int64_t> parse_number(std::string_view text, int64_t low, int64_t high);
 

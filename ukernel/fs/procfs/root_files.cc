@@ -197,6 +197,7 @@ constexpr Entry kRoot[] = {
     text("devices", devices),
     text("diskstats", nothing),
     text("filesystems", filesystems),
+    {.name = "kmsg", .mode = S_IFREG | 0400, .make = make_kmsg},
     text("loadavg", loadavg),
     text("meminfo", meminfo),
     text("modules", nothing),
