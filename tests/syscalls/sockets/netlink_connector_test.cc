@@ -148,6 +148,9 @@ TEST(netlink_connector, AcksCarryTheNumber) {
   EXPECT_LE(e->timestamp_ns, ns);
   EXPECT_GT(e->timestamp_ns + 60'000'000'000, ns);
   ASSERT_OK(events.Ask(uint32_t{99}));
+  EXPECT_TRUE(events.Next([](auto& answer) {
+    return answer.what == proc_event::PROC_EVENT_NONE && answer.event_data.ack.err == EINVAL;
+  }));
 }
 
 TEST(netlink_connector, LifeOfAProcess) {

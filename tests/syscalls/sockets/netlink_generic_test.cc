@@ -327,6 +327,10 @@ TEST(netlink, Groups) {
   };
   constexpr uint32_t kGroup = 1u << 27;  // nobody's
   Fd in = make(kGroup), out = make(0), speaker = make(kGroup);
+  // A member without a name is not reached: it has the port that is spoken to.
+  Fd nameless(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_KOBJECT_UEVENT));
+  const int group = 28;
+  ASSERT_OK(setsockopt(nameless, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group));
   sockaddr_nl to = {};
   to.nl_family = AF_NETLINK;
   to.nl_groups = kGroup;
@@ -344,6 +348,7 @@ TEST(netlink, Groups) {
   ASSERT_EQ(recvfrom(in, got, sizeof got, 0, reinterpret_cast<sockaddr*>(&from), &len),
             static_cast<ssize_t>(sizeof got));
   EXPECT_STREQ(got, "hello");
+  EXPECT_ERRNO(EAGAIN, recv(nameless, got, sizeof got, 0));
   EXPECT_EQ(from.nl_groups, kGroup);
   len = sizeof name;
   ASSERT_OK(getsockname(speaker, reinterpret_cast<sockaddr*>(&name), &len));

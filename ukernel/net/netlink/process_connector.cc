@@ -82,16 +82,16 @@ void ProcessConnector::receive(NetlinkSocket& from, const SocketCaller&,
   // Numbers of all processes are told: only who sees them all may ask.
   const Task* sender = current_task(kernel_.reactor);
   if (sender == nullptr || sender->cred().user_ns || pid_ns_of(*sender)) return;
-  in.events = (in.events & kKnown) == 0 ? kAll : in.events == kAll ? kAll : in.events & kKnown;
+  if ((in.events & kKnown) == 0 || (in.events & kKnown) == kKnown) in.events = kAll;
   Wish& wish = wishes_[&from];
+  wish.events = in.events;
+  wish.deaf = in.operation == PROC_CN_MCAST_IGNORE;
   uint32_t error = 0;
   switch (in.operation) {
     case PROC_CN_MCAST_LISTEN:
-      wish.events = in.events;
       set_listening(wish, true);
       break;
     case PROC_CN_MCAST_IGNORE:
-      wish.events = 0;
       set_listening(wish, false);
       break;
     default:
@@ -106,7 +106,7 @@ void ProcessConnector::receive(NetlinkSocket& from, const SocketCaller&,
 bool ProcessConnector::wants(const NetlinkSocket& socket, const proc_event& e) const {
   auto it = wishes_.find(&socket);
   if (it == wishes_.end()) return true;  // it is in the group and has said no wish
-  if (!it->second.listens) return false;
+  if (it->second.deaf) return false;
   const uint32_t events = it->second.events;
   if (events == kAll) return true;
   if ((events & kNonzeroExit) != 0 && e.what == proc_event::PROC_EVENT_EXIT &&

@@ -30,10 +30,11 @@ class ProcessConnector final : public NetlinkProtocol, public ProcessWatcher {
 
  private:
   struct Wish {
-    bool listens = false;
-    uint32_t events = 0;  // PROC_EVENT_*, and kNonzeroExit
+    bool listens = false;  // it counts as a listener
+    bool deaf = false;     // its last word was that it wants nothing
+    uint32_t events = 0;   // PROC_EVENT_*, and kNonzeroExit
   };
-  // Null: not one that is told about.
+  // False: not one that is told about.
   static bool fill(proc_event& out, const ProcessEvent& event);
   bool wants(const NetlinkSocket& socket, const proc_event& event) const;
   void send(proc_event& event, uint32_t ack, int cpu);
