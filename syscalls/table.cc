@@ -54,7 +54,7 @@ constexpr Row kRows[] = {
     full(38, "setitimer", call<sys_setitimer>, "signals/timer_signals_test.cc"),
     full(39, "getpid", call<sys_getpid>, "process/fork_test.cc"),
     full(40, "sendfile", call<sys_sendfile>, "files/copy_test.cc"),
-    partial(41, "socket", call<sys_socket>, "AF_UNIX, and AF_NETLINK of NETLINK_ROUTE and NETLINK_KOBJECT_UEVENT: other families are EAFNOSUPPORT"),
+    partial(41, "socket", call<sys_socket>, "AF_UNIX, and AF_NETLINK of routes, device events, process events and generic families: other families are EAFNOSUPPORT"),
     full(42, "connect", call<sys_connect>, "sockets/unix_stream_test.cc"),
     full(43, "accept", call<sys_accept>, "sockets/unix_stream_test.cc"),
     full(44, "sendto", call<sys_sendto>, "sockets/unix_message_test.cc"),
