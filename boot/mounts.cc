@@ -9,6 +9,8 @@
 #include "boot/builtin_root.h"
 #include "hostio/sys/file.h"
 #include "syscalls/userfaultfd.h"
+#include "ukernel/dev/block/host_disk.h"
+#include "ukernel/dev/block/registry.h"
 #include "ukernel/dev/mem/kmsg.h"
 #include "ukernel/dev/mem/mem_devices.h"
 #include "ukernel/dev/tty/pty.h"
@@ -23,7 +25,9 @@
 #include "ukernel/fs/procfs/procfs.h"
 #include "ukernel/fs/sysfs/sysfs.h"
 #include "ukernel/fs/tmpfs/tmpfs.h"
+#include "ukernel/task/cgroup.h"
 #include "ukernel/task/current.h"
+#include "ukernel/task/io_group.h"
 
 namespace uk::boot {
 namespace {
@@ -34,9 +38,10 @@ std::string sentence(const std::string& what, Errno e, const char* what_to_do) {
 
 void register_all(Kernel& kernel) {
   register_tmpfs(kernel.vfs);
-  register_devfs(kernel.vfs);
+  kernel.disks = std::make_shared<BlockDevices>(kernel.vfs, kernel.reactor);
+  register_devfs(kernel.vfs, *kernel.disks);
   register_procfs(kernel);
-  register_sysfs(kernel.vfs, kernel.options.cpus);
+  register_sysfs(kernel.vfs, kernel.options.cpus, *kernel.disks);
   register_cgroupfs(kernel);
   register_devpts(kernel.vfs, register_ptys(kernel), [&kernel] {
     const Task* task = current_task(kernel.reactor);
@@ -145,6 +150,62 @@ std::string mount_host_dirs(Park& park, Kernel& kernel, const FsContext& ctx,
   return "";
 }
 
+// The disks of --disk; they are there before /dev is.
+std::string add_disks(Park& park, Kernel& kernel, const RunOptions& options) {
+  for (const DiskSpec& d : options.disks) {
+    const std::string what = "disk " + d.name + "=" + d.file;
+    if (!BlockDevices::valid_name(d.name))
+      return what + ": not a device name; use up to 24 letters and digits, a letter first";
+    auto backend = open_host_disk(kernel.reactor, d.file, {d.read_only, d.sync, d.direct});
+    if (!backend && backend.error() == Errno::kAGAIN)
+      return what + ": in use by another process; end that, or give both ,ro";
+    if (!backend && backend.error() == Errno::kINVAL)
+      return what + (d.direct
+                         ? ": not a file that can be used past the host's cache; leave ,direct "
+                           "out"
+                         : ": neither a file nor a block device; give one of these");
+    if (!backend)
+      return sentence(what, backend.error(),
+                      d.read_only ? "give a file you can read"
+                                  : "give a file you can read and write, or add ,ro");
+    if (auto disk = kernel.disks->add(park, d.name, std::move(*backend), d.read_only); !disk)
+      return sentence(what, disk.error(), "give fewer disks");
+  }
+  return "";
+}
+
+IoKind io_kind(BlockOp op) {
+  if (op == BlockOp::kRead) return IoKind::kRead;
+  return op == BlockOp::kDiscard ? IoKind::kDiscard : IoKind::kWrite;
+}
+
+// Control groups pay for what is done to disks.
+void let_cgroups_pay(Kernel& kernel) {
+  BlockPayment& payment = kernel.disks->payment;
+  payment.charge = [&kernel](Park& park, uint64_t dev, BlockOp op, uint64_t bytes,
+                             RefCounted* payer) -> Result<> {
+    if (op == BlockOp::kFlush) return {};
+    return charge_io(kernel, park, static_cast<Cgroup*>(payer), dev, io_kind(op), bytes);
+  };
+  payment.payer = [&kernel]() -> Ref<RefCounted> {
+    const Task* task = current_task(kernel.reactor);
+    if (task == nullptr) return nullptr;
+    return Ref<RefCounted>(task->group->cgroup ? task->group->cgroup : kernel.cgroups->root);
+  };
+}
+
+// Devices that come and go later do so in /dev of the first mount namespace too.
+void follow_devices(Kernel& kernel) {
+  kernel.disks->on_change = [&kernel](Park& park, BlockDevice& device, bool there) {
+    auto cred = make_ref<Cred>();
+    FsContext ctx = kernel_root_context(kernel, cred);
+    const std::string path = "/dev/" + device.name();
+    Result<> r = there ? kernel.vfs.mknod(park, ctx, {}, path, S_IFBLK | kDiskMode, device.rdev())
+                       : kernel.vfs.unlink(park, ctx, {}, path);
+    if (!r) kernel.log.warn(absl::StrFormat("%s: %s", path, errno_text(r.error())));
+  };
+}
+
 }  // namespace
 
 FsContext kernel_root_context(Kernel& kernel, const Ref<Cred>& cred) {
@@ -157,6 +218,9 @@ std::string mount_root(Park& park, Kernel& kernel, const RunOptions& options) {
   if (std::string why = mount_slash(park, kernel, options); !why.empty()) return why;
   auto cred = make_ref<Cred>();
   FsContext ctx = kernel_root_context(kernel, cred);
+  if (std::string why = add_disks(park, kernel, options); !why.empty()) return why;
+  follow_devices(kernel);
+  let_cgroups_pay(kernel);
   if (auto dev = mount_dev(park, kernel.vfs, ctx); !dev)
     kernel.log.warn(absl::StrFormat("mount /dev: %s", errno_text(dev.error())));
   mount_if_possible(park, kernel, ctx, "proc", "/proc");

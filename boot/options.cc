@@ -144,6 +144,38 @@ std::string apply_mount(RunOptions& o, const std::string& v) {
   return "";
 }
 
+std::string apply_disk(RunOptions& o, const std::string& v) {
+  const char* const form =
+      "not NAME=FILE[,ro][,sync][,direct]; write for example --disk=vdb=data.img,ro";
+  const size_t eq = v.find('=');
+  if (eq == std::string::npos || eq == 0) return form;
+  DiskSpec d;
+  d.name = v.substr(0, eq);
+  std::string rest = v.substr(eq + 1);
+  // Words at the end, so that a file's name may have commas.
+  for (size_t comma; (comma = rest.rfind(',')) != std::string::npos; rest.resize(comma)) {
+    const std::string word = rest.substr(comma + 1);
+    if (word == "ro") {
+      d.read_only = true;
+    } else if (word == "sync") {
+      d.sync = true;
+    } else if (word == "direct") {
+      d.direct = true;
+    } else if (word.starts_with("cow=")) {
+      return "copy-on-write files are not built yet; leave cow= out";
+    } else {
+      break;
+    }
+  }
+  if (rest.empty()) return form;
+  d.file = rest;
+  for (const DiskSpec& other : o.disks) {
+    if (other.name == d.name) return "there is a disk of that name already; give another NAME";
+  }
+  o.disks.push_back(std::move(d));
+  return "";
+}
+
 std::string apply_strace(RunOptions& o, const std::string& v) {
   o.strace = true;
   o.strace_file = v;
@@ -194,6 +226,11 @@ constexpr Option kOptions[] = {
     {"mount", "HOST:GUEST[:ro]", false,
      "a host directory inside the guest; repeatable. Default none. Example: --mount=.:/work:ro",
      apply_mount},
+    {"disk", "NAME=FILE[,ro][,sync][,direct]", false,
+     "a block device /dev/NAME on a host file or host block device, which is locked while it is "
+     "used;\nro: read-only, sync: writes are on stable storage when they are done, direct: past "
+     "the host's\ncache; repeatable. Default none. Example: --disk=vdb=data.img",
+     apply_disk},
     {"name", "NAME", false, "named instances", nullptr},
     {"strace", "FILE", true,
      "prints every system call of the guest to stderr or FILE. Default off.\nExample: "
@@ -202,7 +239,6 @@ constexpr Option kOptions[] = {
     {"dmesg", nullptr, false,
      "prints the kernel's log on stderr as it is written. Default off. Example: --dmesg",
      apply_dmesg},
-    {"disk", "NAME=FILE", false, "block devices", nullptr},
     {"net", "SPEC", false, "network devices", nullptr},
     {"driver", "FILE", false, "loadable drivers", nullptr},
     {"trace", "FILE", false, "event traces", nullptr},

@@ -20,6 +20,12 @@ struct MountSpec {
   bool read_only = false;
 };
 
+struct DiskSpec {
+  std::string name;  // of the device in /dev
+  std::string file;
+  bool read_only = false, sync = false, direct = false;
+};
+
 struct RunOptions {
   RootSpec root;
   enum class Overlay : uint8_t { kMemory, kNone } overlay = Overlay::kMemory;
@@ -34,6 +40,7 @@ struct RunOptions {
   std::vector<std::string> env;
   bool clear_env = false;
   std::vector<MountSpec> mounts;
+  std::vector<DiskSpec> disks;
   bool strace = false;
   std::string strace_file;  // empty: stderr
   bool dmesg = false;

@@ -33,7 +33,8 @@ TEST(Run, FirstWordEndsOptions) {
 
 TEST(Run, ErrorsNameTheOption) {
   for (const char* bad : {"--mem=1K", "--cpus=0", "--root=floppy", "--nonsense", "--mem",
-                          "--clear-env=1", "--net=user", "-x", "--env=X", "--mount=a"}) {
+                          "--clear-env=1", "--net=user", "-x", "--env=X", "--mount=a", "--disk=vdb",
+                          "--disk==f", "--disk=vdb=", "--disk=vdb=,ro", "--disk=vdb=f,cow=g"}) {
     auto r = parse_run_options({bad});
     EXPECT_FALSE(r.options) << bad;
     EXPECT_NE(r.error.find(';'), std::string::npos) << r.error;
@@ -47,6 +48,17 @@ TEST(Run, MountSpecs) {
   EXPECT_EQ(r.options->mounts[0].host, "/a:b");
   EXPECT_EQ(r.options->mounts[0].guest, "/c");
   EXPECT_TRUE(r.options->mounts[0].read_only);
+}
+
+TEST(Run, DiskSpecs) {
+  auto r = parse_run_options({"--disk=vdb=/a=b,c,sync,ro", "--disk=vdc=f,direct"});
+  ASSERT_TRUE(r.options) << r.error;
+  const DiskSpec& d = r.options->disks[0];
+  EXPECT_EQ(d.name, "vdb");
+  EXPECT_EQ(d.file, "/a=b,c");
+  EXPECT_TRUE(d.read_only && d.sync && !d.direct);
+  EXPECT_TRUE(r.options->disks[1].direct);
+  EXPECT_FALSE(parse_run_options({"--disk=vdb=f", "--disk=vdb=g"}).options);
 }
 
 }  // namespace

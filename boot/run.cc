@@ -19,9 +19,12 @@
 #include "hostio/sys/file.h"
 #include "hostio/sys/process.h"
 #include "syscalls/table.h"
+#include "ukernel/dev/block/registry.h"
 #include "ukernel/kernel.h"
 #include "ukernel/sched/host_clock.h"
 #include "ukernel/sched/reactor.h"
+#include "ukernel/task/cgroup.h"
+#include "ukernel/task/io_group.h"
 
 namespace uk::boot {
 namespace {
@@ -148,12 +151,25 @@ class Instance {
     kernel_->syscalls = &table_;
     kernel_->on_exit = [this](int status) {
       wait_status_ = status;
-      reactor_->stop();
+      power_off();
     };
     log_.info(absl::StrFormat("ukernel: platform %s, ring %s, %d cpus, %u MiB",
                               std::string(kernel_->platform->name()), ring_->name(), ko.cpus,
                               ko.mem_bytes >> 20));
     return std::nullopt;
+  }
+
+  // What is dirty reaches the disks first.
+  void power_off() {
+    if (kernel_->disks == nullptr || !kernel_->disks->any_dirty()) return reactor_->stop();
+    kernel_->disks->payment.off = true;
+    end_io_limits(*kernel_->cgroups);
+    reactor_->spawn("power off", [this](Park& park) {
+      if (Result<> r = kernel_->disks->sync(park); !r)
+        std::fprintf(stderr, "ukernel: disks: %s; what was written last is lost\n",
+                     std::string(errno_text(r.error())).c_str());
+      reactor_->stop();
+    });
   }
 
   std::optional<Failure> open_outputs() {

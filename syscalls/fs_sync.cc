@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "syscalls/fs_common.h"
+#include "ukernel/dev/block/registry.h"
+#include "ukernel/kernel.h"
 
 namespace uk {
 namespace {
@@ -23,6 +25,7 @@ Result<int64_t> sys_sync(Task& task) {
   std::vector<Ref<SuperBlock>> all;
   for (const auto& [id, m] : task.mounts().mounts) all.push_back(m->sb);
   for (const Ref<SuperBlock>& sb : all) (void)sb->sync(task.park());
+  if (task.kernel.disks != nullptr) (void)task.kernel.disks->sync(task.park());
   return 0;
 }
 

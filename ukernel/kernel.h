@@ -78,8 +78,9 @@ class Kernel {
   std::shared_ptr<class NetlinkSockets> netlink_sockets;
   // keyrings(7); made with the first key.
   std::shared_ptr<class KeyTable> keys;
-  std::unique_ptr<class Cgroups> cgroups;  // never null
-  uint64_t autogroups = 0;                 // sessions so far (/proc/PID/autogroup)
+  std::unique_ptr<class Cgroups> cgroups;     // never null
+  std::shared_ptr<class BlockDevices> disks;  // dev/block/registry.h; made by boot
+  uint64_t autogroups = 0;                    // sessions so far (/proc/PID/autogroup)
   std::unique_ptr<Vdso> vdso;
   Ref<SuperBlock> pipefs;  // unnamed pipes live here
   SyscallDispatcher* syscalls = nullptr;

@@ -306,16 +306,51 @@ Result<> PageCacheObject::sync(Park& park, uint64_t first, uint64_t count) {
   write_protect(first, end - first);
   flush_mappings(park);
   Result<> result;
-  for (uint64_t index : todo) {
-    Impl::Entry* e = impl_->find(index);
-    if (e == nullptr) continue;
-    PageRef page = PageRef::share(mem_, e->pfn);
-    Result<> r = backing_->write_back(park, index, {page.data(), kPageSize});
-    if (r) continue;
-    if ((e = impl_->find(index)) != nullptr) impl_->set_dirty(*e, true);
-    if (result) result = r;
+  for (size_t at = 0; at < todo.size(); at += Backing::kMaxBatch) {
+    Result<> r = store(
+        park, std::span(todo).subspan(at).first(std::min(Backing::kMaxBatch, todo.size() - at)));
+    if (!r && result) result = r;
   }
   return result;
+}
+
+// Writes back pages of the cache that were marked clean for it; those that fail are dirty again.
+Result<> PageCacheObject::store(Park& park, std::span<const uint64_t> indices) {
+  std::vector<PageRef> held;
+  std::vector<Backing::DirtyPage> batch;
+  for (uint64_t index : indices) {
+    Impl::Entry* e = impl_->find(index);
+    if (e == nullptr) continue;
+    held.push_back(PageRef::share(mem_, e->pfn));
+    batch.push_back({index, {held.back().data(), kPageSize}});
+  }
+  if (batch.empty()) return {};
+  backing_->write_back_batch(park, batch);
+  Result<> result;
+  for (const Backing::DirtyPage& p : batch) {
+    if (p.error == Errno::kOk) continue;
+    if (Impl::Entry* e = impl_->find(p.index); e != nullptr) impl_->set_dirty(*e, true);
+    if (result) result = Err(p.error);
+  }
+  return result;
+}
+
+void PageCacheObject::forget(Park& park, uint64_t first, uint64_t count) {
+  CHECK(backing_ != nullptr);
+  const uint64_t end = count > UINT64_MAX - first ? UINT64_MAX : first + count;
+  std::vector<uint64_t> clean;
+  for (auto it = impl_->pages.lower_bound(first); it != impl_->pages.end() && it->first < end;
+       ++it) {
+    if (!it->second.dirty) clean.push_back(it->first);
+  }
+  for (size_t i = 0; i < clean.size();) {
+    size_t n = 1;
+    while (i + n < clean.size() && clean[i + n] == clean[i] + n) ++n;
+    invalidate(clean[i], n, /*private_copies=*/false);
+    drop(clean[i], clean[i] + n);
+    i += n;
+  }
+  flush_mappings(park);
 }
 
 std::optional<uint64_t> PageCacheObject::seek_data(uint64_t offset) const {

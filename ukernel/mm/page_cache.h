@@ -55,6 +55,19 @@ class PageCacheObject : public MemoryObject, private PhysMemory::Reclaimer {
     }
     // Stores a dirty page. The page is clean when this is called; it is dirty again if it fails.
     virtual Result<> write_back(Park& park, uint64_t index, std::span<const std::byte> page) = 0;
+    // Stores up to kMaxBatch dirty pages, in the order of their numbers; of those it fails for, the
+    // error is set. By default one after the other.
+    struct DirtyPage {
+      uint64_t index;
+      std::span<const std::byte> bytes;
+      Errno error = Errno::kOk;
+    };
+    static constexpr size_t kMaxBatch = 64;
+    virtual void write_back_batch(Park& park, std::span<DirtyPage> pages) {
+      for (DirtyPage& p : pages) {
+        if (Result<> r = write_back(park, p.index, p.bytes); !r) p.error = r.error();
+      }
+    }
   };
   struct Options {
     Backing* backing = nullptr;  // null: memory only; absent pages are zeros
@@ -107,6 +120,10 @@ class PageCacheObject : public MemoryObject, private PhysMemory::Reclaimer {
   std::optional<uint64_t> seek_data(uint64_t offset) const;
   std::optional<uint64_t> seek_hole(uint64_t offset) const;
 
+  // Forgets the clean ones of pages [first, first+count), and their mappings: storage was changed
+  // beside the cache. Only for objects with storage.
+  void forget(Park& park, uint64_t first, uint64_t count);
+
   uint64_t resident_pages() const;
   uint64_t dirty_pages() const;
   // F_SEAL_WRITE: no write or writable mapping from now on; the caller has checked
@@ -120,6 +137,7 @@ class PageCacheObject : public MemoryObject, private PhysMemory::Reclaimer {
   // bytes, held by `hold`. Empty: the page is not there.
   using Hold = std::array<PageRef, 16>;
   std::span<std::byte> run(uint64_t index, uint64_t end, bool for_write, Hold* hold);
+  Result<> store(Park& park, std::span<const uint64_t> indices);
   void drop(uint64_t first, uint64_t end);
   void zero_range(uint64_t offset, uint64_t end);
   uint64_t reclaim(uint64_t n) override;

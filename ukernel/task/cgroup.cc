@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "ukernel/kernel.h"
 #include "ukernel/task/autogroup.h"
+#include "ukernel/task/io_group.h"
 #include "ukernel/task/memory_group.h"
 #include "ukernel/task/namespaces.h"
 
@@ -131,6 +132,12 @@ Result<> Cgroups::apply_control(Cgroup& group) {
     if (!group.memory) return Err(Errno::kNOMEM);
   }
   if (!wants_memory) group.memory.reset();
+  if ((on & kIoController) == 0) {
+    if (group.io) group.io->end_limits();  // for those who wait
+    group.io.reset();
+  } else if (!group.io) {
+    group.io = std::make_shared<IoGroup>();
+  }
   if ((on & kPidsController) == 0) group.pids.max = Cgroup::kMax;
   if (((on & kCpuController) != 0) == (group.cpu != nullptr)) return {};
   std::unique_ptr<SchedGroup> old = std::move(group.cpu);

@@ -1,6 +1,6 @@
 // Control groups, version 2 (cgroups(7)): the one tree of groups of processes, what moves processes
-// between them, freezing and killing, and the limits of the controllers cpu, memory and pids. The
-// files are fs/cgroupfs.
+// between them, freezing and killing, and the limits of the controllers cpu, io, memory and pids.
+// The files are fs/cgroupfs.
 //
 // A process without a group of its own is in the root, and nothing is counted for it: who makes no
 // groups pays for none. All threads of a process are in one group (no threaded mode).
@@ -29,14 +29,21 @@
 namespace uk {
 
 class Cgroups;
+class IoGroup;
 class Kernel;
 class MemoryGroup;
 class MemoryGroups;
 class Task;
 class ThreadGroup;
 
-enum Controller : uint8_t { kCpuController = 1, kMemoryController = 2, kPidsController = 4 };
-constexpr uint8_t kControllers = kCpuController | kMemoryController | kPidsController;
+enum Controller : uint8_t {
+  kCpuController = 1,
+  kMemoryController = 2,
+  kPidsController = 4,
+  kIoController = 8
+};
+constexpr uint8_t kControllers =
+    kCpuController | kMemoryController | kPidsController | kIoController;
 // Those that may share out between a group's own processes and its children.
 constexpr uint8_t kThreadedControllers = kCpuController | kPidsController;
 
@@ -105,6 +112,9 @@ class Cgroup final : public RefCounted {
   // ---- memory; null unless the controller is on here (task/memory_group.h)
   std::unique_ptr<MemoryGroup> memory;
   Told memory_events;
+
+  // ---- io; null until something is set or counted (task/io_group.h)
+  std::shared_ptr<IoGroup> io;
 
   // Inodes of its files and directory by name ("" is the directory); cgroupfs's.
   std::map<std::string, Ref<Inode>, std::less<>> inodes;

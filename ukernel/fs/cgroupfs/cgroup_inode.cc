@@ -16,8 +16,10 @@ namespace {
 constexpr uint64_t kCgroup2Magic = 0x63677270;
 constexpr size_t kMaxStore = 4096;
 
-using Tables = std::array<std::span<const Entry>, 4>;
-Tables tables() { return {core_entries(), cpu_entries(), memory_entries(), pids_entries()}; }
+using Tables = std::array<std::span<const Entry>, 5>;
+Tables tables() {
+  return {core_entries(), cpu_entries(), io_entries(), memory_entries(), pids_entries()};
+}
 
 bool has(const Cgroup& group, const Entry& e) {
   if (group.is_root()) return e.in_root;

@@ -39,6 +39,7 @@ struct Entry {
 // The tables, in the order in which a directory lists them.
 std::span<const Entry> core_entries();    // core_files.cc
 std::span<const Entry> cpu_entries();     // cpu_files.cc
+std::span<const Entry> io_entries();      // io_files.cc
 std::span<const Entry> memory_entries();  // memory_files.cc
 std::span<const Entry> pids_entries();    // pids_files.cc
 

@@ -14,9 +14,9 @@ struct ControllerName {
   const char* name;
   uint8_t bit;
 };
-constexpr std::array kNames = {ControllerName{"cpu", kCpuController},
-                               ControllerName{"memory", kMemoryController},
-                               ControllerName{"pids", kPidsController}};
+constexpr std::array kNames = {
+    ControllerName{"cpu", kCpuController}, ControllerName{"io", kIoController},
+    ControllerName{"memory", kMemoryController}, ControllerName{"pids", kPidsController}};
 
 std::string names_of(uint8_t controllers) {
   std::string out;

@@ -1,5 +1,7 @@
 #include "ukernel/fs/devfs/devfs.h"
 
+#include "ukernel/dev/block/registry.h"
+
 namespace uk {
 namespace {
 
@@ -15,6 +17,8 @@ constexpr Node kNodes[] = {
     {"urandom", S_IFCHR | 0666, 1, 9}, {"tty", S_IFCHR | 0666, 5, 0},
     {"console", S_IFCHR | 0600, 5, 1}, {"ptmx", S_IFCHR | 0666, 5, 2},
 };
+constexpr uint32_t kDiskGroup = 6;  // "disk" of Debian, as its udev rules say
+
 struct Link {
   const char* name;
   const char* target;
@@ -33,7 +37,16 @@ const FsType* find_type(Vfs& vfs, std::string_view name) {
   return nullptr;
 }
 
-Result<> fill(Park& park, Inode& root) {
+Result<> fill(Park& park, Inode& root, BlockDevices& disks) {
+  std::vector<std::pair<std::string, uint64_t>> devices;
+  disks.each([&](BlockDevice& d) { devices.emplace_back(d.name(), d.rdev()); });
+  for (const auto& [name, rdev] : devices) {
+    MakeNode make;
+    make.mode = S_IFBLK | kDiskMode;
+    make.gid = kDiskGroup;
+    make.rdev = rdev;
+    TRY(root.create(park, name, make));
+  }
   for (const Node& n : kNodes) {
     MakeNode make;
     make.mode = n.mode;
@@ -63,18 +76,19 @@ Result<> mount_at(Park& park, Vfs& vfs, const FsContext& ctx, const char* at, co
 
 }  // namespace
 
-void register_devfs(Vfs& vfs) {
-  vfs.register_fs({"devtmpfs", false,
-                   [](Park& park, Vfs& v, const std::string& source, const std::string& options,
-                      Ref<Inode>* root) -> Result<Ref<SuperBlock>> {
-                     const FsType* tmpfs = find_type(v, "tmpfs");
-                     if (tmpfs == nullptr) return Err(Errno::kNODEV);
-                     std::string all = "mode=755";
-                     if (!options.empty()) all += "," + options;
-                     Ref<SuperBlock> sb = TRY(tmpfs->mount(park, v, source, all, root));
-                     TRY(fill(park, **root));
-                     return sb;
-                   }});
+void register_devfs(Vfs& vfs, BlockDevices& disks) {
+  vfs.register_fs(
+      {"devtmpfs", false,
+       [&disks](Park& park, Vfs& v, const std::string& source, const std::string& options,
+                Ref<Inode>* root) -> Result<Ref<SuperBlock>> {
+         const FsType* tmpfs = find_type(v, "tmpfs");
+         if (tmpfs == nullptr) return Err(Errno::kNODEV);
+         std::string all = "mode=755";
+         if (!options.empty()) all += "," + options;
+         Ref<SuperBlock> sb = TRY(tmpfs->mount(park, v, source, all, root));
+         TRY(fill(park, **root, disks));
+         return sb;
+       }});
 }
 
 Result<> mount_dev(Park& park, Vfs& vfs, const FsContext& ctx) {

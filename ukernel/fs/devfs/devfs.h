@@ -10,8 +10,13 @@
 
 namespace uk {
 
-// Needs the type "tmpfs" to be registered by the time of a mount.
-void register_devfs(Vfs& vfs);
+class BlockDevices;
+
+constexpr uint32_t kDiskMode = 0660;  // of a block device's node
+
+// Needs the type "tmpfs" to be registered by the time of a mount. A mount has nodes for the block
+// devices there are when it is made.
+void register_devfs(Vfs& vfs, BlockDevices& disks);
 
 // Mounts /dev, /dev/pts (if the type "devpts" is registered) and /dev/shm. kNOENT: the root has no
 // /dev.

@@ -3,6 +3,7 @@
 
 #include "absl/strings/str_format.h"
 #include "ukernel/abi/uname.h"
+#include "ukernel/dev/block/registry.h"
 #include "ukernel/fs/procfs/proc_node.h"
 #include "ukernel/net/unix/unix_socket.h"
 #include "ukernel/task/cgroup.h"
@@ -164,7 +165,25 @@ Result<std::string> devices(Ctx& c) {
   return out;
 }
 
-Result<std::string> partitions(Ctx&) { return "major minor  #blocks  name\n\n"; }
+Result<std::string> partitions(Ctx& c) {
+  std::string out = "major minor  #blocks  name\n\n";
+  if (c.kernel.disks == nullptr) return out;
+  c.kernel.disks->each([&](BlockDevice& d) {
+    if (d.size() == 0) return;
+    absl::StrAppendFormat(&out, "%4d  %7d %10d %s\n", dev_major(d.rdev()), dev_minor(d.rdev()),
+                          d.size() / 1024, d.name());
+  });
+  return out;
+}
+Result<std::string> diskstats(Ctx& c) {
+  std::string out;
+  if (c.kernel.disks == nullptr) return out;
+  c.kernel.disks->each([&](BlockDevice& d) {
+    absl::StrAppendFormat(&out, "%4d %7d %s %s\n", dev_major(d.rdev()), dev_minor(d.rdev()),
+                          d.name(), d.stats.text(c.kernel.clock.monotonic_ns()));
+  });
+  return out;
+}
 Result<std::string> swaps(Ctx&) { return "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"; }
 
 Result<std::string> vmstat(Ctx& c) {
@@ -195,7 +214,7 @@ constexpr Entry kRoot[] = {
     text("cmdline", cmdline),
     text("cpuinfo", show_cpuinfo),
     text("devices", devices),
-    text("diskstats", nothing),
+    text("diskstats", diskstats),
     text("filesystems", filesystems),
     {.name = "kmsg", .mode = S_IFREG | 0400, .make = make_kmsg},
     text("loadavg", loadavg),

@@ -1,0 +1,138 @@
+#include "ukernel/dev/block/disk.h"
+
+#include <algorithm>
+
+#include "ukernel/dev/block/disk_cache.h"
+#include "ukernel/dev/block/partition_table.h"
+#include "ukernel/dev/block/registry.h"
+
+namespace uk {
+
+BlockDevice::BlockDevice(Disk& disk, uint32_t number, uint64_t start, uint64_t bytes)
+    : number(number), start(start), disk_(&disk), bytes_(bytes) {}
+
+BlockDevice::~BlockDevice() { CHECK(cache_ == nullptr); }
+
+std::string BlockDevice::name() const {
+  const std::string& disk = disk_->options.name;
+  if (number == 0) return disk;
+  const bool digit = disk.back() >= '0' && disk.back() <= '9';
+  return disk + (digit ? "p" : "") + std::to_string(number);
+}
+
+uint64_t BlockDevice::rdev() const {
+  return make_dev(disk_->options.major, disk_->options.first_minor + number);
+}
+
+bool BlockDevice::read_only() const { return disk_->options.read_only || set_read_only; }
+
+Result<> BlockDevice::check(const Bio& bio) const {
+  if (gone_) return Err(Errno::kIO);
+  if (bio.op != BlockOp::kRead && bio.op != BlockOp::kFlush && read_only())
+    return Err(Errno::kPERM);
+  if (bio.op == BlockOp::kDiscard && !disk_->backend().can_discard()) return Err(Errno::kOPNOTSUPP);
+  if (bio.op == BlockOp::kFlush) return {};
+  if (((bio.offset | bio.length) & (Disk::kLogicalBlock - 1)) != 0) return Err(Errno::kINVAL);
+  if (bio.offset > bytes_ || bio.length > bytes_ - bio.offset) return Err(Errno::kIO);
+  return {};
+}
+
+Result<> BlockDevice::submit(Park& park, std::span<Bio> bios, RefCounted* payer) {
+  Ref<BlockDevice> self(this);
+  bool changes = false;
+  for (const Bio& bio : bios) {
+    TRY(check(bio));
+    changes |= bio.op != BlockOp::kRead && bio.op != BlockOp::kFlush;
+  }
+  for (Bio& bio : bios) bio.offset += start;
+  if (changes) ++disk_->generation;
+  BlockStats* const both[] = {&disk_->whole().stats, &stats};
+  Result<> r = disk_->queue().run(park, bios, std::span(both).first(number == 0 ? 1 : 2), payer);
+  if (changes) ++disk_->generation;
+  for (Bio& bio : bios) bio.offset -= start;
+  return r;
+}
+
+Result<> BlockDevice::flush(Park& park) {
+  Bio bio;
+  bio.op = BlockOp::kFlush;
+  return submit(park, bio);
+}
+
+Ref<DiskCache> BlockDevice::cache() {
+  if (cache_ != nullptr) return Ref<DiskCache>(cache_);
+  return make_ref<DiskCache>(Ref<BlockDevice>(this));
+}
+
+Disk::Disk(BlockDevices& owner, std::unique_ptr<BlockBackend> backend, Options o)
+    : options(std::move(o)),
+      owner_(owner),
+      backend_(std::move(backend)),
+      queue_(*backend_, owner.vfs.clock(), make_dev(options.major, options.first_minor),
+             owner.payment) {
+  const uint64_t bytes = backend_->size().value_or(0);
+  whole_ = make_ref<BlockDevice>(*this, 0, 0, bytes / kLogicalBlock * kLogicalBlock);
+}
+
+Disk::~Disk() = default;
+
+Ref<BlockDevice> Disk::device(uint32_t number) const {
+  if (number == 0) return whole_;
+  auto it = partitions_.find(number);
+  return it == partitions_.end() ? nullptr : it->second;
+}
+
+void Disk::revalidate(Park& park) {
+  Result<uint64_t> bytes = backend_->size();
+  if (!bytes) return;  // what is known stays; requests will tell
+  const uint64_t now = *bytes / kLogicalBlock * kLogicalBlock;
+  if (now == whole_->bytes_) return;
+  whole_->bytes_ = now;
+  ++generation;
+  if (whole_->cache_ != nullptr) Ref<DiskCache>(whole_->cache_)->resize(park, now);
+}
+
+Result<> Disk::rescan(Park& park) {
+  if (!options.partitions) return Err(Errno::kINVAL);
+  for (const auto& [number, part] : partitions_) {
+    if (part->opens != 0) return Err(Errno::kBUSY);
+  }
+  Ref<Disk> self(this);
+  revalidate(park);
+  Ref<BlockDevice> whole = whole_;
+  const uint64_t bytes = whole->size();
+  std::vector<Partition> found =
+      read_partitions(bytes, [&](uint64_t offset, std::span<std::byte> to) {
+        return whole->submit(park, read_bio(offset, to));
+      });
+  for (const auto& [number, part] : partitions_) {
+    if (part->opens != 0) return Err(Errno::kBUSY);  // opened while we read
+  }
+  auto old = std::exchange(partitions_, {});
+  for (const Partition& p : found) {
+    if (p.number > kMaxPartitions) continue;
+    auto part = make_ref<BlockDevice>(*this, p.number, p.start, p.bytes);
+    part->uuid = p.uuid;
+    part->label = p.label;
+    partitions_.emplace(p.number, part);
+  }
+  ++owner_.version;
+  auto fresh = partitions_;
+  for (auto& [number, part] : old) {
+    part->gone_ = true;
+    if (owner_.on_change && !fresh.contains(number)) owner_.on_change(park, *part, false);
+  }
+  for (auto& [number, part] : fresh) {
+    if (owner_.on_change && !old.contains(number)) owner_.on_change(park, *part, true);
+  }
+  return {};
+}
+
+void Disk::remove() {
+  for (auto& [number, part] : partitions_) part->gone_ = true;
+  partitions_.clear();
+  if (whole_ != nullptr) whole_->gone_ = true;
+  whole_ = nullptr;
+}
+
+}  // namespace uk

@@ -1,0 +1,100 @@
+#include "ukernel/dev/block/host_disk.h"
+
+#include <linux/falloc.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "hostio/sys/file.h"
+#include "ukernel/sched/reactor.h"
+
+namespace uk {
+namespace {
+
+class HostDisk final : public BlockBackend {
+ public:
+  HostDisk(Reactor& reactor, std::string path, sys::Fd fd)
+      : reactor_(reactor), path_(std::move(path)), fd_(std::move(fd)) {}
+
+  void start(Park& park, BlockRequest& request) override {
+    switch (request.op) {
+      case BlockOp::kRead:
+      case BlockOp::kWrite:
+        return transfer(request);
+      case BlockOp::kFlush:
+        return reactor_.ring().fsync(request, fd_.get(), /*data_only=*/true);
+      case BlockOp::kDiscard:
+        return request.end(punch(park, FALLOC_FL_PUNCH_HOLE, request));
+      case BlockOp::kWriteZeroes:
+        return request.end(punch(park, FALLOC_FL_ZERO_RANGE, request));
+    }
+  }
+
+  // A transfer that came short goes on where it stopped: only an error or the end of the file ends
+  // it.
+  void host_done(BlockRequest& request, int32_t res) override {
+    if (request.op == BlockOp::kFlush) return request.end(host_error(res));
+    if (res == -static_cast<int32_t>(Errno::kINTR)) return transfer(request);
+    if (res < 0) return request.end(host_error(res));
+    if (res == 0) return request.end(Errno::kIO);  // the file has shrunk
+    request.done += static_cast<uint64_t>(res);
+    if (request.done >= request.length) return request.end(Errno::kOk);
+    auto left = static_cast<size_t>(res);
+    while (left > 0) {
+      struct iovec& at = request.segments[request.segment];
+      const size_t n = std::min(left, at.iov_len);
+      at.iov_base = static_cast<std::byte*>(at.iov_base) + n;
+      at.iov_len -= n;
+      left -= n;
+      if (at.iov_len == 0) ++request.segment;
+    }
+    transfer(request);
+  }
+
+  Result<uint64_t> size() override { return sys::lseek(fd_.get(), 0, SEEK_END); }
+  bool can_discard() const override { return true; }
+  std::string backing_name() const override { return path_; }
+
+ private:
+  void transfer(BlockRequest& request) {
+    auto rest = std::span(request.segments).subspan(request.segment);
+    const auto at = static_cast<int64_t>(request.offset + request.done);
+    if (request.op == BlockOp::kRead) {
+      reactor_.ring().readv(request, fd_.get(), rest, at);
+    } else {
+      reactor_.ring().writev(request, fd_.get(), rest, at, request.fua ? RWF_DSYNC : 0);
+    }
+  }
+
+  Errno punch(Park& park, int mode, const BlockRequest& request) {
+    Result<> r;
+    reactor_.offload(park, [&] {
+      r = sys::fallocate(fd_.get(), mode | FALLOC_FL_KEEP_SIZE, request.offset, request.length);
+    });
+    return r ? Errno::kOk : r.error();
+  }
+
+  Reactor& reactor_;
+  const std::string path_;
+  const sys::Fd fd_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<BlockBackend>> open_host_disk(Reactor& reactor, const std::string& path,
+                                                     const HostDiskOptions& options) {
+  int flags = (options.read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK;
+  if (options.sync) flags |= O_DSYNC;
+  if (options.direct) flags |= O_DIRECT;
+  sys::Fd fd = TRY(sys::open(path.c_str(), flags));
+  const struct stat st = TRY(sys::fstat(fd.get()));
+  if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) return Err(Errno::kINVAL);
+  struct flock lock = {};
+  lock.l_type = static_cast<short>(options.read_only ? F_RDLCK : F_WRLCK);
+  lock.l_whence = SEEK_SET;
+  if (auto locked = sys::fcntl_ptr(fd.get(), F_OFD_SETLK, &lock); !locked)
+    return Err(locked.error() == Errno::kACCES ? Errno::kAGAIN : locked.error());
+  return std::unique_ptr<BlockBackend>(std::make_unique<HostDisk>(reactor, path, std::move(fd)));
+}
+
+}  // namespace uk
