@@ -250,7 +250,9 @@ Result<Ref<File>> Opener::run(WalkFrom from, std::string_view path) {
     change.size = 0;
     FileAttr attr = TRY(inode->getattr(park_));
     if ((attr.mode & (S_ISUID | S_ISGID)) != 0 && !ctx_.cred->has(Cap::kFsetid)) {
-      change.mode = attr.mode & 07777 & ~static_cast<uint32_t>(S_ISUID | S_ISGID);
+      // Without execution for the group the bit means locking, to who belongs to it.
+      const bool runs = (attr.mode & S_IXGRP) != 0 || !ctx_.cred->in_group(attr.gid);
+      change.mode = attr.mode & 07777 & ~static_cast<uint32_t>(S_ISUID | (runs ? S_ISGID : 0));
     }
     change.mtime = change.ctime = vfs_.now();
     TRY(inode->setattr(park_, change));

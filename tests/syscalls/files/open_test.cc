@@ -289,5 +289,20 @@ TEST(open, DirectlyOnlyWhatHasPages) {
   EXPECT_OK(Fd(open(fifo.c_str(), O_PATH | O_DIRECT)).get()) << "not opened at all";
 }
 
+TEST(open, TruncationTakesWhatMakesProgramsPrivileged) {
+  COVERS(fchmod);
+  if (IsRoot()) GTEST_SKIP() << "root keeps it (CAP_FSETID)";
+  Scratch dir;
+  const std::string path = dir.File("f", "abc");
+  for (auto [before, after] : {std::pair{06711, 0711}, std::pair{06700, 02700}}) {
+    ASSERT_OK(chmod(path.c_str(), before));
+    Fd f(open(path.c_str(), O_WRONLY | O_TRUNC));
+    ASSERT_OK(f.get());
+    struct stat st;
+    ASSERT_OK(fstat(f, &st));
+    EXPECT_EQ(st.st_mode & 07777, static_cast<mode_t>(after));
+  }
+}
+
 }  // namespace
 }  // namespace uk::test
