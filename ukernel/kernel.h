@@ -99,7 +99,7 @@ class Kernel {
   Ref<UtsInfo> uts;
   Ref<MountNamespace> mounts;
   Ref<IpcNamespace> ipc;
-  std::shared_ptr<Accounting> accounting;  // acct(2), task/acct.h; null: off
+  std::shared_ptr<Accounting> accounting;  // acct(2) and who watches processes, task/acct.h
   Ref<NsFs> nsfs;                          // files of namespaces, and their numbers
   uint64_t boot_ns = 0;                    // monotonic time at boot
   uint64_t forks = 0;                      // /proc/stat

@@ -115,8 +115,7 @@ Result<> Vfs::truncate(Park& park, const FsContext& ctx, const Path& path, uint6
   TRY(break_leases(park, *inode, true, false));
   FileAttr attr = TRY(inode->getattr(park));
   AttrChange change;
-  change.size = size;
-  change.mtime = change.ctime = now();
+  change.size = size;  // whether a size that stays is a modification is the filesystem's to say
   if ((attr.mode & (S_ISUID | S_ISGID)) != 0 &&
       !ctx.cred->has_over(attr.uid, attr.gid, Cap::kFsetid)) {
     uint32_t drop = S_ISUID | ((attr.mode & S_IXGRP) != 0 ? S_ISGID : 0u);

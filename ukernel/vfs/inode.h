@@ -168,6 +168,7 @@ class Inode : public RefCounted {
   int writers = 0;                        // open for write (ETXTBSY)
   int deny_write = 0;                     // being executed
   int opens = 0;                          // open files; kept by File
+  int path_opens = 0;                     // those of them that are O_PATH: no use of the file
   bool dead = false;     // the last link is gone; inotify is told at the last close
   bool no_link = false;  // O_TMPFILE with O_EXCL: linkat(2) may not name it
   RefCounted* pipe_or_socket =

@@ -18,7 +18,8 @@ Result<> FileLeases::set(const File& file, const Inode& inode, int type,
                          std::function<void()> tell) {
   if (type == F_RDLCK && inode.writers > 0) return Err(Errno::kAGAIN);
   // Nobody else has it open, and that counts (memfd_create(2) makes files that do not).
-  if (type == F_WRLCK && (inode.opens != 1 || (file.can_write() && inode.writers != 1)))
+  if (type == F_WRLCK &&
+      (inode.opens - inode.path_opens != 1 || (file.can_write() && inode.writers != 1)))
     return Err(Errno::kAGAIN);
   for (const Lease& l : leases_) {
     if (l.file == &file) continue;

@@ -42,7 +42,8 @@ void keep_landlock_rights(File& file, const Path& path, const Cred& cred) {
 // An O_PATH descriptor: it names a place, and does no I/O.
 class PathFile final : public File {
  public:
-  using File::File;
+  PathFile(Path path, int flags) : File(std::move(path), flags) { ++inode()->path_opens; }
+  ~PathFile() override { --inode()->path_opens; }
   Result<size_t> read(Park&, IoSink&, uint64_t) override { return Err(Errno::kBADF); }
   Result<size_t> write(Park&, IoSource&, uint64_t&) override { return Err(Errno::kBADF); }
   Result<int64_t> ioctl(Park&, IoctlUser&, uint32_t, uint64_t) override {

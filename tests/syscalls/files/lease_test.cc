@@ -29,6 +29,9 @@ TEST(fcntl, LeasesAreKeptByTheirRules) {
   EXPECT_OK(fcntl(r, F_SETLEASE, F_WRLCK)) << "nobody else has it open";
   EXPECT_EQ(fcntl(r, F_GETLEASE), F_WRLCK);
   EXPECT_OK(fcntl(r, F_SETLEASE, F_UNLCK));
+  Fd name(open(path.c_str(), O_PATH));
+  EXPECT_OK(fcntl(r, F_SETLEASE, F_WRLCK)) << "who has its name does not have it open";
+  EXPECT_OK(fcntl(r, F_SETLEASE, F_UNLCK));
   Fd w(open(path.c_str(), O_RDWR));
   EXPECT_ERRNO(EAGAIN, fcntl(r, F_SETLEASE, F_RDLCK)) << "open for writing";
   EXPECT_ERRNO(EAGAIN, fcntl(w, F_SETLEASE, F_WRLCK)) << "open twice";

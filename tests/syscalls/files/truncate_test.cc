@@ -15,6 +15,21 @@ TEST(truncate, ShrinksAndGrowsWithZeros) {
   EXPECT_EQ(ReadFile(f), std::string("0123\0\0", 6));
 }
 
+// As tmpfs has it; other filesystems set the time in both cases.
+TEST(ftruncate, ASizeThatStaysIsAModificationByDescriptorOnly) {
+  Fd fd(memfd_create("f", 0));
+  ASSERT_OK(ftruncate(fd, 5));
+  const timespec old[2] = {{100, 0}, {100, 0}};
+  struct stat st;
+  ASSERT_OK(futimens(fd, old));
+  EXPECT_OK(truncate(("/proc/self/fd/" + std::to_string(fd.get())).c_str(), 5));
+  ASSERT_OK(fstat(fd, &st));
+  EXPECT_EQ(st.st_mtim.tv_sec, 100);
+  EXPECT_OK(ftruncate(fd, 5));
+  ASSERT_OK(fstat(fd, &st));
+  EXPECT_GT(st.st_mtim.tv_sec, 100);
+}
+
 TEST(truncate, Errors) {
   Scratch dir;
   std::string f = dir.File("f");

@@ -174,8 +174,8 @@ Result<> TmpfsRegular::setattr(Park& park, const AttrChange& change) {
       TRY(own_contents(park));
     }
     pages_->resize(park, *change.size);
+    attr_.mtime = super().vfs.now();
   }
-  if (change.size) attr_.mtime = super().vfs.now();
   return TmpfsInode::setattr(park, change);
 }
 
