@@ -86,7 +86,7 @@ Result<> File::truncate(Park& park, uint64_t size) {
   if (inode() == nullptr) return Err(Errno::kINVAL);
   AttrChange change;
   change.size = size;
-  change.mtime = inode()->sb().vfs.now();  // also when the size stays
+  change.by_descriptor = true;
   const FileAttr attr = TRY(inode()->getattr(park));
   if ((attr.mode & (S_ISUID | S_ISGID)) != 0 && (cred == nullptr || !cred->has(Cap::kFsetid))) {
     const uint32_t drop = S_ISUID | ((attr.mode & S_IXGRP) != 0 ? S_ISGID : 0u);

@@ -46,6 +46,7 @@ struct AttrChange {
   std::optional<uint32_t> uid, gid;
   std::optional<uint64_t> size;
   std::optional<FileTime> atime, mtime, ctime;
+  bool by_descriptor = false;  // ftruncate(2): sets the mtime even if the size stays
 };
 
 struct FsStat {  // statfs(2)

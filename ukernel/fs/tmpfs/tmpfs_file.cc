@@ -175,6 +175,8 @@ Result<> TmpfsRegular::setattr(Park& park, const AttrChange& change) {
     }
     pages_->resize(park, *change.size);
     attr_.mtime = super().vfs.now();
+  } else if (change.by_descriptor) {
+    attr_.mtime = super().vfs.now();
   }
   return TmpfsInode::setattr(park, change);
 }
