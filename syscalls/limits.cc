@@ -14,14 +14,14 @@
 namespace uk {
 namespace {
 
-constexpr uint64_t kNrOpen = 65536;
 constexpr uint64_t kTickNs = 10'000'000;
 constexpr size_t kRandomPiece = 4096;
 
 Result<> set_limit(Task& task, Task& target, uint32_t resource, const RLimit& next) {
   RLimit& now = target.group->rlimits[resource];
   if (next.cur > next.max) return Err(Errno::kINVAL);
-  if (resource == RLIMIT_NOFILE && next.max > kNrOpen) return Err(Errno::kPERM);
+  if (resource == RLIMIT_NOFILE && next.max > task.kernel.vfs.settings.nr_open)
+    return Err(Errno::kPERM);
   if (next.max > now.max && !task.cred().has(Cap::kSysResource)) return Err(Errno::kPERM);
   now = next;
   if (resource == RLIMIT_STACK && target.mm_) target.mm_->set_stack_limit(next.cur);

@@ -67,15 +67,6 @@ Result<int64_t> lock_range(Task& task, UserAddr addr, size_t len, bool lock,
   return zero(task.mm().mlock(task.park(), addr.addr, len, lock, task.mm_limits(), on_fault));
 }
 
-}  // namespace
-
-namespace {
-bool nothing_mapped(const AddressSpace& mm, uint64_t start, uint64_t length) {
-  bool found = false;
-  mm.each_vma([&](const VmaInfo& v) { found |= v.start < start + length && v.end > start; });
-  return !found;
-}
-
 // Where a mapping is to lie; Linux asks that before it looks at the kind of mapping and at the
 // file.
 Result<> check_place(const AddressSpace& mm, const MmapRequest& r) {
@@ -85,7 +76,7 @@ Result<> check_place(const AddressSpace& mm, const MmapRequest& r) {
   if (!r.fixed) return {};
   if (r.addr > mm.user_limit() - len) return Err(Errno::kNOMEM);
   if ((r.addr & kPageMask) != 0) return Err(Errno::kINVAL);
-  if (r.fixed_noreplace && !nothing_mapped(mm, r.addr, len)) return Err(Errno::kEXIST);
+  if (r.fixed_noreplace && mm.any_mapped(r.addr, len)) return Err(Errno::kEXIST);
   return {};
 }
 
@@ -137,7 +128,7 @@ Result<int64_t> sys_mmap(Task& task, UserAddr addr, size_t len, Hex prot, Hex fl
   // Who puts code into empty space at a place of its own choice lays the space out itself, and may
   // translate what it maps (valgrind): it knows nothing of thunks.
   if (request.fixed && request.object && any(request.prot & Prot::kExec) &&
-      !task.mm().call_sites.off() && nothing_mapped(task.mm(), request.addr, len))
+      !task.mm().call_sites.off() && !task.mm().any_mapped(request.addr, len))
     restore_call_sites(task.park(), task);
   return static_cast<int64_t>(TRY(task.mm().mmap(task.park(), request, task.mm_limits())));
 }

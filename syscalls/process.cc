@@ -102,13 +102,15 @@ Result<int64_t> sys_unshare(Task& task, Hex flags) {
   if ((f & ~(kPlain | kAlone | kNsFlags)) != 0) return Err(Errno::kINVAL);
   if ((f & kAlone) != 0 && task.group->live > 1) return Err(Errno::kINVAL);
   if ((f & CLONE_NEWUSER) != 0 && task.group->live > 1) return Err(Errno::kINVAL);
+  const bool own_files = (f & CLONE_FILES) != 0 && task.fds_->users > 1;
+  if (own_files) TRY(task.fds_->check_copy(task.kernel.vfs.settings.nr_open));
   const bool own_fs = (f & (CLONE_FS | CLONE_NEWNS | CLONE_NEWUSER)) != 0;
   Ref<FsInfo> fs = own_fs ? task.fs_->copy() : task.fs_;
   NewNamespaces spaces = TRY(make_namespaces(task, f, *fs));
   if ((f & (CLONE_NEWIPC | CLONE_SYSVSEM)) != 0) leave_sem_undo(task);
   task.fs_ = std::move(fs);
   spaces.install(task);
-  if ((f & CLONE_FILES) != 0 && task.fds_->users > 1) {
+  if (own_files) {
     Ref<FdTable> own = task.fds_->copy();
     drop_files(task.park(), std::exchange(task.fds_, std::move(own)));
   }

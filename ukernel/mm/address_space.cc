@@ -53,6 +53,11 @@ Result<> AddressSpace::flush(Park& park) {
   return r;
 }
 
+bool AddressSpace::any_mapped(uint64_t start, uint64_t len) const {
+  const Vma* v = impl_->vmas.at_or_above(start);
+  return v != nullptr && v->start < start + len;
+}
+
 void AddressSpace::each_vma(const std::function<void(const VmaInfo&)>& f) const {
   // f may look at other spaces, or at this one: give it copies.
   std::vector<VmaInfo> all;

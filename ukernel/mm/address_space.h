@@ -190,6 +190,7 @@ class AddressSpace : public MappingSpace {
 
   // ---- facts for procfs and exec
   void each_vma(const std::function<void(const VmaInfo&)>& f) const;
+  bool any_mapped(uint64_t start, uint64_t len) const;  // anything of the range
   MmStats stats() const;
   // Free gap of len bytes, searched top down from the mmap base as Linux does; nullopt if there is
   // none.

@@ -220,6 +220,7 @@ Result<int> do_clone(Task& parent, const CloneArgs& a) {
   // A fork takes part in a group stop or end first, so that no child slips through.
   if (parent.must_exit() || !parent.deliverable().empty()) return Err(Errno::kRestartNoIntr);
   TRY(check_process_limit(parent));
+  if ((a.flags & CLONE_FILES) == 0) TRY(parent.fds().check_copy(k.vfs.settings.nr_open));
   bool thread = (a.flags & CLONE_THREAD) != 0;
 
   Ref<FsInfo> fs = (a.flags & CLONE_FS) != 0 ? parent.fs_ : parent.fs_->copy();

@@ -90,6 +90,12 @@ Result<> FdTable::set_cloexec(int fd, bool on) {
   return {};
 }
 
+Result<> FdTable::check_copy(uint64_t nr_open) const {
+  constexpr uint64_t kGrain = 64;  // a word of Linux's bitmap of open descriptors
+  const auto needs = static_cast<uint64_t>(highest()) / kGrain * kGrain + kGrain;
+  return highest() >= 0 && needs > nr_open ? Err(Errno::kMFILE) : Result<>();
+}
+
 Ref<FdTable> FdTable::copy() const {
   auto t = make_ref<FdTable>();
   t->entries_ = entries_;

@@ -33,6 +33,8 @@ class FdTable final : public RefCounted {
   void close_all(Park& park);
   Result<bool> cloexec(int fd) const;
   Result<> set_cloexec(int fd, bool on);
+  // kMFILE: it has descriptors for which a table may not be made, fs.nr_open being `nr_open`.
+  Result<> check_copy(uint64_t nr_open) const;
   Ref<FdTable> copy() const;
   void each(const std::function<void(int fd, File&)>& f) const;
   int highest() const;

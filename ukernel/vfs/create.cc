@@ -70,25 +70,10 @@ Result<> Vfs::mkdir(Park& park, const FsContext& ctx, WalkFrom from, std::string
 
 Result<> Vfs::mknod(Park& park, const FsContext& ctx, WalkFrom from, std::string_view path,
                     uint32_t mode, uint64_t rdev) {
+  if ((mode & S_IFMT) == 0) mode |= S_IFREG;
   MakeNode node;
-  switch (mode & S_IFMT) {
-    case 0:
-      mode |= S_IFREG;
-      break;
-    case S_IFCHR:
-    case S_IFBLK:
-      node.rdev = rdev;
-      break;
-    case S_IFREG:
-    case S_IFIFO:
-    case S_IFSOCK:
-      break;
-    case S_IFDIR:
-      return Err(Errno::kPERM);
-    default:
-      return Err(Errno::kINVAL);
-  }
-  node.mode = (mode & S_IFMT) | (mode & 07777);
+  node.mode = mode & (S_IFMT | 07777);
+  if (is_device(mode)) node.rdev = rdev;
   TRY(make_node(park, ctx, from, path, std::move(node)));
   return {};
 }

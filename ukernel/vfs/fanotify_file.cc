@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "absl/strings/str_format.h"
+#include "ukernel/vfs/event_read.h"
 #include "ukernel/vfs/fanotify.h"
 #include "ukernel/vfs/vfs_impl.h"
 
@@ -74,24 +75,12 @@ Result<std::vector<std::byte>> FanotifyFile::encode(Park& park, const Event& e) 
 }
 
 Result<size_t> FanotifyFile::read(Park& park, IoSink& to, uint64_t) {
-  size_t done = 0;
-  for (;;) {
-    while (!queue_.empty() && queue_.front().bytes() <= to.remaining()) {
-      const Event e = std::move(queue_.front());
-      queue_.pop_front();
-      --all_->queued_;
-      auto raw = encode(park, e);
-      if (!raw) return done != 0 ? Result<size_t>(done) : Err(raw.error());
-      auto n = to.put(park, *raw);
-      if (!n) return done != 0 ? Result<size_t>(done) : Err(n.error());
-      done += *n;
-    }
-    if (done != 0) return done;
-    if (!queue_.empty()) return Err(Errno::kINVAL);  // the buffer is too small for the next event
-    if (nonblock()) return Err(Errno::kAGAIN);
-    TRY(readable_.wait(
-        park, [&] { return !queue_.empty(); }, WaitMode::kInterruptible, kNever, "fanotify_read"));
-  }
+  return read_events(park, to, queue_, readable_, nonblock(), "fanotify_read", [&] {
+    const Event e = std::move(queue_.front());
+    queue_.pop_front();
+    --all_->queued_;
+    return encode(park, e);
+  });
 }
 
 // Answers to permission events, of which there are none.

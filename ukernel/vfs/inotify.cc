@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "ukernel/vfs/event_read.h"
 
 namespace uk {
 
@@ -83,25 +84,16 @@ void InotifyFile::queue(Event e) {
 }
 
 Result<size_t> InotifyFile::read(Park& park, IoSink& to, uint64_t) {
-  size_t done = 0;
-  for (;;) {
-    while (!queue_.empty() && queue_.front().bytes() <= to.remaining()) {
-      Event e = std::move(queue_.front());
-      queue_.pop_front();
-      std::vector<std::byte> raw(e.bytes());
-      inotify_event head{e.wd, e.mask, e.cookie, static_cast<uint32_t>(e.padded_name())};
-      std::memcpy(raw.data(), &head, sizeof(head));
-      if (!e.name.empty()) std::memcpy(raw.data() + sizeof(head), e.name.data(), e.name.size());
-      auto n = to.put(park, raw);
-      if (!n) return done != 0 ? Result<size_t>(done) : Err(n.error());
-      done += *n;
-    }
-    if (done != 0) return done;
-    if (!queue_.empty()) return Err(Errno::kINVAL);  // the buffer is too small for the next event
-    if (nonblock()) return Err(Errno::kAGAIN);
-    TRY(readable_.wait(
-        park, [&] { return !queue_.empty(); }, WaitMode::kInterruptible, kNever, "inotify"));
-  }
+  return read_events(
+      park, to, queue_, readable_, nonblock(), "inotify", [&]() -> Result<std::vector<std::byte>> {
+        const Event e = std::move(queue_.front());
+        queue_.pop_front();
+        std::vector<std::byte> raw(e.bytes());
+        inotify_event head{e.wd, e.mask, e.cookie, static_cast<uint32_t>(e.padded_name())};
+        std::memcpy(raw.data(), &head, sizeof(head));
+        if (!e.name.empty()) std::memcpy(raw.data() + sizeof(head), e.name.data(), e.name.size());
+        return raw;
+      });
 }
 
 Result<int64_t> InotifyFile::ioctl(Park& park, IoctlUser& user, uint32_t cmd, uint64_t arg) {

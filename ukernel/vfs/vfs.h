@@ -116,6 +116,7 @@ class Vfs {
                               std::string_view path, uint32_t walk_flags);
   Result<> mkdir(Park& park, const FsContext& ctx, WalkFrom from, std::string_view path,
                  uint32_t mode);
+  // The type in `mode` is one that mknod(2) makes; the caller has checked that.
   Result<> mknod(Park& park, const FsContext& ctx, WalkFrom from, std::string_view path,
                  uint32_t mode, uint64_t rdev);
   Result<> symlink(Park& park, const FsContext& ctx, std::string_view target, WalkFrom from,
@@ -216,6 +217,9 @@ class Vfs {
     bool protected_hardlinks = true, protected_symlinks = false;
     uint32_t lease_break_s = 45;
     uint32_t mount_max = 100000;  // mounts of a namespace
+    // What RLIMIT_NOFILE may be at most, and the descriptors of a table that is copied.
+    uint32_t nr_open = kMaxNrOpen;
+    static constexpr uint32_t kMinNrOpen = 64, kMaxNrOpen = 65536;
   } settings;
   // Waits until no lease (fcntl(2) F_SETLEASE) forbids to open `inode`. kAGAIN if `nonblock`.
   Result<> break_leases(Park& park, Inode& inode, bool write, bool nonblock);

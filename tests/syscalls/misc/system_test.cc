@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/rseq.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
@@ -26,6 +27,36 @@ TEST(uname, DescribesLinux) {
   EXPECT_STRNE(u.nodename, "");
   EXPECT_EQ(ReadFile("/proc/sys/kernel/osrelease"), std::string(u.release) + "\n");
   EXPECT_ERRNO(EFAULT, syscall(SYS_uname, BadPointer()));
+}
+
+// Numbers are chosen so that nobody else on the machine is disturbed.
+TEST(setrlimit, NrOpenBoundsTablesThatAreCopied) {
+  const char* const kFile = "/proc/sys/fs/nr_open";
+  const std::string old = ReadFile(kFile);
+  Fd setting(open(kFile, O_WRONLY));
+  if (!IsRoot()) {
+    EXPECT_FALSE(setting >= 0);
+    return;
+  }
+  ASSERT_OK(setting);
+  EXPECT_ERRNO(EINVAL, write(setting, "63", 2));
+  IN_CHILD([&] {
+    rlimit many = {20000, 20000};
+    CHILD_CHECK(setrlimit(RLIMIT_NOFILE, &many) == 0);
+    CHILD_CHECK(dup2(0, 10000) == 10000);
+    CHILD_CHECK(write(setting, "8192", 4) == 4);
+    const pid_t pid = fork();
+    const int error = errno;
+    if (pid == 0) _exit(0);
+    const int limit = setrlimit(RLIMIT_NOFILE, &many);
+    const int limit_error = errno;
+    CHILD_CHECK(write(setting, old.c_str(), old.size()) == static_cast<ssize_t>(old.size()));
+    CHILD_CHECK(pid == -1 && error == EMFILE);
+    CHILD_CHECK(limit == -1 && limit_error == EPERM);
+    const pid_t again = fork();
+    if (again == 0) _exit(0);
+    CHILD_CHECK(WaitFor(again) == Exited(0));
+  });
 }
 
 TEST(sethostname, IsPrivileged) {

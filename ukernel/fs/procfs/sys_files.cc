@@ -139,7 +139,7 @@ Result<> set_core_uses_pid(Ctx& c, std::string_view s) {
   return {};
 }
 
-template <auto kMember, int64_t kHigh>
+template <auto kMember, int64_t kHigh, int64_t kLow = 0>
 constexpr Entry fs_setting(const char* name) {
   return text(
       name,
@@ -149,8 +149,8 @@ constexpr Entry fs_setting(const char* name) {
       0644,
       [](Ctx& c, std::string_view s) -> Result<> {
         auto& member = c.kernel.vfs.settings.*kMember;
-        member =
-            static_cast<std::remove_reference_t<decltype(member)>>(TRY(parse_number(s, 0, kHigh)));
+        member = static_cast<std::remove_reference_t<decltype(member)>>(
+            TRY(parse_number(s, kLow, kHigh)));
         return {};
       });
 }
@@ -320,7 +320,8 @@ constexpr Entry kFs[] = {
     fixed<1>("leases-enable"),
     fs_setting<&Vfs::Settings::mount_max, INT32_MAX>("mount-max"),
     {.name = "mqueue", .mode = S_IFDIR | 0555, .more = mqueue_limit_entries},
-    fixed<65536>("nr_open"),
+    fs_setting<&Vfs::Settings::nr_open, Vfs::Settings::kMaxNrOpen, Vfs::Settings::kMinNrOpen>(
+        "nr_open"),
     fixed<65534>("overflowgid"),
     fixed<65534>("overflowuid"),
     text("pipe-max-size", pipe_max, 0644, set_pipe_max),
