@@ -77,8 +77,12 @@ Result<> FileLocks::set(Park& park, const FileLock& want, bool wait, LockGraph& 
       return Err(Errno::kDEADLK);
     }
     if (in_graph) graph.add(want.owner, {this, want});
-    Result<> waited = changed_.wait(
-        park, [&] { return !conflict(want); }, WaitMode::kInterruptible, kNever, "file lock");
+    // Who waits for somebody else than before may close a cycle by that.
+    auto changed = [&] {
+      auto now = conflict(want);
+      return !now || !same_owner(*now, *blocker);
+    };
+    Result<> waited = changed_.wait(park, changed, WaitMode::kInterruptible, kNever, "file lock");
     if (in_graph) graph.remove(want.owner, this);
     TRY(std::move(waited));
   }

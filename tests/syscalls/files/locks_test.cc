@@ -144,6 +144,36 @@ TEST(fcntl, SetlkwWaitsAndDeadlockIsSeen) {
   EXPECT_EQ(WaitFor(child), Exited(0));
 }
 
+// One waits for two others; the first of them lets go, the second waits for the one.
+TEST(fcntl, ADeadlockThatAnUnlockBringsIsSeen) {
+  Scratch dir;
+  Fd a = dir.Open("f", "0123456789");
+  struct flock mine = Range(F_WRLCK, 0, 1);
+  ASSERT_OK(fcntl(a, F_SETLK, &mine));
+  Gate has_second, has_third, go;
+  pid_t second = Spawn([&] {
+    struct flock own = Range(F_WRLCK, 1, 1), want = Range(F_WRLCK, 2, 1);
+    CHILD_CHECK(fcntl(a, F_SETLK, &own) == 0);
+    has_second.Open();
+    CHILD_CHECK(go.Wait());
+    return fcntl(a, F_SETLKW, &want) == 0 ? 0 : 1;
+  });
+  pid_t third = Spawn([&] {
+    struct flock own = Range(F_WRLCK, 2, 1), want = Range(F_WRLCK, 0, 2);
+    CHILD_CHECK(fcntl(a, F_SETLK, &own) == 0);
+    has_third.Open();
+    return fcntl(a, F_SETLKW, &want) == -1 && errno == EDEADLK ? 0 : 1;
+  });
+  ASSERT_TRUE(has_second.Wait() && has_third.Wait());
+  EXPECT_TRUE(WaitForState(third, 'S'));
+  go.Open();
+  EXPECT_TRUE(WaitForState(second, 'S'));
+  struct flock release = Range(F_UNLCK, 0, 1);
+  ASSERT_OK(fcntl(a, F_SETLK, &release));
+  EXPECT_EQ(WaitFor(third), Exited(0));
+  EXPECT_EQ(WaitFor(second), Exited(0));
+}
+
 TEST(fcntl, RecordLockErrors) {
   Scratch dir;
   Fd a = dir.Open("f");
