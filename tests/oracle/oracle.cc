@@ -1,13 +1,15 @@
 // The program of the differential oracle: makes random sequences of system calls, runs them, and
 // says what came of them. The driver (run_oracle) runs it natively and in guests and compares.
 //
-//   oracle run DIRECTORY SEED FROM COUNT LENGTH [OPTION...]    a line `NUMBER HASH` for each
-//   sequence oracle show SEED NUMBER LENGTH [OPTION...]                 the sequence as text oracle
-//   play DIRECTORY FILE [OPTION...]                     runs the sequences of a file, divided by
-//   lines `%`,
-//                                                              and prints all that came of each
-//   options: uid=N  mount (a fresh tmpfs over DIRECTORY)  isolate (namespaces of its own)  chroot
-//   domains=BITS
+//   oracle run DIRECTORY SEED FROM COUNT LENGTH [OPTION...]
+//       a line `NUMBER HASH` for each sequence
+//   oracle show SEED NUMBER LENGTH [OPTION...]
+//       the sequence as text
+//   oracle play DIRECTORY FILE [OPTION...]
+//       runs the sequences of a file, divided by lines `%`, and prints all that came of each
+//
+// Options: uid=N, mount (a fresh tmpfs over DIRECTORY), isolate (namespaces of its own), chroot,
+// domains=BITS.
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -144,7 +146,16 @@ void play(const char* directory, const char* file, Options o) {
   }
 }
 
+// As a guest's first process has them. Who runs us natively may ignore or block some (nohup(1)).
+void reset_signals() {
+  for (int sig = 1; sig < NSIG; ++sig) signal(sig, SIG_DFL);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+}
+
 int main(int argc, char** argv) {
+  reset_signals();
   std::string what = argc > 1 ? argv[1] : "";
   if (what == "run" && argc >= 7) {
     run(argv[2], argv + 3, options(argc, argv, 7));
