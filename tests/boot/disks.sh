@@ -68,6 +68,13 @@ got=$(run vdb="$img" "blkdiscard -f /dev/vdb 2>/dev/null && cmp -n 67108864 /dev
 same "discard" zeroes "$got"
 check "a hole in the file" test "$(stat -c %b "$img")" -lt 1000
 
+# A host filesystem that cannot zero ranges has holes for them.
+shm=$(mktemp /dev/shm/disks.XXXXXX)
+trap 'rm -f "$shm"' EXIT
+head -c 1048576 /dev/urandom >"$shm"
+got=$(run vdb="$shm" "blkdiscard -z /dev/vdb && cmp -n 1048576 /dev/vdb /dev/zero && echo zeroes")
+same "zeroes on tmpfs" zeroes "$got"
+
 # An image in use: one sentence, until its user ends; two readers may share it.
 mkfifo "$TEST_TMPDIR/hold"
 timeout 60 "$uk" run --platform="$platform" --disk=vdb="$img" -- /bin/sh -c 'echo up; read x' \
@@ -80,7 +87,7 @@ echo x >&3
 exec 3>&-
 wait
 got=$(timeout 60 "$uk" run --platform="$platform" --disk=vda="$img" --disk=vdb="$img",ro -- /bin/true 2>&1)
-check "one image twice" test -n "$got"
+same "one image twice" "ukernel: disk vdb=$img: in use by another process; end that, or give both ,ro" "$got"
 got=$(timeout 60 "$uk" run --platform="$platform" --disk=vda="$img",ro --disk=vdb="$img",ro -- /bin/true 2>&1)
 same "two readers" "" "$got"
 

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "ukernel/dev/block/registry.h"
+#include "ukernel/mm/limited_source.h"
 
 namespace uk {
 namespace {
@@ -14,22 +15,6 @@ namespace {
 constexpr size_t kDirectChunk = 1 << 20;
 // A writer is made to wait for what it has dirtied at least once in so many bytes.
 constexpr size_t kBalanceChunk = 1 << 20;
-
-// The first bytes of another source.
-class FirstOf final : public IoSource {
- public:
-  FirstOf(IoSource& from, size_t n) : from_(from), left_(std::min(n, from.remaining())) {}
-  size_t remaining() const override { return left_; }
-  Result<size_t> get(Park& park, std::span<std::byte> to) override {
-    Result<size_t> n = from_.get(park, to.first(std::min(to.size(), left_)));
-    if (n) left_ -= *n;
-    return n;
-  }
-
- private:
-  IoSource& from_;
-  size_t left_;
-};
 
 struct FreeAligned {
   void operator()(std::byte* p) const { ::operator delete[](p, std::align_val_t{kPageSize}); }
@@ -108,12 +93,12 @@ Result<size_t> BlockFile::write(Park& park, IoSource& from, uint64_t& offset) {
   const size_t room = std::min<uint64_t>(from.remaining(), size - offset);
   Result<size_t> result = 0;
   if ((flags & O_DIRECT) != 0) {
-    FirstOf piece(from, room);
+    LimitedSource piece(from, room);
     result = write_direct(park, piece, offset);
   } else {
     size_t done = 0;
     while (done < room) {
-      FirstOf piece(from, std::min(room - done, kBalanceChunk));
+      LimitedSource piece(from, std::min(room - done, kBalanceChunk));
       const size_t want = piece.remaining();
       result = cache_->write(park, offset + done, piece);
       if (result) done += *result;

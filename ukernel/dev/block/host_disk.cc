@@ -13,8 +13,7 @@ namespace {
 
 class HostDisk final : public BlockBackend {
  public:
-  HostDisk(Reactor& reactor, std::string path, sys::Fd fd)
-      : reactor_(reactor), path_(std::move(path)), fd_(std::move(fd)) {}
+  HostDisk(Reactor& reactor, sys::Fd fd) : reactor_(reactor), fd_(std::move(fd)) {}
 
   void start(Park& park, BlockRequest& request) override {
     switch (request.op) {
@@ -26,7 +25,7 @@ class HostDisk final : public BlockBackend {
       case BlockOp::kDiscard:
         return request.end(punch(park, FALLOC_FL_PUNCH_HOLE, request));
       case BlockOp::kWriteZeroes:
-        return request.end(punch(park, FALLOC_FL_ZERO_RANGE, request));
+        return request.end(zero(park, request));
     }
   }
 
@@ -53,7 +52,6 @@ class HostDisk final : public BlockBackend {
 
   Result<uint64_t> size() override { return sys::lseek(fd_.get(), 0, SEEK_END); }
   bool can_discard() const override { return true; }
-  std::string backing_name() const override { return path_; }
 
  private:
   void transfer(BlockRequest& request) {
@@ -74,8 +72,13 @@ class HostDisk final : public BlockBackend {
     return r ? Errno::kOk : r.error();
   }
 
+  // Not every filesystem zeroes ranges (tmpfs), but most make holes, which read as zeros.
+  Errno zero(Park& park, const BlockRequest& request) {
+    const Errno e = punch(park, FALLOC_FL_ZERO_RANGE, request);
+    return e == Errno::kOPNOTSUPP ? punch(park, FALLOC_FL_PUNCH_HOLE, request) : e;
+  }
+
   Reactor& reactor_;
-  const std::string path_;
   const sys::Fd fd_;
 };
 
@@ -94,7 +97,7 @@ Result<std::unique_ptr<BlockBackend>> open_host_disk(Reactor& reactor, const std
   lock.l_whence = SEEK_SET;
   if (auto locked = sys::fcntl_ptr(fd.get(), F_OFD_SETLK, &lock); !locked)
     return Err(locked.error() == Errno::kACCES ? Errno::kAGAIN : locked.error());
-  return std::unique_ptr<BlockBackend>(std::make_unique<HostDisk>(reactor, path, std::move(fd)));
+  return std::unique_ptr<BlockBackend>(std::make_unique<HostDisk>(reactor, std::move(fd)));
 }
 
 }  // namespace uk

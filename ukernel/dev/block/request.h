@@ -81,8 +81,6 @@ class BlockBackend {
   // Bytes the device has now; may change between calls.
   virtual Result<uint64_t> size() = 0;
   virtual bool can_discard() const { return false; }
-  // What is behind it, for /sys/block/loop0/loop/backing_file; may be empty.
-  virtual std::string backing_name() const { return {}; }
 
  protected:
   static Errno host_error(int32_t res) { return res < 0 ? static_cast<Errno>(-res) : Errno::kOk; }
