@@ -238,6 +238,7 @@ void Cgroups::events_changed(Cgroup& group) {
 
 void Cgroups::thread_ended(Task& task) {
   if (task.group->cgroup) add_threads(*task.group->cgroup, -1, task.frozen ? -1 : 0);
+  if (memory != nullptr) (void)memory->take_above_high(task.tid);  // another may get the number
 }
 
 void Cgroups::number_released(ThreadGroup& process) {
