@@ -117,34 +117,37 @@ TEST_F(cgroup_cpu, WeightsShareAProcessor) {
   EXPECT_LT(most, 8 * rest + 8) << most << " and " << rest;
 }
 
+constexpr size_t kMiB = 1 << 20;
+
+// Takes memory that stays until the process ends.
+void Touch(size_t bytes) {
+  auto* at = static_cast<volatile char*>(
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  for (size_t i = 0; i < bytes; i += kPage) at[i] = 1;
+}
+
 TEST_F(cgroup_memory, ProcessesAtTheLimitAreKilled) {
   Need("memory");
   if (IsSkipped()) return;
-  constexpr size_t kMiB = 1 << 20;
   EXPECT_EQ(child->Read("memory.max"), "max\n");
   EXPECT_EQ(child->Write("memory.max", "x"), EINVAL);
   ASSERT_EQ(child->Write("memory.max", "16M"), 0);
   EXPECT_EQ(child->Read("memory.max"), std::to_string(16 * kMiB) + "\n");
-  auto use = [](size_t bytes) {
-    auto* at = static_cast<volatile char*>(
-        mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    for (size_t i = 0; i < bytes; i += kPage) at[i] = 1;
-  };
   const pid_t modest = child->SpawnIn([&] {
-    use(8 * kMiB);
+    Touch(8 * kMiB);
     CHILD_CHECK(atol(child->Read("memory.current").c_str()) >= static_cast<long>(8 * kMiB));
   });
   EXPECT_EQ(WaitFor(modest), 0);
   EXPECT_EQ(child->Value("memory.events", "oom_kill"), 0);
   EXPECT_GE(atol(child->Read("memory.peak").c_str()), static_cast<long>(8 * kMiB));
-  const pid_t greedy = child->SpawnIn([&] { use(64 * kMiB); });
+  const pid_t greedy = child->SpawnIn([] { Touch(64 * kMiB); });
   EXPECT_EQ(WaitFor(greedy), SIGKILL);
   EXPECT_EQ(child->Value("memory.events", "oom_kill"), 1);
   EXPECT_LE(atol(child->Read("memory.peak").c_str()), static_cast<long>(16 * kMiB));
   // With memory.oom.group all go together.
   ASSERT_EQ(child->Write("memory.oom.group", "1"), 0);
   const pid_t bystander = child->SpawnIn([] { pause(); });
-  const pid_t second = child->SpawnIn([&] { use(64 * kMiB); });
+  const pid_t second = child->SpawnIn([] { Touch(64 * kMiB); });
   EXPECT_EQ(WaitFor(second), SIGKILL);
   EXPECT_EQ(WaitFor(bystander), SIGKILL);
 }
@@ -152,24 +155,18 @@ TEST_F(cgroup_memory, ProcessesAtTheLimitAreKilled) {
 TEST_F(cgroup_memory, WhoTakesMoreThanHighIsHeldUp) {
   Need("memory");
   if (IsSkipped()) return;
-  constexpr size_t kMiB = 1 << 20;
   EXPECT_EQ(child->Read("memory.high"), "max\n");
   EXPECT_EQ(child->Write("memory.high", "-1"), EINVAL);
   ASSERT_EQ(child->Write("memory.high", "16M"), 0);
   EXPECT_EQ(child->Read("memory.high"), std::to_string(16 * kMiB) + "\n");
-  auto use = [](size_t bytes) {
-    auto* at = static_cast<volatile char*>(
-        mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    for (size_t i = 0; i < bytes; i += kPage) at[i] = 1;
-  };
-  EXPECT_EQ(WaitFor(child->SpawnIn([&] { use(8 * kMiB); })), 0);
+  EXPECT_EQ(WaitFor(child->SpawnIn([] { Touch(8 * kMiB); })), 0);
   EXPECT_EQ(child->Value("memory.events", "high"), 0);
-  EXPECT_EQ(WaitFor(child->SpawnIn([&] { use(17 * kMiB); })), 0);
+  EXPECT_EQ(WaitFor(child->SpawnIn([] { Touch(17 * kMiB); })), 0);
   EXPECT_GT(child->Value("memory.events", "high"), 0);
   EXPECT_GT(child->Value("memory.events.local", "high"), 0);
   EXPECT_EQ(child->Value("memory.events", "oom_kill"), 0);
   // Far above it goes on for ever, but can be killed.
-  const pid_t greedy = child->SpawnIn([&] { use(64 * kMiB); });
+  const pid_t greedy = child->SpawnIn([] { Touch(64 * kMiB); });
   while (atol(child->Read("memory.current").c_str()) < static_cast<long>(17 * kMiB)) sched_yield();
   ASSERT_OK(kill(greedy, SIGKILL));
   EXPECT_EQ(WaitFor(greedy), SIGKILL);

@@ -75,6 +75,12 @@ constexpr Entry memory_entry(const char* name, Result<std::string> (*show)(Ctx&)
   return {.name = name, .perm = 0444, .show = show, .controller = kMemoryController};
 }
 
+constexpr Entry memory_setting(const char* name, Result<std::string> (*show)(Ctx&),
+                               Result<> (*store)(Ctx&, std::string_view)) {
+  return {
+      .name = name, .perm = 0644, .show = show, .store = store, .controller = kMemoryController};
+}
+
 constexpr Entry kEntries[] = {
     memory_entry("memory.current", show_current),
     {.name = "memory.events",
@@ -83,31 +89,13 @@ constexpr Entry kEntries[] = {
      .changes = events,
      .controller = kMemoryController},
     memory_entry("memory.events.local", show_local_events),
-    {.name = "memory.high",
-     .perm = 0644,
-     .show = show_high,
-     .store = store_high,
-     .controller = kMemoryController},
-    {.name = "memory.low",
-     .perm = 0644,
-     .show = show_protection<&MemoryGroup::low_pages>,
-     .store = store_protection<&MemoryGroup::low_pages>,
-     .controller = kMemoryController},
-    {.name = "memory.max",
-     .perm = 0644,
-     .show = show_max,
-     .store = store_max,
-     .controller = kMemoryController},
-    {.name = "memory.min",
-     .perm = 0644,
-     .show = show_protection<&MemoryGroup::min_pages>,
-     .store = store_protection<&MemoryGroup::min_pages>,
-     .controller = kMemoryController},
-    {.name = "memory.oom.group",
-     .perm = 0644,
-     .show = show_oom_group,
-     .store = store_oom_group,
-     .controller = kMemoryController},
+    memory_setting("memory.high", show_high, store_high),
+    memory_setting("memory.low", show_protection<&MemoryGroup::low_pages>,
+                   store_protection<&MemoryGroup::low_pages>),
+    memory_setting("memory.max", show_max, store_max),
+    memory_setting("memory.min", show_protection<&MemoryGroup::min_pages>,
+                   store_protection<&MemoryGroup::min_pages>),
+    memory_setting("memory.oom.group", show_oom_group, store_oom_group),
     memory_entry("memory.peak", show_peak),
 };
 

@@ -33,7 +33,7 @@ struct GenericRequest {
   uint8_t command;
   NetlinkAttributes attributes;
 
-  // An answer to it, with the header of `family`'s messages; and to where it goes.
+  // The begin of an answer: a message of type `type` (the family's number) with `command`.
   NetlinkMessage answer(uint16_t type, uint8_t command, uint8_t version) const;
 };
 
