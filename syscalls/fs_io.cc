@@ -14,7 +14,6 @@
 #include "syscalls/fs_splice.h"
 #include "syscalls/fs_sync.h"
 #include "ukernel/fs/anonfs/epoll.h"
-#include "ukernel/fs/anonfs/eventfd.h"
 #include "ukernel/fs/pipefs/pipe.h"
 #include "ukernel/mm/limited_source.h"
 #include "ukernel/net/socket.h"
@@ -203,12 +202,12 @@ Result<int64_t> do_writev(Task& task, Fd fd, UserAddr iov, uint64_t count,
   if (offset) TRY(takes_offset(*file));
   if (!file->can_write()) return Err(Errno::kBADF);
   std::vector<UserIovec> pieces = TRY(fetch_iovec(task.park(), task.mm(), iov, count));
-  const bool event = dynamic_cast<EventFd*>(file.get()) != nullptr;
+  const bool by_pieces = file->writes_by_pieces();
   UserSource source(task.mm(), pieces);
   if (source.remaining() == 0) {
-    return !is_anonymous(*file) || event ? Result<int64_t>(0) : Err(Errno::kINVAL);
+    return !is_anonymous(*file) || by_pieces ? Result<int64_t>(0) : Err(Errno::kINVAL);
   }
-  if (event) return write_pieces(task, *file, pieces);
+  if (by_pieces) return write_pieces(task, *file, pieces);
   TRY(check_end(*file, offset, source.remaining()));
   return as_count(write_file(task, *file, source, offset));
 }

@@ -4,7 +4,6 @@
 #include "syscalls/fs_common.h"
 #include "syscalls/fs_io.h"
 #include "syscalls/fs_sync.h"
-#include "ukernel/fs/anonfs/eventfd.h"
 
 namespace uk {
 namespace {
@@ -53,8 +52,7 @@ Result<int64_t> sys_pwritev2(Task& task, Fd fd, UserAddr iov, uint64_t count, in
   if (offset != -1) TRY(takes_offset(*file));
   if (!file->can_write()) return Err(Errno::kBADF);
   // Nor do files that are written a piece at a time.
-  const bool event = dynamic_cast<EventFd*>(file.get()) != nullptr;
-  TRY(check_rwf(task, event && flags > 1 ? ~0 : flags, iov, count));
+  TRY(check_rwf(task, file->writes_by_pieces() && flags > 1 ? ~0 : flags, iov, count));
   constexpr int kAppend = 0x10, kSync = 0x6;
   Result<int64_t> n = 0;
   if ((flags & kAppend) != 0) {

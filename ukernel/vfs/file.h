@@ -80,6 +80,8 @@ class File : public RefCounted {
     return (void)park, (void)from, (void)offset, Err(Errno::kINVAL);
   }
   virtual bool seekable() const { return false; }
+  // writev(2) makes a write of each piece, and knows no flags (files without write_iter in Linux).
+  virtual bool writes_by_pieces() const { return false; }
   // SEEK_END, SEEK_DATA, SEEK_HOLE need the size; default works from the inode's size.
   virtual Result<uint64_t> seek(Park& park, int64_t offset, int whence);
   // Directory entries from the file's own position `pos` on, "." and ".." included; moves `pos`

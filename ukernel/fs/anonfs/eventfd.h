@@ -12,6 +12,7 @@ class EventFd final : public File {
   EventFd(uint64_t initial, bool semaphore, int flags);
   Result<size_t> read(Park& park, IoSink& to, uint64_t offset) override;
   Result<size_t> write(Park& park, IoSource& from, uint64_t& offset) override;
+  bool writes_by_pieces() const override { return true; }
   uint32_t ready() override;
   // The kernel's own event: counts up, without waiting, as far as the counter goes.
   void signal(uint64_t n);
