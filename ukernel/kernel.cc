@@ -61,6 +61,10 @@ Kernel::Kernel(Reactor& reactor, Clock& clock, Log& log, std::unique_ptr<PhysMem
       }) {
   uts->nodename = options.hostname;
   nsfs = make_ref<NsFs>(*this);
+  vfs.caller = [this]() -> const Cred* {
+    const Task* t = current_task(this->reactor);
+    return t != nullptr ? &t->cred() : nullptr;
+  };
   random(std::as_writable_bytes(std::span(order_cookies)));
   uint64_t tasks = mem->total_pages() * kPageSize / kBytesPerTask;
   pids.max_tasks = static_cast<int>(std::clamp<uint64_t>(tasks, kMinTasks, kMaxTasks));

@@ -116,11 +116,7 @@ Result<> Vfs::truncate(Park& park, const FsContext& ctx, const Path& path, uint6
   FileAttr attr = TRY(inode->getattr(park));
   AttrChange change;
   change.size = size;  // whether a size that stays is a modification is the filesystem's to say
-  if ((attr.mode & (S_ISUID | S_ISGID)) != 0 &&
-      !ctx.cred->has_over(attr.uid, attr.gid, Cap::kFsetid)) {
-    uint32_t drop = S_ISUID | ((attr.mode & S_IXGRP) != 0 ? S_ISGID : 0u);
-    change.mode = attr.mode & 07777 & ~drop;
-  }
+  if ((attr.mode & (S_ISUID | S_ISGID)) != 0) change.mode = mode_after_change(attr, &*ctx.cred);
   TRY(inode->setattr(park, change));
   notify(path, IN_MODIFY);
   return {};

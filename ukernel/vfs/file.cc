@@ -87,11 +87,6 @@ Result<> File::truncate(Park& park, uint64_t size) {
   AttrChange change;
   change.size = size;
   change.by_descriptor = true;
-  const FileAttr attr = TRY(inode()->getattr(park));
-  if ((attr.mode & (S_ISUID | S_ISGID)) != 0 && (cred == nullptr || !cred->has(Cap::kFsetid))) {
-    const uint32_t drop = S_ISUID | ((attr.mode & S_IXGRP) != 0 ? S_ISGID : 0u);
-    change.mode = attr.mode & 07777 & ~drop;
-  }
   return inode()->setattr(park, change);
 }
 

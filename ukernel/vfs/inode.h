@@ -75,6 +75,8 @@ class Inode : public RefCounted {
   virtual Result<> setattr(Park& park, const AttrChange& change) {
     return (void)park, (void)change, Err(Errno::kPERM);
   }
+  // May who asks though the mode bits say no (procfs: one's own descriptors)?
+  virtual bool allows_anyway() const { return false; }
   // Extra permission rule after the mode bits (procfs); kOk to allow.
   virtual Result<> check_access(const Cred& cred, uint32_t may) {
     return (void)cred, (void)may, Result<>{};
@@ -177,5 +179,10 @@ class Inode : public RefCounted {
  private:
   Ref<SuperBlock> sb_;
 };
+
+// What is left of a file's permission bits when its contents change: the set-user-ID bit goes, and
+// the set-group-ID bit unless it only means locking (the group cannot execute) to a member. Who has
+// CAP_FSETID keeps them. `cred` null: nobody's.
+uint32_t mode_after_change(const FileAttr& attr, const Cred* cred);
 
 }  // namespace uk

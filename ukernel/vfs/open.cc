@@ -250,11 +250,7 @@ Result<Ref<File>> Opener::run(WalkFrom from, std::string_view path) {
     AttrChange change;
     change.size = 0;
     FileAttr attr = TRY(inode->getattr(park_));
-    if ((attr.mode & (S_ISUID | S_ISGID)) != 0 && !ctx_.cred->has(Cap::kFsetid)) {
-      // Without execution for the group the bit means locking, to who belongs to it.
-      const bool runs = (attr.mode & S_IXGRP) != 0 || !ctx_.cred->in_group(attr.gid);
-      change.mode = attr.mode & 07777 & ~static_cast<uint32_t>(S_ISUID | (runs ? S_ISGID : 0));
-    }
+    if ((attr.mode & (S_ISUID | S_ISGID)) != 0) change.mode = mode_after_change(attr, &*ctx_.cred);
     change.mtime = change.ctime = vfs_.now();
     TRY(inode->setattr(park_, change));
     vfs_.notify(p, IN_MODIFY);

@@ -46,7 +46,9 @@ struct AttrChange {
   std::optional<uint32_t> uid, gid;
   std::optional<uint64_t> size;
   std::optional<FileTime> atime, mtime, ctime;
-  bool by_descriptor = false;  // ftruncate(2): sets the mtime even if the size stays
+  // ftruncate(2): a modification even if the size stays. Privileges of the file go as with a write;
+  // else `mode` says what is left of them.
+  bool by_descriptor = false;
 };
 
 struct FsStat {  // statfs(2)

@@ -212,6 +212,10 @@ class Vfs {
   void notify_gone(Inode& inode);
   void notify_moved(Inode& inode);
 
+  // Whose call is being made; null: nobody's. Set by the Kernel. Only for what Linux asks of the
+  // caller where all others were asked when the file was opened.
+  std::function<const Cred*()> caller;
+
   // Settings of /proc/sys/fs (proc_sys_fs(5)).
   struct Settings {
     bool protected_hardlinks = true, protected_symlinks = false;

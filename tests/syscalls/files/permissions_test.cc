@@ -3,10 +3,43 @@
 #include <sys/time.h>
 #include <utime.h>
 
+#include <functional>
+
 #include "tests/syscalls/testing.h"
 
 namespace uk::test {
 namespace {
+
+// Whoever has no CAP_FSETID changes what runs with others' ids.
+TEST(write, TakesPrivilegesOfTheFileAway) {
+  COVERS(ftruncate, truncate, open);
+  Scratch dir;
+  Fd fd = dir.Open("f", "text");
+  const bool root = IsRoot();
+  if (root) {
+    ASSERT_OK(fchown(fd, 65534, 65534));
+  }
+  IN_CHILD([&] {
+    if (root)
+      CHILD_CHECK(setgroups(0, nullptr) == 0 && setresgid(65534, 65534, 65534) == 0 &&
+                  setresuid(65534, 65534, 65534) == 0);
+    const std::string path = "/proc/self/fd/" + std::to_string(fd.get());
+    const std::function<bool()> changes[] = {
+        [&] { return pwrite(fd, "x", 1, 0) == 1; },
+        [&] { return ftruncate(fd, 3) == 0; },
+        [&] { return truncate(path.c_str(), 2) == 0; },
+        [&] { return Fd(open(path.c_str(), O_WRONLY | O_TRUNC)) >= 0; },
+    };
+    for (const auto& change : changes) {
+      struct stat st;
+      CHILD_CHECK(fchmod(fd, 06750) == 0 && change() && fstat(fd, &st) == 0);
+      CHILD_CHECK((st.st_mode & 07777) == 0750);
+      // Without execution for the group the bit means locking.
+      CHILD_CHECK(fchmod(fd, 06640) == 0 && change() && fstat(fd, &st) == 0);
+      CHILD_CHECK((st.st_mode & 07777) == 02640);
+    }
+  });
+}
 
 TEST(chmod, SetsThePermissionBits) {
   COVERS(fchmod, fchmodat);

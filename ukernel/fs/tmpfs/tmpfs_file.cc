@@ -35,7 +35,7 @@ class TmpfsFile final : public File {
     TRY(f.own_contents(park));
     size_t want = from.remaining();
     if (want == 0) return size_t{0};
-    modified();
+    f.modified();
     if ((f.seals_ & (kSealWrite | kSealFutureWrite)) != 0) return Err(Errno::kPERM);
     if ((flags & O_APPEND) != 0) offset = f.pages().size();
     if (offset > PageCacheObject::kMaxSize - want) return Err(Errno::kFBIG);
@@ -78,13 +78,13 @@ class TmpfsFile final : public File {
     TRY(f.own_contents(park));
     if ((mode & FALLOC_FL_PUNCH_HOLE) != 0) {
       if ((f.seals_ & (kSealWrite | kSealFutureWrite)) != 0) return Err(Errno::kPERM);
-      modified();
+      f.modified();
       TRY(f.pages().punch_hole(park, offset, len));
     } else {
       const bool beyond = offset + len > f.pages().size();
       const bool grows = (mode & FALLOC_FL_KEEP_SIZE) == 0 && beyond;
       if ((f.seals_ & kSealGrow) != 0 && beyond) return Err(Errno::kPERM);
-      modified();
+      f.modified();
       TRY(f.pages().allocate(park, offset, len));
       if (grows) f.pages().resize(park, offset + len);
     }
@@ -93,15 +93,6 @@ class TmpfsFile final : public File {
   }
 
  private:
-  // Whoever changes a file does so before anything can go wrong with it (file_modified).
-  void modified() {
-    FileAttr& attr = file().attr();
-    attr.mtime = attr.ctime = file().super().vfs.now();
-    if ((attr.mode & (S_ISUID | S_ISGID)) != 0 && (cred == nullptr || !cred->has(Cap::kFsetid))) {
-      attr.mode &= ~static_cast<uint32_t>(S_ISUID | ((attr.mode & S_IXGRP) != 0 ? S_ISGID : 0));
-    }
-  }
-
   // Of a write that may not make the file longer: the pages of it that stay within, as far as each
   // is written. kPERM: the first does not.
   Result<size_t> within_size(uint64_t offset, size_t want) {
@@ -175,9 +166,8 @@ Result<> TmpfsRegular::setattr(Park& park, const AttrChange& change) {
     }
     pages_->resize(park, *change.size);
     attr_.mtime = super().vfs.now();
-  } else if (change.by_descriptor) {
-    attr_.mtime = super().vfs.now();
   }
+  if (change.by_descriptor) modified();
   return TmpfsInode::setattr(park, change);
 }
 

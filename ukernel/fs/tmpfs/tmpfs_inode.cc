@@ -31,6 +31,13 @@ TmpfsInode::~TmpfsInode() {
   super().xattr_bytes -= xattr_bytes_;
 }
 
+void TmpfsInode::modified() {
+  attr_.mtime = attr_.ctime = super().vfs.now();
+  if ((attr_.mode & (S_ISUID | S_ISGID)) == 0) return;
+  const Cred* caller = super().vfs.caller ? super().vfs.caller() : nullptr;
+  attr_.mode = (attr_.mode & S_IFMT) | mode_after_change(attr_, caller);
+}
+
 Result<FileAttr> TmpfsInode::getattr(Park&) {
   FileAttr attr = attr_;
   if (has_acl_) attr.attributes |= kAttrHasAcl;

@@ -53,6 +53,9 @@ class TmpfsInode : public Inode {
   TmpfsSuper& super() const { return static_cast<TmpfsSuper&>(sb()); }
   FileAttr& attr() { return attr_; }
   void touch_ctime() { attr_.ctime = super().vfs.now(); }
+  // The caller changes what is in it: times, and privileges that it takes away (file_modified() in
+  // Linux).
+  void modified();
 
  protected:
   void xattr_changed(std::string_view name);
