@@ -7,10 +7,11 @@
 
 #include "absl/strings/str_format.h"
 #include "boot/builtin_root.h"
+#include "boot/disks.h"
 #include "hostio/sys/file.h"
 #include "syscalls/userfaultfd.h"
-#include "ukernel/dev/block/host_disk.h"
 #include "ukernel/dev/block/registry.h"
+#include "ukernel/dev/loop/loop.h"
 #include "ukernel/dev/mem/kmsg.h"
 #include "ukernel/dev/mem/mem_devices.h"
 #include "ukernel/dev/tty/pty.h"
@@ -27,7 +28,9 @@
 #include "ukernel/fs/tmpfs/tmpfs.h"
 #include "ukernel/task/cgroup.h"
 #include "ukernel/task/current.h"
+#include "ukernel/task/fd_table.h"
 #include "ukernel/task/io_group.h"
+#include "ukernel/task/task.h"
 
 namespace uk::boot {
 namespace {
@@ -150,30 +153,6 @@ std::string mount_host_dirs(Park& park, Kernel& kernel, const FsContext& ctx,
   return "";
 }
 
-// The disks of --disk; they are there before /dev is.
-std::string add_disks(Park& park, Kernel& kernel, const RunOptions& options) {
-  for (const DiskSpec& d : options.disks) {
-    const std::string what = "disk " + d.name + "=" + d.file;
-    if (!BlockDevices::valid_name(d.name))
-      return what + ": not a device name; use up to 24 letters and digits, a letter first";
-    auto backend = open_host_disk(kernel.reactor, d.file, {d.read_only, d.sync, d.direct});
-    if (!backend && backend.error() == Errno::kAGAIN)
-      return what + ": in use by another process; end that, or give both ,ro";
-    if (!backend && backend.error() == Errno::kINVAL)
-      return what + (d.direct
-                         ? ": not a file that can be used past the host's cache; leave ,direct "
-                           "out"
-                         : ": neither a file nor a block device; give one of these");
-    if (!backend)
-      return sentence(what, backend.error(),
-                      d.read_only ? "give a file you can read"
-                                  : "give a file you can read and write, or add ,ro");
-    if (auto disk = kernel.disks->add(park, d.name, std::move(*backend), d.read_only); !disk)
-      return sentence(what, disk.error(), "give fewer disks");
-  }
-  return "";
-}
-
 IoKind io_kind(BlockOp op) {
   if (op == BlockOp::kRead) return IoKind::kRead;
   return op == BlockOp::kDiscard ? IoKind::kDiscard : IoKind::kWrite;
@@ -192,6 +171,14 @@ void let_cgroups_pay(Kernel& kernel) {
     if (task == nullptr) return nullptr;
     return Ref<RefCounted>(task->group->cgroup ? task->group->cgroup : kernel.cgroups->root);
   };
+}
+
+// Loop devices are told of files by their descriptors.
+void make_loop_devices(Kernel& kernel) {
+  register_loop(*kernel.disks, [](IoctlUser& user, int fd) -> Result<Ref<File>> {
+    Task* task = user.task();
+    return task == nullptr ? Err(Errno::kBADF) : task->fds().get(fd);
+  });
 }
 
 // Devices that come and go later do so in /dev of the first mount namespace too.
@@ -219,6 +206,7 @@ std::string mount_root(Park& park, Kernel& kernel, const RunOptions& options) {
   auto cred = make_ref<Cred>();
   FsContext ctx = kernel_root_context(kernel, cred);
   if (std::string why = add_disks(park, kernel, options); !why.empty()) return why;
+  make_loop_devices(kernel);
   follow_devices(kernel);
   let_cgroups_pay(kernel);
   if (auto dev = mount_dev(park, kernel.vfs, ctx); !dev)

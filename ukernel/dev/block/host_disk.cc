@@ -13,7 +13,8 @@ namespace {
 
 class HostDisk final : public BlockBackend {
  public:
-  HostDisk(Reactor& reactor, sys::Fd fd) : reactor_(reactor), fd_(std::move(fd)) {}
+  HostDisk(Reactor& reactor, sys::Fd fd, std::string path)
+      : reactor_(reactor), fd_(std::move(fd)), path_(std::move(path)) {}
 
   void start(Park& park, BlockRequest& request) override {
     switch (request.op) {
@@ -52,6 +53,7 @@ class HostDisk final : public BlockBackend {
 
   Result<uint64_t> size() override { return sys::lseek(fd_.get(), 0, SEEK_END); }
   bool can_discard() const override { return true; }
+  std::string where() const override { return path_; }
 
  private:
   void transfer(BlockRequest& request) {
@@ -80,9 +82,21 @@ class HostDisk final : public BlockBackend {
 
   Reactor& reactor_;
   const sys::Fd fd_;
+  const std::string path_;
 };
 
 }  // namespace
+
+Result<> lock_host_image(int fd, bool exclusive) {
+  const struct stat st = TRY(sys::fstat(fd));
+  if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) return Err(Errno::kINVAL);
+  struct flock lock = {};
+  lock.l_type = static_cast<short>(exclusive ? F_WRLCK : F_RDLCK);
+  lock.l_whence = SEEK_SET;
+  if (auto locked = sys::fcntl_ptr(fd, F_OFD_SETLK, &lock); !locked)
+    return Err(locked.error() == Errno::kACCES ? Errno::kAGAIN : locked.error());
+  return {};
+}
 
 Result<std::unique_ptr<BlockBackend>> open_host_disk(Reactor& reactor, const std::string& path,
                                                      const HostDiskOptions& options) {
@@ -90,14 +104,8 @@ Result<std::unique_ptr<BlockBackend>> open_host_disk(Reactor& reactor, const std
   if (options.sync) flags |= O_DSYNC;
   if (options.direct) flags |= O_DIRECT;
   sys::Fd fd = TRY(sys::open(path.c_str(), flags));
-  const struct stat st = TRY(sys::fstat(fd.get()));
-  if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) return Err(Errno::kINVAL);
-  struct flock lock = {};
-  lock.l_type = static_cast<short>(options.read_only ? F_RDLCK : F_WRLCK);
-  lock.l_whence = SEEK_SET;
-  if (auto locked = sys::fcntl_ptr(fd.get(), F_OFD_SETLK, &lock); !locked)
-    return Err(locked.error() == Errno::kACCES ? Errno::kAGAIN : locked.error());
-  return std::unique_ptr<BlockBackend>(std::make_unique<HostDisk>(reactor, std::move(fd)));
+  TRY(lock_host_image(fd.get(), !options.read_only));
+  return std::unique_ptr<BlockBackend>(std::make_unique<HostDisk>(reactor, std::move(fd), path));
 }
 
 }  // namespace uk

@@ -8,7 +8,11 @@
 namespace uk {
 
 BlockDevices::BlockDevices(Vfs& vfs, Reactor& reactor) : vfs(vfs), reactor(reactor) {
-  vfs.register_device(true, kHostDiskMajor, 0, kMaxDisks * kMinorsPerDisk, "hostdisk",
+  register_major(kHostDiskMajor, kMaxDisks * kMinorsPerDisk, "hostdisk");
+}
+
+void BlockDevices::register_major(uint32_t major, uint32_t minors, const char* name) {
+  vfs.register_device(true, major, 0, minors, name,
                       {[this](Park& park, const Path& path, int flags, const Cred&, uint64_t rdev) {
                         return open_block_device(park, *this, path, flags, rdev);
                       }});
@@ -27,21 +31,40 @@ bool BlockDevices::valid_name(std::string_view name) {
 
 Result<Ref<Disk>> BlockDevices::add(Park& park, std::string name,
                                     std::unique_ptr<BlockBackend> backend, bool read_only) {
-  for (const Ref<Disk>& d : disks_) {
-    if (d->options.name == name) return Err(Errno::kEXIST);
-  }
-  if (disks_.size() >= kMaxDisks) return Err(Errno::kNOSPC);
+  if (host_disks_ >= kMaxDisks) return Err(Errno::kNOSPC);
   Disk::Options options;
   options.name = std::move(name);
   options.major = kHostDiskMajor;
-  options.first_minor = static_cast<uint32_t>(disks_.size()) * kMinorsPerDisk;
+  options.first_minor = host_disks_ * kMinorsPerDisk;
+  options.minors = kMinorsPerDisk;
   options.read_only = read_only;
+  Ref<Disk> disk = TRY(add(park, std::move(options), std::move(backend)));
+  ++host_disks_;
+  return disk;
+}
+
+Result<Ref<Disk>> BlockDevices::add(Park& park, Disk::Options options,
+                                    std::unique_ptr<BlockBackend> backend) {
+  for (const Ref<Disk>& d : disks_) {
+    if (d->options.name == options.name) return Err(Errno::kEXIST);
+  }
   auto disk = make_ref<Disk>(*this, std::move(backend), std::move(options));
   disks_.push_back(disk);
   ++version;
   if (on_change) on_change(park, disk->whole(), true);
-  (void)disk->rescan(park);
+  if (disk->options.partitions) (void)disk->rescan(park);
   return disk;
+}
+
+void BlockDevices::remove(Park& park, Disk& disk) {
+  Ref<Disk> self(&disk);
+  std::erase_if(disks_, [&](const Ref<Disk>& d) { return d.get() == &disk; });
+  ++version;
+  for (const auto& [number, part] : disk.partitions()) {
+    if (on_change) on_change(park, *part, false);
+  }
+  if (on_change) on_change(park, disk.whole(), false);
+  disk.remove();
 }
 
 void BlockDevices::each(const std::function<void(BlockDevice&)>& f) const {
@@ -54,7 +77,8 @@ void BlockDevices::each(const std::function<void(BlockDevice&)>& f) const {
 Ref<BlockDevice> BlockDevices::find(uint64_t rdev) const {
   for (const Ref<Disk>& disk : disks_) {
     const uint32_t first = disk->options.first_minor, minor = dev_minor(rdev);
-    if (disk->options.major != dev_major(rdev) || minor < first || minor - first >= kMinorsPerDisk)
+    if (disk->options.major != dev_major(rdev) || minor < first ||
+        minor - first >= disk->options.minors)
       continue;
     return disk->device(minor - first);
   }

@@ -85,7 +85,8 @@ class PowerCutDisk final : public BlockBackend {
     if (request.op == BlockOp::kFlush) {
       if (last) return power_fails();
       ++s_.flushes;
-      s_.stable = s_.seen;
+      for (const PowerCutStorage::Piece& p : s_.unflushed)
+        std::memcpy(&s_.stable[p.offset], p.bytes.data(), p.bytes.size());
       s_.unflushed.clear();
       return Errno::kOk;
     }
