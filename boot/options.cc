@@ -368,6 +368,9 @@ std::string run_help() {
 std::string main_help() {
   return "ukernel: an operating system kernel in an ordinary process\n\n"
          "  ukernel run [OPTIONS] [--] [CMD [ARG...]]   boot an instance (ukernel run --help)\n"
+         "  ukernel image COMMAND ...                   makes and changes disk images (ukernel "
+         "image "
+         "--help)\n"
          "  ukernel syscalls [--markdown]               which system calls it implements, from its "
          "own table\n"
          "  ukernel version\n\n"

@@ -21,7 +21,9 @@ class LoopBackend final : public FileBackend {
       : FileBackend(owner.devices.reactor), owner_(owner), number_(number) {}
 
   void set_disk(Disk& disk) { disk_ = &disk; }
-  bool bound() const { return file() != nullptr; }
+  // Free: another file may be bound. One that was cleared is neither, until its last close.
+  bool free() const { return file() == nullptr; }
+  bool bound() const { return !free() && !cleared_; }
 
   Result<int64_t> ioctl(Park& park, BlockFile& by, IoctlUser& user, uint32_t cmd,
                         uint64_t arg) override {
@@ -38,7 +40,7 @@ class LoopBackend final : public FileBackend {
         return 0;
       }
       case LOOP_CLR_FD:
-        return clear(park);
+        return clear();
       case LOOP_GET_STATUS64:
         return get_status(park, user, arg);
       case LOOP_SET_STATUS64: {
@@ -67,7 +69,7 @@ class LoopBackend final : public FileBackend {
   }
 
   void last_close(Park& park) override {
-    if (bound() && (flags_ & LO_FLAGS_AUTOCLEAR) != 0) let_go(park);
+    if (!free() && (cleared_ || (flags_ & LO_FLAGS_AUTOCLEAR) != 0)) let_go(park);
   }
 
   std::vector<std::pair<std::string, std::string>> attributes() const override {
@@ -79,7 +81,7 @@ class LoopBackend final : public FileBackend {
             {"loop/partscan", "0"},
             {"loop/dio", "0"}};
   }
-  std::string where() const override { return bound() ? backing_name() : ""; }
+  std::string where() const override { return free() ? "" : backing_name(); }
 
  private:
   std::string backing_name() const { return owner_.devices.vfs.path_name(file()->path(), Path()); }
@@ -118,7 +120,7 @@ class LoopBackend final : public FileBackend {
     if ((info.lo_flags & ~kKnown) != 0) return Err(Errno::kINVAL);
     // DEVIATION: these are refused; see docs/CAVEATS.md.
     if ((info.lo_flags & (LO_FLAGS_PARTSCAN | LO_FLAGS_DIRECT_IO)) != 0) return Err(Errno::kINVAL);
-    if (bound() || binding_) return Err(Errno::kBUSY);
+    if (!free() || binding_) return Err(Errno::kBUSY);
     TRY(check_file(*given));
     TRY(check(info));
     if (!given->can_read()) return Err(Errno::kBADF);
@@ -130,7 +132,7 @@ class LoopBackend final : public FileBackend {
         park, given->path(), (read_only ? O_RDONLY : O_RDWR) | O_LARGEFILE, user.cred());
     binding_ = false;
     if (!own) return Err(own.error());
-    if (bound()) return Err(Errno::kBUSY);
+    if (!free()) return Err(Errno::kBUSY);
     bind(std::move(*own), info.lo_offset, info.lo_sizelimit);
     flags_ = (info.lo_flags & kSettable) | (read_only ? uint32_t{LO_FLAGS_READ_ONLY} : 0u);
     take_name(info);
@@ -153,14 +155,12 @@ class LoopBackend final : public FileBackend {
     ++owner_.devices.version;
   }
 
-  // With others who have it open it goes when the last of them closes it.
-  Result<int64_t> clear(Park& park) {
+  // The file goes with the last close; with nobody else who has the device open, nothing but reads
+  // and writes is left until then. (__loop_clr_fd() in Linux since 5.17.)
+  Result<int64_t> clear() {
     if (!bound()) return Err(Errno::kNXIO);
-    if (disk_->whole().opens > 1) {
-      flags_ |= LO_FLAGS_AUTOCLEAR;
-      return 0;
-    }
-    let_go(park);
+    flags_ |= LO_FLAGS_AUTOCLEAR;
+    cleared_ = disk_->whole().opens == 1;
     return 0;
   }
 
@@ -173,6 +173,7 @@ class LoopBackend final : public FileBackend {
     }
     unbind(park);
     flags_ = 0;
+    cleared_ = false;
     name_.clear();
     whole->set_read_only = false;
     changed(park);
@@ -218,7 +219,7 @@ class LoopBackend final : public FileBackend {
   const int number_;
   Disk* disk_ = nullptr;  // which owns us
   uint32_t flags_ = 0;
-  bool binding_ = false;
+  bool binding_ = false, cleared_ = false;
   std::string name_;  // lo_file_name: the guest's, for itself
 };
 
@@ -282,7 +283,7 @@ Result<int> LoopDevices::remove(Park& park, int number) {
   if (number < 0) return Err(Errno::kINVAL);
   Ref<Disk> disk(find(number));
   if (disk == nullptr) return Err(Errno::kNODEV);
-  if (loop_of(*disk)->bound() || disk->whole().opens != 0) return Err(Errno::kBUSY);
+  if (!loop_of(*disk)->free() || disk->whole().opens != 0) return Err(Errno::kBUSY);
   devices.remove(park, *disk);
   return number;
 }
@@ -291,7 +292,7 @@ Result<int> LoopDevices::get_free(Park& park) {
   for (int number = 0; number < static_cast<int>(kMax); ++number) {
     Disk* disk = find(number);
     if (disk == nullptr) return add(park, number);
-    if (!loop_of(*disk)->bound()) return number;
+    if (loop_of(*disk)->free()) return number;
   }
   return Err(Errno::kNOSPC);
 }
