@@ -108,7 +108,8 @@ same "losetup" $'/dev/loop0\n/tmp/disk 4096 1048576\n0\n0' "$(run vdb=ram:1M "tr
 # The file behind a disk is cut while the guest runs: EIO for the guest, and the log names the file.
 truncate -s 4M "$dir/cut.img"
 timeout 60 "$uk" run --platform="$platform" --root=dir:/ --disk=vdb="$dir/cut.img" -- /bin/sh -c \
-  'echo up; read x; dd if=/dev/vdb of=/dev/null bs=4k skip=512 count=1 iflag=direct 2>&1 | head -n 1; dmesg | grep vdb' \
+  'echo up; read x; dd if=/dev/vdb of=/dev/null bs=4k skip=512 count=1 iflag=direct 2>&1 | head -n 1
+  dmesg | grep vdb' \
   <"$dir/hold" >"$dir/out" 2>&1 &
 exec 3>"$dir/hold"
 until grep -q up "$dir/out"; do kill -0 $! || break; done

@@ -7,8 +7,11 @@
 
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <cstring>
 #include <functional>
+#include <memory>
+#include <new>
 #include <vector>
 
 #include "base/errno.h"
@@ -16,18 +19,61 @@
 
 namespace uk {
 
+// Takes the place of memory that the host's O_DIRECT does not take: what is not at a multiple of a
+// sector, or has not whole ones.
+class Bounce {
+ public:
+  static bool needed(std::span<const struct iovec> segments) {
+    constexpr uintptr_t kMask = 511;
+    return std::ranges::any_of(segments, [](const struct iovec& v) {
+      return ((reinterpret_cast<uintptr_t>(v.iov_base) | v.iov_len) & kMask) != 0;
+    });
+  }
+  // Of the same contents; `segments` becomes its memory.
+  explicit Bounce(std::vector<struct iovec>& segments) : own_(segments) {
+    size_t bytes = 0;
+    for (const struct iovec& v : own_) bytes += v.iov_len;
+    memory_.reset(static_cast<std::byte*>(::operator new[](bytes, std::align_val_t{kAlign})));
+    size_t at = 0;
+    for (const struct iovec& v : own_) {
+      std::memcpy(&memory_[at], v.iov_base, v.iov_len);
+      at += v.iov_len;
+    }
+    segments = {{memory_.get(), bytes}};
+  }
+  // After a read: back to where it was wanted.
+  void copy_back() const {
+    size_t at = 0;
+    for (const struct iovec& v : own_) {
+      std::memcpy(v.iov_base, &memory_[at], v.iov_len);
+      at += v.iov_len;
+    }
+  }
+
+ private:
+  static constexpr size_t kAlign = 4096;
+  struct Free {
+    void operator()(std::byte* p) const { ::operator delete[](p, std::align_val_t{kAlign}); }
+  };
+  const std::vector<struct iovec> own_;
+  std::unique_ptr<std::byte[], Free> memory_;
+};
+
 class HostTransfer final : public hostio::Completion {
  public:
   struct Args {
     int fd = -1;
     bool write = false;
+    bool direct = false;         // the file is O_DIRECT
     bool zero_past_end = false;  // of a read: the file may end early
     uint32_t rwf = 0;
     uint64_t offset = 0;
     std::vector<struct iovec> segments;
     std::function<void(Errno)> done;
   };
-  HostTransfer(hostio::Ring& ring, Args args) : ring_(ring), a_(std::move(args)) {}
+  HostTransfer(hostio::Ring& ring, Args args) : ring_(ring), a_(std::move(args)) {
+    if (a_.direct && Bounce::needed(a_.segments)) bounce_ = std::make_unique<Bounce>(a_.segments);
+  }
 
   void start() {
     auto rest = std::span(a_.segments).subspan(at_);
@@ -62,12 +108,14 @@ class HostTransfer final : public hostio::Completion {
     start();
   }
   void end(Errno error) {
+    if (bounce_ != nullptr && !a_.write && error == Errno::kOk) bounce_->copy_back();
     auto done = std::move(a_.done);
     done(error);  // we may be gone
   }
 
   hostio::Ring& ring_;
   Args a_;
+  std::unique_ptr<Bounce> bounce_;
   size_t at_ = 0;
 };
 

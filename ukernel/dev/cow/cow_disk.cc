@@ -55,12 +55,13 @@ std::vector<struct iovec> part_of(std::span<const struct iovec> segments, uint64
 class CowDisk final : public BlockBackend {
  public:
   CowDisk(Reactor& reactor, std::unique_ptr<CowFile> file, sys::Fd backing, uint64_t backing_bytes,
-          bool sync)
+          const HostDiskOptions& options)
       : reactor_(reactor),
         file_(std::move(file)),
         backing_(std::move(backing)),
         backing_bytes_(backing_bytes),
-        sync_(sync) {}
+        sync_(options.sync),
+        direct_(options.direct) {}
 
   void start(Park& park, BlockRequest& request) override {
     switch (request.op) {
@@ -122,6 +123,7 @@ class CowDisk final : public BlockBackend {
 
   void go(Job& job, HostTransfer::Args args) {
     ++job.left;
+    args.direct = direct_;
     args.done = [this, &job](Errno error) {
       if (error != Errno::kOk && job.error == Errno::kOk) job.error = error;
       drop(job);
@@ -218,6 +220,7 @@ class CowDisk final : public BlockBackend {
     args.write = true;
     args.offset = data_at(offset);
     args.segments = std::move(segments);
+    args.direct = direct_;
     args.done = [&](Errno e) {
       result = e;
       ended = true;
@@ -309,7 +312,7 @@ class CowDisk final : public BlockBackend {
   const std::unique_ptr<CowFile> file_;
   const sys::Fd backing_;
   const uint64_t backing_bytes_;
-  const bool sync_;
+  const bool sync_, direct_;
   std::list<Job> jobs_;
   std::list<Range> busy_;  // being written for the first time
   WaitQueue idle_;
@@ -343,7 +346,7 @@ Result<std::unique_ptr<BlockBackend>> open_cow_disk(Reactor& reactor, const std:
   }
   const uint64_t bytes = file->header.backing_bytes;
   return std::unique_ptr<BlockBackend>(
-      std::make_unique<CowDisk>(reactor, std::move(file), std::move(base), bytes, options.sync));
+      std::make_unique<CowDisk>(reactor, std::move(file), std::move(base), bytes, options));
 }
 
 }  // namespace uk

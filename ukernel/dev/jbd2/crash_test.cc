@@ -113,7 +113,9 @@ class CrashTest : public JournalTest {
       std::vector<CommitBlock> blocks;
       for (auto& [b, v] : bytes) blocks.push_back({b * size, v});
       attempt = next;
-      if (!j.commit(*park, blocks, freed)) return;
+      std::vector<FreedBlocks> ranges;
+      for (uint64_t b : freed) ranges.push_back({b, 1});
+      if (!j.commit(*park, blocks, ranges)) return;
       last = next;
       attempt.reset();
       if (random() % 12 == 0 && !j.checkpoint(*park)) return;
@@ -188,7 +190,7 @@ TEST_F(CrashTest, BentLogs) {
       for (uint8_t n = 1; n <= 9; ++n) {
         const std::vector<std::byte> bytes(kSize, static_cast<std::byte>(n));
         const CommitBlock blocks[] = {{(100u + n) * kSize, bytes}, {120 * kSize, bytes}};
-        const uint64_t freed[] = {100u + n - 1};
+        const FreedBlocks freed[] = {{100u + n - 1, 1}};
         EXPECT_OK(j->commit(p, blocks, freed));
         states.push_back(state(storage.seen));
       }

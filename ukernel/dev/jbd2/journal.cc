@@ -10,6 +10,22 @@ namespace {
 
 constexpr size_t kMaxBioBytes = RequestQueue::kMaxRequestBytes;
 
+// Sorted, and without overlaps.
+std::vector<FreedBlocks> merged(std::vector<FreedBlocks> ranges) {
+  std::ranges::sort(ranges, {}, &FreedBlocks::first);
+  std::vector<FreedBlocks> result;
+  for (FreedBlocks r : ranges) {
+    r.count = std::min(r.count, UINT64_MAX - r.first);
+    if (!result.empty() && r.first - result.back().first <= result.back().count) {
+      FreedBlocks& last = result.back();
+      last.count = std::max(last.count, r.first + r.count - last.first);
+    } else {
+      result.push_back(r);
+    }
+  }
+  return result;
+}
+
 uint32_t pieces(size_t n, size_t each) { return static_cast<uint32_t>((n + each - 1) / each); }
 
 }  // namespace
@@ -39,6 +55,7 @@ class Journal::Turn {
 struct Journal::Transaction {
   std::vector<uint64_t> places;   // block numbers
   std::vector<std::byte> copies;  // of their contents, as many
+  std::vector<FreedBlocks> freed;
   std::vector<uint64_t> revoked;
 };
 
@@ -116,7 +133,7 @@ Result<> Journal::check(std::span<const CommitBlock> blocks) const {
 }
 
 Result<> Journal::commit(Park& park, std::span<const CommitBlock> blocks,
-                         std::span<const uint64_t> freed) {
+                         std::span<const FreedBlocks> freed) {
   CHECK(started_);
   TRY(check(blocks));
   Transaction t;
@@ -125,7 +142,7 @@ Result<> Journal::commit(Park& park, std::span<const CommitBlock> blocks,
     t.places.push_back(b.offset / place_.block_size);
     t.copies.insert(t.copies.end(), b.bytes.begin(), b.bytes.end());
   }
-  t.revoked.assign(freed.begin(), freed.end());
+  t.freed.assign(freed.begin(), freed.end());
   Turn turn(*this);
   turn.wait(park);
   if (aborted_) return Err(Errno::kROFS);
@@ -134,13 +151,25 @@ Result<> Journal::commit(Park& park, std::span<const CommitBlock> blocks,
   return r;
 }
 
-Result<> Journal::commit_in_turn(Park& park, Transaction& t) {
-  // What a block holds now counts, even if it was freed and taken again since the last commit; and
-  // what is not in the log cannot come back.
+// Of the blocks that are freed, those that are in the log, where a replay would find them, and do
+// not have new contents in the same transaction.
+std::vector<uint64_t> Journal::to_revoke(const Transaction& t) const {
+  const std::vector<FreedBlocks> freed = merged(t.freed);
   const std::unordered_set<uint64_t> written(t.places.begin(), t.places.end());
-  std::ranges::sort(t.revoked);
-  t.revoked.erase(std::unique(t.revoked.begin(), t.revoked.end()), t.revoked.end());
-  std::erase_if(t.revoked, [&](uint64_t b) { return !logged_.contains(b) || written.contains(b); });
+  std::vector<uint64_t> result;
+  if (freed.empty()) return result;
+  for (uint64_t b : logged_) {
+    auto after = std::ranges::upper_bound(freed, b, {}, &FreedBlocks::first);
+    if (after == freed.begin() || written.contains(b)) continue;
+    const FreedBlocks& range = *std::prev(after);
+    if (b - range.first < range.count) result.push_back(b);
+  }
+  std::ranges::sort(result);
+  return result;
+}
+
+Result<> Journal::commit_in_turn(Park& park, Transaction& t) {
+  t.revoked = to_revoke(t);
   if (t.places.empty() && t.revoked.empty()) return device_->flush(park);
 
   const size_t size = place_.block_size;

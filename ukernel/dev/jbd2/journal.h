@@ -39,6 +39,10 @@ struct CommitBlock {
   std::span<const std::byte> bytes;  // one block
 };
 
+struct FreedBlocks {
+  uint64_t first = 0, count = 0;  // in units of the block size
+};
+
 class Journal {
  public:
   // Reads the journal's superblock and changes nothing. Errors of LogPlace::check(), Super::parse()
@@ -58,12 +62,12 @@ class Journal {
   // (recovery_flag.h).
   Result<> start(Park& park);
   // `blocks` are copied before the call first suspends; commits take effect in the order of their
-  // calls. `freed`: numbers of blocks (offset / block size). No blocks at all: what was written
-  // before is flushed. kNOSPC: more than the log holds (see max_blocks()), nothing happened;
-  // kINVAL: a block is none, or is there twice. Any other error: the journal is aborted, and every
-  // later commit is kROFS; what this one held may be found, whole, by the next replay.
+  // calls. `freed` may name blocks that were never committed, too. No blocks at all: what was
+  // written before is flushed. kNOSPC: more than the log holds (see max_blocks()), nothing
+  // happened; kINVAL: a block is none, or is there twice. Any other error: the journal is aborted,
+  // and every later commit is kROFS; what this one held may be found, whole, by the next replay.
   Result<> commit(Park& park, std::span<const CommitBlock> blocks,
-                  std::span<const uint64_t> freed = {});
+                  std::span<const FreedBlocks> freed = {});
   // Empties the log: the image is whole without a replay.
   Result<> checkpoint(Park& park);
 
@@ -84,6 +88,7 @@ class Journal {
   class Turn;
   struct Transaction;
   Result<> check(std::span<const CommitBlock> blocks) const;
+  std::vector<uint64_t> to_revoke(const Transaction& t) const;
   Result<> commit_in_turn(Park& park, Transaction& t);
   Result<> log(Park& park, Transaction& t, uint32_t blocks);
   Result<> checkpoint_in_turn(Park& park);

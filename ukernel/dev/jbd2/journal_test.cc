@@ -29,7 +29,7 @@ class SmallJournalTest : public JournalTest {
     return std::ranges::equal(block(b), want);
   }
   Result<> commit(Journal& j, std::vector<std::pair<uint64_t, uint8_t>> blocks,
-                  std::vector<uint64_t> freed = {}) {
+                  std::vector<FreedBlocks> freed = {}) {
     std::vector<std::vector<std::byte>> bytes;
     std::vector<CommitBlock> list;
     for (auto [b, value] : blocks) bytes.push_back(filled(value));
@@ -126,8 +126,9 @@ TEST_F(SmallJournalTest, WhatIsFreedDoesNotComeBack) {
     auto j = *open_journal(storage, place);
     EXPECT_OK(j->start(p));
     EXPECT_OK(commit(*j, {{100, 1}, {101, 1}, {102, 1}}));
-    // 100 is freed; 101 too, but taken again at once; 55 was never in the log.
-    EXPECT_OK(commit(*j, {{101, 2}}, {100, 101, 55}));
+    // In ranges that overlap: 100 is freed; 101 too, but taken again at once; 55 was never in the
+    // log.
+    EXPECT_OK(commit(*j, {{101, 2}}, {{100, 1}, {99, 3}, {55, 3}, {UINT64_MAX, UINT64_MAX}}));
     EXPECT_EQ(1u, j->stats().revokes);
     const auto data = filled(9);
     EXPECT_OK(disk->whole().submit(p, write_bio(100 * kSize, data)));

@@ -83,9 +83,10 @@ struct FileBackend::State {
       if (r) return Errno::kOk;
       if (r.error() != Errno::kOPNOTSUPP && r.error() != Errno::kNODEV) return r.error();
     }
-    std::vector<std::byte> zeroes(std::min<uint64_t>(length, 64 << 10));
+    const std::vector<std::byte> zeroes(std::min<uint64_t>(length, 64 << 10));
     while (length > 0) {
-      BufferSource source(std::span(zeroes).first(std::min<uint64_t>(length, zeroes.size())));
+      const std::span<const std::byte> all(zeroes);
+      BufferSource source(all.first(std::min<uint64_t>(length, all.size())));
       uint64_t where = at;
       Result<size_t> n = file.write(park, source, where);
       if (!n) return n.error();
