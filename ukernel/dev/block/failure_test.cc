@@ -48,7 +48,7 @@ class FailureTest : public VfsTest {
       BlockDevices devices(vfs, sim.reactor);
       Ref<Disk> disk =
           *devices.add(p, "vdb", std::make_unique<FailingDisk>(storage), /*read_only=*/false);
-      Ref<File> file = *open_block_device(p, devices, Path(), O_RDWR, disk->whole().rdev());
+      Ref<File> file = *open_block_device(p, devices, ctx().root, O_RDWR, disk->whole().rdev());
       body(static_cast<BlockFile&>(*file));
       storage.reads = storage.writes = storage.flushes = Errno::kOk;
       file->release(p);

@@ -13,7 +13,7 @@ namespace {
 // A file that does as it is told.
 class FailingFile final : public File {
  public:
-  FailingFile() : File(Path(), O_RDWR) {}
+  explicit FailingFile(Path path) : File(std::move(path), O_RDWR) {}
   Result<size_t> read(Park&, IoSink&, uint64_t) override { return Err(error); }
   Result<size_t> write(Park&, IoSource&, uint64_t&) override { return Err(error); }
   Result<> fsync(Park&, bool) override { return Err(error); }
@@ -76,7 +76,7 @@ TEST_F(FileBackendTest, ADiskInMemory) {
 
 TEST_F(FileBackendTest, ErrorsOfTheFileAreTheRequests) {
   run_disks([&](Park& p) {
-    auto file = make_ref<FailingFile>();
+    auto file = make_ref<FailingFile>(ctx().root);
     auto backend = std::make_unique<FileBackend>(sim.reactor);
     backend->bind(file, 4096, 0);
     EXPECT_OK(backend->measure(p));
