@@ -100,15 +100,15 @@ same "a disk in memory" "67108864 same" "$(run vdb=ram:64M "blockdev --getsize64
   dd if=$dir/data of=/dev/vdb bs=4k status=none && cmp -n 300000 /dev/vdb $dir/data && echo same")"
 
 # Loop devices, by this machine's losetup.
-same "losetup" $'/dev/loop0\n/tmp/disk 4096 1048576\n0\n0' "$(run vdb=ram:1M "truncate -s 9M /tmp/disk
-  losetup -f --show -o 4096 --sizelimit 1048576 /tmp/disk && losetup -n -O BACK-FILE,OFFSET,SIZELIMIT | tr -s ' '
+same "losetup" $'/dev/loop0\n/tmp/disk 4096 8388608\n0\n0' "$(run vdb=ram:1M "truncate -s 9M /tmp/disk
+  losetup -f --show -o 4096 --sizelimit 8388608 /tmp/disk && losetup -n -O BACK-FILE,OFFSET,SIZELIMIT | tr -s ' '
   mkfs.ext4 -q /dev/loop0 && e2fsck -fn /dev/loop0 >/dev/null 2>&1; echo \$?
   losetup -d /dev/loop0; losetup -a | wc -l")"
 
 # The file behind a disk is cut while the guest runs: EIO for the guest, and the log names the file.
 truncate -s 4M "$dir/cut.img"
 timeout 60 "$uk" run --platform="$platform" --root=dir:/ --disk=vdb="$dir/cut.img" -- /bin/sh -c \
-  'echo up; read x; dd if=/dev/vdb of=/dev/null bs=4k skip=512 count=1 iflag=direct 2>&1 | head -n 1
+  'exec 5</dev/vdb; echo up; read x; dd of=/dev/null bs=4k skip=512 count=1 <&5 2>&1 | head -n 1
   dmesg | grep vdb' \
   <"$dir/hold" >"$dir/out" 2>&1 &
 exec 3>"$dir/hold"

@@ -208,7 +208,7 @@ TEST_P(Random, AgainstAModel) {
   make_base(kBase);
   const std::string before = host_file(base);
   run([&](Park& p) {
-    for (uint32_t seed = 0; seed < 60 && !HasFatalFailure(); ++seed) one(p, seed);
+    for (uint32_t seed = 0; seed < 30 && !HasFatalFailure(); ++seed) one(p, seed);
   });
   EXPECT_TRUE(before == host_file(base));
 }
