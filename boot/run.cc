@@ -159,9 +159,9 @@ class Instance {
     return std::nullopt;
   }
 
-  // What is dirty reaches the disks first.
+  // What is dirty reaches the disks first, and stable storage.
   void power_off() {
-    if (kernel_->disks == nullptr || !kernel_->disks->any_dirty()) return reactor_->stop();
+    if (kernel_->disks == nullptr || kernel_->disks->disks().empty()) return reactor_->stop();
     kernel_->disks->payment.off = true;
     end_io_limits(*kernel_->cgroups);
     reactor_->spawn("power off", [this](Park& park) {

@@ -95,6 +95,16 @@ same "not one" "ukernel: $base: not a copy-on-write file; make one with ukernel 
 truncate -s 1M "$cow"
 check "cut short" grep -q "^ukernel: $cow: cut short (1048576 of" <(image check "$cow")
 
+# What was never flushed by the guest is there all the same when it ended in peace.
+rm "$cow"
+for format in ukcow uml; do
+  rm -f "$cow"
+  image create "$cow" --backing="$base" --format=$format
+  run vdb="$base",cow="$cow" "dd if=$dir/data of=/dev/vdb bs=4k seek=1000 status=none"
+  same "written and not flushed ($format)" same "$(run vdb="$base",cow="$cow",ro \
+    "dd if=/dev/vdb bs=4k skip=1000 count=300000 iflag=count_bytes status=none | cmp - $dir/data && echo same")"
+done
+
 # A disk in memory.
 same "a disk in memory" "67108864 same" "$(run vdb=ram:64M "blockdev --getsize64 /dev/vdb | tr '\n' ' '
   dd if=$dir/data of=/dev/vdb bs=4k status=none && cmp -n 300000 /dev/vdb $dir/data && echo same")"

@@ -85,25 +85,25 @@ Ref<BlockDevice> BlockDevices::find(uint64_t rdev) const {
   return nullptr;
 }
 
+// Storage is flushed even if nothing is cached any more: the last close has written it out.
 Result<> BlockDevices::sync(Park& park) {
-  std::vector<Ref<BlockDevice>> all;
-  each([&](BlockDevice& device) {
-    if (device.cache_if_any() != nullptr) all.emplace_back(&device);
-  });
   Result<> result;
-  for (const Ref<BlockDevice>& device : all) {
-    Result<> r = device->cache()->sync(park, 0, UINT64_MAX);
+  for (const Ref<Disk>& disk : std::vector<Ref<Disk>>(disks_)) {
+    std::vector<Ref<BlockDevice>> cached;
+    each([&](BlockDevice& device) {
+      if (&device.disk() == disk.get() && device.cache_if_any() != nullptr)
+        cached.emplace_back(&device);
+    });
+    for (const Ref<BlockDevice>& device : cached) {
+      Result<> r = device->cache()->write_out(park);
+      if (!r && result) result = r;
+    }
+    Ref<BlockDevice> whole = disk->device(0);
+    if (whole == nullptr || whole->gone() || whole->read_only()) continue;
+    Result<> r = whole->flush(park);
     if (!r && result) result = r;
   }
   return result;
-}
-
-bool BlockDevices::any_dirty() const {
-  bool dirty = false;
-  each([&](BlockDevice& device) {
-    dirty |= device.cache_if_any() != nullptr && device.cache_if_any()->dirty_pages() != 0;
-  });
-  return dirty;
 }
 
 }  // namespace uk

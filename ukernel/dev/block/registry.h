@@ -44,9 +44,8 @@ class BlockDevices {
   void each(const std::function<void(BlockDevice&)>& f) const;
   Ref<BlockDevice> find(uint64_t rdev) const;  // null: none
 
-  // Writes back what is dirty of all devices and flushes them (sync(2)). The first error.
+  // Writes back what is dirty of all devices and flushes all disks (sync(2)). The first error.
   Result<> sync(Park& park);
-  bool any_dirty() const;
 
   // Counts changes of the set of devices.
   uint64_t version = 1;

@@ -62,6 +62,12 @@ class CowDisk final : public BlockBackend {
         backing_bytes_(backing_bytes),
         sync_(options.sync),
         direct_(options.direct) {}
+  // What was not flushed is not lost for that: only the map of it is in memory alone.
+  ~CowDisk() override {
+    if (!file_->map.dirty()) return;
+    if (direct_) (void)sys::fcntl(file_->fd.get(), F_SETFL, O_NONBLOCK);  // any memory will do
+    (void)cow::save_map(*file_);
+  }
 
   void start(Park& park, BlockRequest& request) override {
     switch (request.op) {

@@ -46,7 +46,7 @@ class CrashTest : public JournalTest {
     const uint32_t size = random() % 2 == 0 ? 1024 : 4096;
     const uint32_t log = 24 + random() % 30;
     const uint32_t part = 4 + random() % 16;
-    LogPlace place{.block_size = size, .extents = {{3, part}, {70, log - part}}};
+    LogPlace place(size, {{3, part}, {70, log - part}});
     std::vector<std::byte> image(kDeviceBlocks * size);
     for (uint64_t b = 0; b < kDeviceBlocks; ++b) put_blocks(image, b * size, contents(size, b, 0));
     put_blocks(image, 3 * size, empty_super(size, log, random()));
@@ -83,7 +83,7 @@ class CrashTest : public JournalTest {
     auto opened = open_journal(storage, place);
     ASSERT_TRUE(opened.has_value()) << opened.error();
     Journal& j = **opened;
-    const uint32_t size = place.block_size;
+    const uint32_t size = place.block_size();
     ASSERT_TRUE(j.start(*park).has_value());
     storage.until_cut = random() % 120;
     uint32_t version = 0;
@@ -175,7 +175,7 @@ TEST_F(CrashTest, TheLastCommitOrTheOneUnderWay) {
 // outside the log on the device is written.
 TEST_F(CrashTest, BentLogs) {
   constexpr uint32_t kSize = 1024, kLog = 40;
-  const LogPlace place{.block_size = kSize, .extents = {{3, 10}, {70, kLog - 10}}};
+  const LogPlace place(kSize, {{3, 10}, {70, kLog - 10}});
   run_disks([&](Park& p) {
     std::vector<std::byte> image(kDeviceBlocks * kSize);
     put_blocks(image, 3 * kSize, empty_super(kSize, kLog));

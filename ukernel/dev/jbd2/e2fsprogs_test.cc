@@ -54,17 +54,18 @@ class E2fsprogs : public JournalTest, public ::testing::WithParamInterface<Kind>
   }
   // Where the journal's inode says that its blocks are.
   LogPlace place() {
-    LogPlace p{.block_size = GetParam().block_size, .extents = {}};
+    std::vector<LogPlace::Extent> extents;
     EXPECT_EQ(0, shell("(debugfs -R 'blocks <8>' " + image + " 2>/dev/null)"));
     std::istringstream in(output());
     for (uint64_t b = 0; in >> b;) {
-      if (!p.extents.empty() && p.extents.back().block + p.extents.back().count == b) {
-        ++p.extents.back().count;
+      if (!extents.empty() && extents.back().block + extents.back().count == b) {
+        ++extents.back().count;
       } else {
-        p.extents.push_back({b, 1});
+        extents.push_back({b, 1});
       }
     }
-    EXPECT_EQ((4u << 20) / p.block_size, p.blocks());
+    LogPlace p(GetParam().block_size, std::move(extents));
+    EXPECT_EQ((4u << 20) / p.block_size(), p.blocks());
     return p;
   }
   std::string dir, image;
@@ -77,7 +78,7 @@ TEST_P(E2fsprogs, E2fsckReplaysWhatWeWrite) {
   ASSERT_EQ(0, shell("cp " + image + " " + changed + " && printf 'mkdir /some\\nwrite " + dir +
                      "/data /some-file\\nmkdir /some/more\\n' | debugfs -w -f - " + changed));
   const LogPlace where = place();
-  const uint32_t size = where.block_size;
+  const uint32_t size = where.block_size();
   PowerCutStorage before(bytes_of(image)), after(bytes_of(changed));
   ASSERT_EQ(before.seen.size(), after.seen.size());
   run_disks([&](Park& p) {
@@ -127,8 +128,8 @@ TEST_P(E2fsprogs, ACleanEnd) {
     auto j = *open_journal(storage, where);
     EXPECT_OK(j->start(p));
     EXPECT_OK(set_needs_recovery(p, disk->whole(), true));
-    const uint64_t at = storage.seen.size() - where.block_size;
-    const std::vector<std::byte> same(storage.seen.end() - where.block_size, storage.seen.end());
+    const uint64_t at = storage.seen.size() - where.block_size();
+    const std::vector<std::byte> same(storage.seen.end() - where.block_size(), storage.seen.end());
     const CommitBlock b{at, same};
     EXPECT_OK(j->commit(p, {&b, 1}));
     EXPECT_OK(j->checkpoint(p));

@@ -62,9 +62,9 @@ struct Journal::Transaction {
 Result<std::unique_ptr<Journal>> Journal::open(Park& park, Ref<BlockDevice> device,
                                                LogPlace place) {
   TRY(place.check(*device));
-  std::vector<std::byte> block(place.block_size);
+  std::vector<std::byte> block(place.block_size());
   TRY(device->submit(park, read_bio(place.run_at(0).offset, block)));
-  Super super = TRY(Super::parse(block, place.block_size, place.blocks()));
+  Super super = TRY(Super::parse(block, place.block_size(), place.blocks()));
   return std::unique_ptr<Journal>(
       new Journal(std::move(device), std::move(place), std::move(super)));
 }
@@ -89,7 +89,7 @@ Result<Replayed> Journal::replay(Park& park) {
 
 Result<> Journal::start(Park& park) {
   CHECK(!started_ && !needs_replay());
-  super_.use_features(device_->size() / place_.block_size > UINT32_MAX);
+  super_.use_features(device_->size() / place_.block_size() > UINT32_MAX);
   super_.sequence += 1;  // of the last there may be blocks in the log
   TRY(device_->submit(park, super_bio(/*fua=*/true)));
   sequence_ = super_.sequence;
@@ -100,7 +100,7 @@ Result<> Journal::start(Park& park) {
 
 size_t Journal::max_blocks() const {
   // A commit block, and a block that stays free; a descriptor for each group of blocks.
-  const size_t room = super_.usable() - 2, group = tags_per_block(place_.block_size);
+  const size_t room = super_.usable() - 2, group = tags_per_block(place_.block_size());
   return room - pieces(room, group + 1);
 }
 
@@ -109,7 +109,7 @@ Bio Journal::super_bio(bool fua) {
 }
 
 void Journal::append(std::vector<Bio>& bios, uint32_t at, std::span<const std::byte> bytes) const {
-  const size_t size = place_.block_size;
+  const size_t size = place_.block_size();
   while (!bytes.empty()) {
     const LogPlace::Run run = place_.run_at(at);
     const size_t blocks = std::min<size_t>(
@@ -121,7 +121,7 @@ void Journal::append(std::vector<Bio>& bios, uint32_t at, std::span<const std::b
 }
 
 Result<> Journal::check(std::span<const CommitBlock> blocks) const {
-  const uint32_t size = place_.block_size;
+  const uint32_t size = place_.block_size();
   std::unordered_set<uint64_t> seen;
   for (const CommitBlock& b : blocks) {
     if (!seen.insert(b.offset).second) return Err(Errno::kINVAL);
@@ -137,9 +137,9 @@ Result<> Journal::commit(Park& park, std::span<const CommitBlock> blocks,
   CHECK(started_);
   TRY(check(blocks));
   Transaction t;
-  t.copies.reserve(blocks.size() * place_.block_size);
+  t.copies.reserve(blocks.size() * place_.block_size());
   for (const CommitBlock& b : blocks) {
-    t.places.push_back(b.offset / place_.block_size);
+    t.places.push_back(b.offset / place_.block_size());
     t.copies.insert(t.copies.end(), b.bytes.begin(), b.bytes.end());
   }
   t.freed.assign(freed.begin(), freed.end());
@@ -172,7 +172,7 @@ Result<> Journal::commit_in_turn(Park& park, Transaction& t) {
   t.revoked = to_revoke(t);
   if (t.places.empty() && t.revoked.empty()) return device_->flush(park);
 
-  const size_t size = place_.block_size;
+  const size_t size = place_.block_size();
   auto revoke_blocks = [&] { return pieces(t.revoked.size(), revokes_per_block(super_, size)); };
   auto needed = [&] {
     return uint64_t{revoke_blocks()} + pieces(t.places.size(), tags_per_block(size)) +
@@ -195,7 +195,7 @@ Result<> Journal::commit_in_turn(Park& park, Transaction& t) {
 
 // The log's part: when it returns, the transaction is committed.
 Result<> Journal::log(Park& park, Transaction& t, uint32_t blocks) {
-  const size_t size = place_.block_size;
+  const size_t size = place_.block_size();
   std::vector<Bio> bios;
   std::deque<std::vector<std::byte>> own;  // blocks made here, until they are written
   auto fresh = [&]() -> std::span<std::byte> { return own.emplace_back(size); };

@@ -73,7 +73,7 @@ class Journal {
 
   // So many blocks fit a commit that frees nothing; each thousand freed takes one to three less.
   size_t max_blocks() const;
-  uint32_t block_size() const { return place_.block_size; }
+  uint32_t block_size() const { return place_.block_size(); }
   bool aborted() const { return aborted_; }
 
   struct Stats {

@@ -18,7 +18,7 @@ class SmallJournalTest : public JournalTest {
   SmallJournalTest() : storage(std::vector<std::byte>(kDeviceBlocks * kSize)) { reset(); }
   void reset(uint32_t sequence = 1) {
     std::vector<std::byte> image(kDeviceBlocks * kSize);
-    put_blocks(image, place.extents[0].block * kSize, empty_super(kSize, 40, sequence));
+    put_blocks(image, place.extents()[0].block * kSize, empty_super(kSize, 40, sequence));
     storage = PowerCutStorage(std::move(image));
   }
   std::span<const std::byte> block(uint64_t b) {
@@ -43,7 +43,7 @@ class SmallJournalTest : public JournalTest {
     storage = PowerCutStorage(storage.stable);
   }
 
-  LogPlace place{.block_size = kSize, .extents = {{8, 16}, {64, 24}}};
+  LogPlace place{kSize, {{8, 16}, {64, 24}}};
   PowerCutStorage storage;
 };
 
@@ -232,7 +232,7 @@ TEST_F(SmallJournalTest, AnErrorEndsTheJournal) {
 
 TEST_F(SmallJournalTest, SuperblocksThatAreRefused) {
   run_disks([&](Park&) {
-    const uint64_t at = place.extents[0].block * kSize;
+    const uint64_t at = place.extents()[0].block * kSize;
     struct {
       size_t field;
       uint32_t value;
@@ -250,14 +250,32 @@ TEST_F(SmallJournalTest, SuperblocksThatAreRefused) {
       ASSERT_FALSE(j.has_value()) << b.field;
       EXPECT_EQ(b.error, j.error()) << b.field << " " << b.value;
     }
-    const LogPlace places[] = {{.block_size = kSize, .extents = {}},
-                               {.block_size = 512, .extents = {{8, 40}}},
-                               {.block_size = kSize, .extents = {{8, 40}, {20, 1}}},
-                               {.block_size = kSize, .extents = {{8, 0}}},
-                               {.block_size = kSize, .extents = {{UINT64_MAX, 40}}},
-                               {.block_size = kSize, .extents = {{250, 40}}}};
+    const LogPlace places[] = {LogPlace(kSize, {}),
+                               LogPlace(512, {{8, 40}}),
+                               LogPlace(kSize, {{8, 40}, {20, 1}}),
+                               LogPlace(kSize, {{8, 0}}),
+                               LogPlace(kSize, {{UINT64_MAX, 40}}),
+                               LogPlace(kSize, {{250, 40}})};
     for (const LogPlace& where : places) EXPECT_FALSE(open_journal(storage, where).has_value());
   });
+}
+
+// Journals in thousands of pieces, in whatever order.
+TEST(LogPlaceTest, ManyExtents) {
+  std::vector<LogPlace::Extent> extents;
+  for (uint32_t i = 0; i < 5000; ++i) extents.push_back({uint64_t{i} * 7919 % 5000 * 3, 1 + i % 2});
+  const LogPlace place(kSize, extents);
+  EXPECT_EQ(7500u, place.blocks());
+  uint32_t index = 0;
+  for (const LogPlace::Extent& e : extents) {
+    for (uint32_t n = 0; n < e.count; ++n) {
+      const LogPlace::Run run = place.run_at(index++);
+      EXPECT_EQ((e.block + n) * kSize, run.offset);
+      EXPECT_EQ(e.count - n, run.count);
+      EXPECT_TRUE(place.contains(e.block + n));
+    }
+    EXPECT_FALSE(place.contains(e.block + e.count));
+  }
 }
 
 // A log without checksums, with tags of eight bytes, as a journal without features has it.

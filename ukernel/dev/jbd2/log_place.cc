@@ -4,42 +4,46 @@
 
 namespace uk::jbd2 {
 
-uint64_t LogPlace::blocks() const {
-  uint64_t n = 0;
-  for (const Extent& e : extents) n += e.count;
-  return n;
+LogPlace::LogPlace(uint32_t block_size, std::vector<Extent> extents)
+    : block_size_(block_size), extents_(std::move(extents)), sorted_(extents_) {
+  for (const Extent& e : extents_) {
+    starts_.push_back(blocks_);
+    blocks_ += e.count;
+  }
+  std::ranges::sort(sorted_, {}, &Extent::block);
 }
 
 Result<> LogPlace::check(const BlockDevice& device) const {
-  if (block_size != 1024 && block_size != 2048 && block_size != 4096) return Err(Errno::kOPNOTSUPP);
-  const uint64_t limit = device.size() / block_size;
-  std::vector<Extent> sorted = extents;
-  std::ranges::sort(sorted, {}, &Extent::block);
+  if (block_size_ != 1024 && block_size_ != 2048 && block_size_ != 4096)
+    return Err(Errno::kOPNOTSUPP);
+  const uint64_t limit = device.size() / block_size_;
   uint64_t end = 0;
-  for (const Extent& e : sorted) {
+  for (const Extent& e : sorted_) {
     if (e.count == 0 || e.block < end || e.block > limit || e.count > limit - e.block)
       return Err(Errno::kUCLEAN);
     end = e.block + e.count;
   }
-  return end == 0 ? Err(Errno::kUCLEAN) : Result<>();
+  return end == 0 || blocks_ > UINT32_MAX ? Err(Errno::kUCLEAN) : Result<>();
 }
 
 bool LogPlace::contains(uint64_t block) const {
-  return std::ranges::any_of(
-      extents, [&](const Extent& e) { return block >= e.block && block - e.block < e.count; });
+  auto after = std::ranges::upper_bound(sorted_, block, {}, &Extent::block);
+  if (after == sorted_.begin()) return false;
+  const Extent& e = *std::prev(after);
+  return block - e.block < e.count;
 }
 
 LogPlace::Run LogPlace::run_at(uint32_t index) const {
-  for (const Extent& e : extents) {
-    if (index < e.count) return {(e.block + index) * block_size, e.count - index};
-    index -= e.count;
-  }
-  CHECK(false);
+  CHECK(index < blocks_);
+  auto after = std::ranges::upper_bound(starts_, uint64_t{index});
+  const auto i = static_cast<size_t>(after - starts_.begin()) - 1;
+  const auto within = static_cast<uint32_t>(index - starts_[i]);
+  return {(extents_[i].block + within) * block_size_, extents_[i].count - within};
 }
 
 Result<std::span<const std::byte>> LogReader::get(Park& park, uint32_t index) {
   CHECK(index < end_);
-  const size_t size = place_.block_size;
+  const size_t size = place_.block_size();
   if (index < first_ || index - first_ >= count_) {
     const LogPlace::Run run = place_.run_at(index);
     const uint32_t n = std::min({kWindow, run.count, end_ - index});

@@ -14,18 +14,21 @@
 
 namespace uk::jbd2 {
 
-struct LogPlace {
+class LogPlace {
+ public:
   struct Extent {
     uint64_t block = 0;  // of the device, in units of block_size
     uint32_t count = 0;
   };
-  uint32_t block_size = 4096;  // the file system's: 1024, 2048 or 4096
-  std::vector<Extent> extents;
+  // The file system's block size: 1024, 2048 or 4096.
+  LogPlace(uint32_t block_size, std::vector<Extent> extents);
 
-  uint64_t blocks() const;
-  // kUCLEAN: an extent is empty, overlaps another, or does not lie on the device. kOPNOTSUPP: the
-  // block size.
+  // kUCLEAN: an extent is empty, overlaps another, or does not lie on the device, or there are too
+  // many blocks. kOPNOTSUPP: the block size.
   Result<> check(const BlockDevice& device) const;
+  uint32_t block_size() const { return block_size_; }
+  uint64_t blocks() const { return blocks_; }
+  const std::vector<Extent>& extents() const { return extents_; }
   // A block of the device is the log's.
   bool contains(uint64_t block) const;
   // Where block `index` of the log lies, and how many of the log's next blocks follow it there.
@@ -34,6 +37,13 @@ struct LogPlace {
     uint32_t count = 0;
   };
   Run run_at(uint32_t index) const;  // index < blocks()
+
+ private:
+  const uint32_t block_size_;
+  std::vector<Extent> extents_;   // in the order of the log
+  std::vector<uint64_t> starts_;  // the log's first block in each
+  std::vector<Extent> sorted_;    // by their places
+  uint64_t blocks_ = 0;
 };
 
 class LogReader {

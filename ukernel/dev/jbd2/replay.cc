@@ -85,7 +85,7 @@ class Replay {
   // the place.
   Result<> apply_revokes() {
     std::unordered_map<uint64_t, size_t> last;  // place -> its last entry
-    const uint64_t limit = device_.size() / place_.block_size;
+    const uint64_t limit = device_.size() / place_.block_size();
     for (size_t i = 0; i < entries_.size(); ++i) {
       if (entries_[i].block >= limit || place_.contains(entries_[i].block))
         return Err(Errno::kUCLEAN);
@@ -124,7 +124,7 @@ class Replay {
 
   Result<> write() {
     constexpr size_t kBatch = 256;
-    const size_t size = place_.block_size;
+    const size_t size = place_.block_size();
     std::vector<std::byte> bytes(std::min(kBatch, entries_.size()) * size);
     for (size_t done = 0; done < entries_.size();) {
       const size_t n = std::min(kBatch, entries_.size() - done);
