@@ -168,6 +168,7 @@ class Instance {
       if (Result<> r = kernel_->disks->sync(park); !r)
         std::fprintf(stderr, "ukernel: disks: %s; what was written last is lost\n",
                      std::string(errno_text(r.error())).c_str());
+      park.yield();  // fibers that write back, and hold caches, have nothing left to do, and end
       reactor_->stop();
     });
   }
