@@ -85,10 +85,12 @@ Ref<BlockDevice> BlockDevices::find(uint64_t rdev) const {
   return nullptr;
 }
 
-// Storage is flushed even if nothing is cached any more: the last close has written it out.
+// Storage is flushed even if nothing is cached any more: the last close has written it out. The
+// latest first: it may lie on those before (loop devices).
 Result<> BlockDevices::sync(Park& park) {
   Result<> result;
-  for (const Ref<Disk>& disk : std::vector<Ref<Disk>>(disks_)) {
+  const std::vector<Ref<Disk>> latest_first(disks_.rbegin(), disks_.rend());
+  for (const Ref<Disk>& disk : latest_first) {
     std::vector<Ref<BlockDevice>> cached;
     each([&](BlockDevice& device) {
       if (&device.disk() == disk.get() && device.cache_if_any() != nullptr)
@@ -99,7 +101,7 @@ Result<> BlockDevices::sync(Park& park) {
       if (!r && result) result = r;
     }
     Ref<BlockDevice> whole = disk->device(0);
-    if (whole == nullptr || whole->gone() || whole->read_only()) continue;
+    if (whole == nullptr || whole->gone() || whole->read_only() || whole->size() == 0) continue;
     Result<> r = whole->flush(park);
     if (!r && result) result = r;
   }
