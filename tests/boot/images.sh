@@ -105,6 +105,26 @@ for format in ukcow uml; do
     "dd if=/dev/vdb bs=4k skip=1000 count=300000 iflag=count_bytes status=none | cmp - $dir/data && echo same")"
 done
 
+# The kernel is killed in the middle of writing: all that fsync(2) has confirmed is there.
+for format in ukcow uml; do
+  rm -f "$cow"
+  image create "$cow" --backing="$base" --format=$format
+  : >"$dir/out"
+  "$uk" run --platform="$platform" --root=dir:/ --disk=vdb="$base",cow="$cow" -- /bin/sh -c 'i=0; while :; do
+    i=$((i+1)); printf "%08d" $i | dd of=/dev/vdb bs=512 seek=$i conv=notrunc,fsync status=none; echo $i; done' \
+    </dev/null >"$dir/out" 2>&1 &
+  pid=$!
+  until [ "$(wc -l <"$dir/out")" -ge $((50 + RANDOM % 50)) ]; do kill -0 $pid || break; done
+  kill -9 $pid
+  wait $pid 2>/dev/null
+  # The last line may have been cut.
+  confirmed=$(($(wc -l <"$dir/out") - 1))
+  check "many confirmed ($format): $confirmed" test $confirmed -ge 40
+  same "confirmed and there ($format)" "$(seq -f %08.0f 1 $confirmed)" "$(run vdb="$base",cow="$cow",ro \
+    "for i in \$(seq $confirmed); do dd if=/dev/vdb bs=512 skip=\$i count=1 status=none | head -c 8; echo; done")"
+  same "check after it ($format)" "$cow: good" "$(image check "$cow")"
+done
+
 # A disk in memory.
 same "a disk in memory" "67108864 same" "$(run vdb=ram:64M "blockdev --getsize64 /dev/vdb | tr '\n' ' '
   dd if=$dir/data of=/dev/vdb bs=4k status=none && cmp -n 300000 /dev/vdb $dir/data && echo same")"
@@ -117,6 +137,7 @@ same "losetup" $'/dev/loop0\n/tmp/disk 4096 8388608\n0\n0' "$(run vdb=ram:1M "tr
 
 # The file behind a disk is cut while the guest runs: EIO for the guest, and the log names the file.
 truncate -s 4M "$dir/cut.img"
+: >"$dir/out"
 timeout 60 "$uk" run --platform="$platform" --root=dir:/ --disk=vdb="$dir/cut.img" -- /bin/sh -c \
   'exec 5</dev/vdb; echo up; read x; dd of=/dev/null bs=4k skip=512 count=1 <&5 2>&1 | head -n 1
   dmesg | grep vdb' \
