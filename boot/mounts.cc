@@ -17,6 +17,7 @@
 #include "ukernel/fs/cgroupfs/cgroupfs.h"
 #include "ukernel/fs/devfs/devfs.h"
 #include "ukernel/fs/devpts/devpts.h"
+#include "ukernel/fs/ext4/ext4.h"
 #include "ukernel/fs/hostfs/hostfs.h"
 #include "ukernel/fs/initramfs/initramfs.h"
 #include "ukernel/fs/mqueue/namespace_queues.h"
@@ -40,6 +41,7 @@ void register_all(Kernel& kernel) {
   register_tmpfs(kernel.vfs);
   kernel.disks = std::make_shared<BlockDevices>(kernel.vfs, kernel.reactor);
   register_devfs(kernel.vfs, *kernel.disks);
+  register_ext4(kernel.vfs, *kernel.disks);
   register_procfs(kernel);
   register_sysfs(kernel.vfs, kernel.options.cpus, *kernel.disks);
   register_cgroupfs(kernel);
