@@ -63,10 +63,16 @@ Ref<BlockDevice> BlockDevices::find(uint64_t rdev) const {
 
 Result<> BlockDevices::sync(Park& park) {
   std::vector<Ref<BlockDevice>> all;
+  std::vector<Ref<SuperBlock>> filesystems;
   each([&](BlockDevice& device) {
+    if (device.filesystem != nullptr) filesystems.emplace_back(device.filesystem);
     if (device.cache_if_any() != nullptr) all.emplace_back(&device);
   });
   Result<> result;
+  for (const Ref<SuperBlock>& sb : filesystems) {
+    Result<> r = sb->sync(park);
+    if (!r && result) result = r;
+  }
   for (const Ref<BlockDevice>& device : all) {
     Result<> r = device->cache()->sync(park, 0, UINT64_MAX);
     if (!r && result) result = r;
@@ -78,6 +84,7 @@ bool BlockDevices::any_dirty() const {
   bool dirty = false;
   each([&](BlockDevice& device) {
     dirty |= device.cache_if_any() != nullptr && device.cache_if_any()->dirty_pages() != 0;
+    dirty |= device.filesystem != nullptr && !device.filesystem->read_only;
   });
   return dirty;
 }

@@ -38,9 +38,10 @@ class BlockDevices {
   void each(const std::function<void(BlockDevice&)>& f) const;
   Ref<BlockDevice> find(uint64_t rdev) const;  // null: none
 
-  // Writes back what is dirty of all devices and flushes them (sync(2)). The first error.
+  // Writes back what is dirty of all devices and of the filesystems on them, and flushes them
+  // (sync(2)). The first error.
   Result<> sync(Park& park);
-  bool any_dirty() const;
+  bool any_dirty() const;  // or may be
 
   // Counts changes of the set of devices.
   uint64_t version = 1;

@@ -64,7 +64,6 @@ Result<Ref<File>> Ext4Dir::open(Park&, const Path& path, int flags, const Cred&)
 // A new inode without a name.
 Result<Ref<Ext4Inode>> Ext4Dir::make(Park& park, const MakeNode& node) {
   const bool dir = (node.mode & S_IFMT) == S_IFDIR;
-  TRY(super().may_take_metadata());
   const uint32_t number = TRY(volume().allocator().new_inode(park, ino, dir));
   if (super().inodes.contains(number)) return Err(Errno::kUCLEAN);  // in use, whatever its bit says
   const uint32_t size = volume().inode_size();

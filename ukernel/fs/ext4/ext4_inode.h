@@ -42,6 +42,7 @@ class Ext4Super final : public SuperBlock {
   Result<Ref<Ext4Inode>> inode(Park& park, uint32_t ino);
   Result<Ref<Ext4Inode>> inode_locked(Park& park, uint32_t ino);
   absl::flat_hash_map<uint32_t, Ext4Inode*> inodes;  // in memory
+  Result<> clean_orphans(Park& park);
 
   // Runs f under the volume's lock. A broken image, or a change that could not be made whole,
   // makes the filesystem read-only.
@@ -155,7 +156,8 @@ class Ext4Inode : public Inode, protected BlockOwner, protected DirectoryOwner {
   void set_atime(FileTime t);
   void set_born(FileTime t);  // all its times
   void set_size(uint64_t size);
-  bool has_tree() const { return (raw().i_flags & EXT4_EXTENTS_FL) != 0; }
+  // Has it blocks of its own, or is a link's text where their places would be?
+  bool has_blocks() const;
   void set_time(uint32_t ext2_inode_large::*base, size_t extra, FileTime t);
   FileTime time(uint32_t base, size_t extra) const;
   uint32_t nlink() const { return raw().i_links_count; }

@@ -111,7 +111,7 @@ Result<> ExtentTree::read_extents(std::span<std::byte> node, uint32_t most, uint
 
 Result<> ExtentTree::load(Park& park) {
   if (loaded_) return {};
-  if ((raw_.i_flags & EXT4_EXTENTS_FL) == 0) return Err(Errno::kOPNOTSUPP);
+  if ((raw_.i_flags & EXT4_EXTENTS_FL) == 0) return load_map(park);
   leaves_.clear();
   index_blocks_.clear();
   const ext3_extent_header h = header_of(root_of(raw_));
@@ -214,6 +214,7 @@ Result<> ExtentTree::each(Park& park, uint32_t from, const std::function<bool(co
 Result<std::vector<uint64_t>> ExtentTree::nodes(Park& park) {
   TRY(load(park));
   std::vector<uint64_t> out = index_blocks_;
+  out.insert(out.end(), map_blocks_.begin(), map_blocks_.end());
   for (const Leaf& leaf : leaves_) {
     if (leaf.block != 0) out.push_back(leaf.block);
   }
@@ -221,6 +222,7 @@ Result<std::vector<uint64_t>> ExtentTree::nodes(Park& park) {
 }
 
 void ExtentTree::forget_nodes() {
+  for (uint64_t block : map_blocks_) volume_.cache().forget(block);
   for (uint64_t block : index_blocks_) volume_.cache().forget(block);
   for (const Leaf& leaf : leaves_) {
     if (leaf.block != 0) volume_.cache().forget(leaf.block);
@@ -381,6 +383,7 @@ Result<> ExtentTree::set_written(Park& park, uint32_t first, uint32_t end) {
 // ---- storing
 
 Result<> ExtentTree::store(Park& park) {
+  TRY(drop_map(park));
   const std::span<std::byte> root = root_of(raw_);
   if (leaves_.size() == 1 && leaves_[0].extents.size() <= kInRoot && leaves_[0].loaded) {
     Leaf& leaf = leaves_[0];

@@ -1,6 +1,7 @@
 // Which blocks of the volume hold a file's: its extent tree. The index is kept in memory, and the
 // leaves as far as they have been looked at; changes are made there and stored into the cache's
-// metadata blocks by the same call.
+// metadata blocks by the same call. A file that still has a block map, as of ext3, gets a tree with
+// its first change.
 //
 // Ownership: an inode owns its tree, which borrows the inode's raw form. All under the volume's
 // lock; what takes a Park may read nodes. The nodes are untrusted: what is not in order is kUCLEAN.
@@ -9,6 +10,7 @@
 #include <functional>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "ukernel/fs/ext4/volume.h"
 
 namespace uk::ext4 {
@@ -64,6 +66,12 @@ class ExtentTree {
     std::vector<Extent> extents;
   };
   uint32_t capacity() const;
+  // ---- block maps (block_map.cc)
+  Result<> load_map(Park& park);
+  Result<> load_indirect(Park& park, uint32_t block, uint32_t depth, uint64_t* at,
+                         absl::flat_hash_set<uint32_t>* seen);
+  Result<> map_block(uint64_t at, uint32_t block);
+  Result<> drop_map(Park& park);
   uint32_t seed() const { return volume_.inode_seed(ino_, raw_.i_generation); }
   Result<> load(Park& park);
   Result<> load_index(Park& park, std::span<std::byte> node, uint32_t depth, uint32_t most);
@@ -87,6 +95,7 @@ class ExtentTree {
   bool shape_changed_ = false;  // the index must be written again
   std::vector<Leaf> leaves_;
   std::vector<uint64_t> index_blocks_;
+  std::vector<uint64_t> map_blocks_;  // indirect blocks, while there is a block map
 };
 
 }  // namespace uk::ext4

@@ -161,6 +161,12 @@ FileAttr Ext4Inode::attr() const {
 
 Result<FileAttr> Ext4Inode::getattr(Park&) { return attr(); }
 
+bool Ext4Inode::has_blocks() const {
+  if (type() == S_IFREG || type() == S_IFDIR) return true;
+  return type() == S_IFLNK && ((raw().i_flags & EXT4_EXTENTS_FL) != 0 ||
+                               EXT2_I_SIZE(&raw()) >= sizeof raw().i_block);
+}
+
 void Ext4Inode::set_owner(uint32_t uid, uint32_t gid) {
   raw().i_uid = static_cast<uint16_t>(uid);
   raw().i_uid_high = static_cast<uint16_t>(uid >> 16);
@@ -219,14 +225,12 @@ Result<> Ext4Inode::drop_link(Park& park, bool all) {
 Result<> Ext4Inode::become_orphan(Park& park) {
   if (orphan_) return {};
   std::vector<BlockRange> all;
-  if (has_tree()) {
+  if (has_blocks()) {
     TRY(tree_.each(park, 0, [&](const Extent& e) {
       all.push_back({e.block, e.count});
       return true;
     }));
     for (uint64_t node : TRY(tree_.nodes(park))) all.push_back({node, 1});
-  } else if (blocks512() != 0 && type() != S_IFLNK) {
-    return Err(Errno::kOPNOTSUPP);  // a block map
   }
   TRY(drop_xattr_block(park));
   Allocator& allocator = volume().allocator();
@@ -361,7 +365,7 @@ Result<> Ext4Inode::free_range(Park& park, uint32_t first, uint32_t end) {
 Result<std::string> Ext4Other::readlink(Park& park) {
   if (type() != S_IFLNK) return Err(Errno::kINVAL);
   const uint64_t size = EXT2_I_SIZE(&raw());
-  if (!has_tree() && size < sizeof raw().i_block)
+  if (!has_blocks())
     return std::string(reinterpret_cast<const char*>(raw().i_block),
                        strnlen(reinterpret_cast<const char*>(raw().i_block), size));
   return super().look(park, [&]() -> Result<std::string> {

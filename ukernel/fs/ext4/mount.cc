@@ -45,6 +45,7 @@ Result<Ref<SuperBlock>> mount_ext4(Park& park, BlockDevices& devices, Ref<BlockD
   sb->read_only = options.read_only;
   Ref<Ext4Inode> top = TRY(sb->inode(park, EXT2_ROOT_INO));
   if (top->type() != S_IFDIR) return Err(Errno::kUCLEAN);
+  if (!sb->read_only) TRY(sb->clean_orphans(park));
   *root = std::move(top);
   return Ref<SuperBlock>(sb);
 }

@@ -161,7 +161,6 @@ Result<> Ext4Regular::fill(Park& park, uint64_t index, std::span<std::byte> page
 Result<> Ext4Regular::will_dirty(Park& park, uint64_t index) {
   Ref<Ext4Inode> keep(this);
   if (super().read_only) return Err(Errno::kROFS);
-  if (!has_tree()) return Err(Errno::kOPNOTSUPP);
   super().pages_changed(*this);
   if (promised_.contains(index)) return {};
   uint32_t need = 0;
@@ -308,7 +307,6 @@ Result<> Ext4Regular::resize(Park& park, uint64_t wanted) {
   const uint64_t old = size();
   if (wanted == old) return {};
   if (wanted > max_size()) return Err(Errno::kFBIG);
-  if (!has_tree()) return Err(Errno::kOPNOTSUPP);
   if (wanted > old) {
     TRY(clear_tail(park, wanted));
     return super().change(park, [&]() -> Result<> {
@@ -355,7 +353,6 @@ Result<> Ext4Regular::zero_in_page(Park& park, uint64_t from, uint64_t to) {
 }
 
 Result<> Ext4Regular::punch_hole(Park& park, uint64_t offset, uint64_t len) {
-  if (!has_tree()) return Err(Errno::kOPNOTSUPP);
   const uint64_t end = std::min(offset + len, page_ceil(size()));
   if (offset >= size() || end <= offset) return {};
   const uint64_t first = page_ceil(offset) / kPageSize, last = end / kPageSize;
@@ -382,7 +379,6 @@ Result<> Ext4Regular::punch_hole(Park& park, uint64_t offset, uint64_t len) {
 }
 
 Result<> Ext4Regular::allocate(Park& park, uint64_t offset, uint64_t len, bool keep_size) {
-  if (!has_tree()) return Err(Errno::kOPNOTSUPP);
   const uint32_t block = volume().block_size();
   auto at = static_cast<uint32_t>(offset / block);
   const auto end = static_cast<uint32_t>((offset + len + block - 1) / block);

@@ -123,6 +123,37 @@ Result<Ref<Ext4Inode>> Ext4Super::inode_locked(Park& park, uint32_t ino) {
   return make_inode(Ref<Ext4Super>(this), ino, std::move(raw));
 }
 
+// Files that had no name when somebody else stopped using the volume (a list through i_dtime).
+Result<> Ext4Super::clean_orphans(Park& park) {
+  ext2_super_block& s = volume->super();
+  for (uint32_t left = s.s_inodes_count; s.s_last_orphan != 0; --left) {
+    if (left == 0) return Err(Errno::kUCLEAN);
+    TRY(change(park, [&]() -> Result<> {
+      const uint32_t ino = s.s_last_orphan;
+      const size_t size = std::max<size_t>(volume->inode_size(), sizeof(ext2_inode_large));
+      auto bytes = std::make_unique<std::byte[]>(size);
+      TRY(volume->read_inode(park, ino, {bytes.get(), size}));
+      auto& raw = *reinterpret_cast<ext2_inode_large*>(bytes.get());
+      s.s_last_orphan = raw.i_dtime;
+      const bool gone = raw.i_links_count == 0;
+      raw.i_dtime = 0;
+      raw.i_links_count = std::max<uint16_t>(raw.i_links_count, 1);
+      TRY(check_inode(*volume, ino, raw));
+      if (inodes.contains(ino)) return Err(Errno::kUCLEAN);
+      Ref<Ext4Inode> inode = make_inode(Ref<Ext4Super>(this), ino, std::move(bytes));
+      inode->changed();
+      if (gone) return inode->drop_link(park, /*all=*/true);
+      // It was being cut.
+      const uint32_t block = volume->block_size();
+      if (inode->type() != S_IFREG) return {};
+      return inode->free_range(
+          park, static_cast<uint32_t>((EXT2_I_SIZE(&inode->raw()) + block - 1) / block),
+          ExtentTree::kMaxBlock);
+    }));
+  }
+  return {};
+}
+
 Ref<Ext4Inode> new_ext4_inode(Ref<Ext4Super> sb, uint32_t ino, std::unique_ptr<std::byte[]> raw) {
   return make_inode(std::move(sb), ino, std::move(raw));
 }

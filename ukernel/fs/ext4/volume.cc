@@ -60,7 +60,8 @@ std::string Volume::why_read_only() const {
     return absl::StrFormat("features %x/%x can only be read",
                            s.s_feature_incompat & ~kIncompatWritable,
                            s.s_feature_ro_compat & ~kRoCompatWritable);
-  if (s.s_last_orphan != 0) return "there are orphan inodes; run e2fsck";
+  if ((s.s_feature_incompat & EXT3_FEATURE_INCOMPAT_EXTENTS) == 0)
+    return "it has no extents (ext2 or ext3)";
   if (device_->read_only()) return "the device is read-only";
   return "";
 }
