@@ -100,8 +100,8 @@ std::string add_root_disk(Park& park, Kernel& kernel, const RunOptions& options,
     }
   }
   if (name.empty()) return what + ": no name is left for its disk; give fewer disks";
-  auto backend = open_host_disk(kernel.reactor, options.root.path,
-                                {.read_only = !options.root.writable});
+  auto backend =
+      open_host_disk(kernel.reactor, options.root.path, {.read_only = !options.root.writable});
   if (!backend && backend.error() == Errno::kAGAIN)
     return what + ": in use by another process; end that, or give both :ro";
   if (!backend)
@@ -128,7 +128,8 @@ std::string mount_slash(Park& park, Kernel& kernel, const RunOptions& options) {
     Ref<BlockDevice> device;
     if (std::string why = add_root_disk(park, kernel, options, &device); !why.empty()) return why;
     source = "/dev/" + device->name();
-    auto made = mount_ext4(park, *kernel.disks, device, {.read_only = !options.root.writable}, &root);
+    auto made =
+        mount_ext4(park, *kernel.disks, device, {.read_only = !options.root.writable}, &root);
     if (!made)
       return sentence("root image:" + options.root.path, made.error(),
                       "give an ext4 image that is whole (e2fsck); --dmesg says more");

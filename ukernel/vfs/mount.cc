@@ -189,8 +189,7 @@ Result<Ref<Mount>> Vfs::attach(MountNamespace& ns, const Path& at, Ref<SuperBloc
 Result<Ref<Mount>> Vfs::mount(Park& park, const FsContext& ctx, const Path& at,
                               std::string_view type, const std::string& source,
                               const std::string& options, uint32_t flags) {
-  NewSuper made =
-      TRY(make_super(park, ctx, type, source, options, (flags & kMntRdonly) != 0));
+  NewSuper made = TRY(make_super(park, ctx, type, source, options, (flags & kMntRdonly) != 0));
   if ((flags & kMntRdonly) != 0) made.sb->read_only = true;
   Path top = follow_mounts(at);
   if (top.mount != nullptr && top.mount->sb == made.sb && top.dentry == top.mount->root)

@@ -78,8 +78,7 @@ Result<> ExtentTree::load_map(Park& park) {
 Result<> ExtentTree::drop_map(Park& park) {
   if ((raw_.i_flags & EXT4_EXTENTS_FL) != 0) return {};
   if (!ext2fs_has_feature_extents(&volume_.super())) return Err(Errno::kOPNOTSUPP);
-  for (uint64_t block : std::exchange(map_blocks_, {}))
-    TRY(owner_.drop_blocks(park, {block, 1}));
+  for (uint64_t block : std::exchange(map_blocks_, {})) TRY(owner_.drop_blocks(park, {block, 1}));
   make_empty(raw_);
   shape_changed_ = true;
   return {};

@@ -18,9 +18,11 @@ namespace uk {
 struct Ext4Options {
   bool read_only = false;
   bool no_load = false;  // noload, norecovery
+  uint32_t commit_s = kCommitSeconds;
+  static constexpr uint32_t kCommitSeconds = 5;
 };
-// mount(2) data; kINVAL for what is not known.
-Result<Ext4Options> parse_ext4_options(const std::string& text);
+// mount(2) data, on top of what there was; kINVAL for what is not known.
+Result<Ext4Options> parse_ext4_options(const std::string& text, Ext4Options before = {});
 
 // A device that is mounted already gives the superblock it has. kBUSY: it is read-only there and
 // not here, or the other way round, or somebody has the device to himself; kACCES: the device

@@ -32,7 +32,9 @@ class Ext4Super final : public SuperBlock {
   Result<> sync(Park& park) override;
   std::string options() const override;
   bool never_writable() const override { return !volume->why_read_only().empty(); }
+  Result<> reconfigure(const std::string& options) override;
   Result<> remount(Park& park, bool read_only) override;
+  Ext4Options settings;
 
   Vfs& vfs;
   BlockDevices& devices;
@@ -119,6 +121,7 @@ class Ext4Super final : public SuperBlock {
   uint64_t generation_ = 1;  // of the commit that is being filled
   uint64_t committed_ = 0;
   bool write_planned_ = false;
+  uint32_t dirtied_ = 0;
   bool over_limit() const;
   WaitQueue write_now_;
 };

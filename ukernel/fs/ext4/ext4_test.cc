@@ -182,8 +182,7 @@ TEST_F(Ext4, OrphansAndFilesWithoutNames) {
     EXPECT_OK(t->fsync(p, false));
   });
   EXPECT_EQ(complaints(image), "");
-  with_mounted(image,
-               [&](Park&) { EXPECT_EQ(*read_file("/mnt/named"), text_of(200'000, 5)); });
+  with_mounted(image, [&](Park&) { EXPECT_EQ(*read_file("/mnt/named"), text_of(200'000, 5)); });
 }
 
 TEST_F(Ext4, ExtendedAttributes) {
@@ -196,7 +195,8 @@ TEST_F(Ext4, ExtendedAttributes) {
     auto get = [&](std::string_view file, std::string_view key) {
       return vfs.getxattr(*park, ctx(), *walk(file), key);
     };
-    PosixAcl::Entry entries[] = {{1, 6, ~0u}, {2, 4, 1000}, {4, 4, ~0u}, {16, 4, ~0u}, {32, 0, ~0u}};
+    PosixAcl::Entry entries[] = {
+        {1, 6, ~0u}, {2, 4, 1000}, {4, 4, ~0u}, {16, 4, ~0u}, {32, 0, ~0u}};
     std::string acl("\x02\0\0\0", 4);
     for (const auto& e : entries) {
       acl.append(reinterpret_cast<const char*>(&e.tag), 2);

@@ -163,8 +163,8 @@ Result<FileAttr> Ext4Inode::getattr(Park&) { return attr(); }
 
 bool Ext4Inode::has_blocks() const {
   if (type() == S_IFREG || type() == S_IFDIR) return true;
-  return type() == S_IFLNK && ((raw().i_flags & EXT4_EXTENTS_FL) != 0 ||
-                               EXT2_I_SIZE(&raw()) >= sizeof raw().i_block);
+  return type() == S_IFLNK &&
+         ((raw().i_flags & EXT4_EXTENTS_FL) != 0 || EXT2_I_SIZE(&raw()) >= sizeof raw().i_block);
 }
 
 void Ext4Inode::set_owner(uint32_t uid, uint32_t gid) {

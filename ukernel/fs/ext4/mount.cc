@@ -1,5 +1,6 @@
 // ext4: mounting.
 #include <algorithm>
+#include <charconv>
 
 #include "ukernel/fs/ext4/ext4_inode.h"
 
@@ -9,8 +10,7 @@ using ext4::Ext4Inode;
 using ext4::Ext4Super;
 using ext4::Volume;
 
-Result<Ext4Options> parse_ext4_options(const std::string& text) {
-  Ext4Options o;
+Result<Ext4Options> parse_ext4_options(const std::string& text, Ext4Options o) {
   std::string_view rest = text;
   while (!rest.empty()) {
     const std::string_view item = rest.substr(0, rest.find(','));
@@ -19,6 +19,13 @@ Result<Ext4Options> parse_ext4_options(const std::string& text) {
       o.read_only = true;
     } else if (item == "noload" || item == "norecovery") {
       o.no_load = true;
+    } else if (item.starts_with("commit=")) {
+      const std::string_view number = item.substr(7);
+      const char* end = number.data() + number.size();
+      auto [at, error] = std::from_chars(number.data(), end, o.commit_s);
+      constexpr uint32_t kMost = 24 * 3600;
+      if (error != std::errc() || at != end || o.commit_s > kMost) return Err(Errno::kINVAL);
+      if (o.commit_s == 0) o.commit_s = Ext4Options::kCommitSeconds;
     } else if (item != "" && item != "rw" && item != "errors=remount-ro" && item != "acl" &&
                item != "user_xattr" && item != "data=ordered" && item != "delalloc" &&
                item != "barrier" && item != "barrier=1" && item != "block_validity") {
@@ -43,6 +50,7 @@ Result<Ref<SuperBlock>> mount_ext4(Park& park, BlockDevices& devices, Ref<BlockD
                                                     {options.read_only, options.no_load}));
   auto sb = make_ref<Ext4Super>(devices.vfs, devices, std::move(volume));
   sb->read_only = options.read_only;
+  sb->settings = options;
   Ref<Ext4Inode> top = TRY(sb->inode(park, EXT2_ROOT_INO));
   if (top->type() != S_IFDIR) return Err(Errno::kUCLEAN);
   if (!sb->read_only) TRY(sb->clean_orphans(park));

@@ -11,7 +11,6 @@
 namespace uk::ext4 {
 namespace {
 
-constexpr uint64_t kCommitNs = 5'000'000'000;  // commit= of Linux
 constexpr size_t kMaxDirtyBytes = 16 << 20;    // metadata, before a commit must be made
 
 }  // namespace
@@ -27,7 +26,20 @@ Ext4Super::~Ext4Super() {
   if (volume->device().filesystem == this) volume->device().filesystem = nullptr;
 }
 
-std::string Ext4Super::options() const { return "errors=remount-ro"; }
+std::string Ext4Super::options() const {
+  std::string out = "errors=remount-ro";
+  if (settings.no_load) out += ",norecovery";
+  if (settings.commit_s != Ext4Options::kCommitSeconds)
+    out += absl::StrFormat(",commit=%d", settings.commit_s);
+  return out;
+}
+
+Result<> Ext4Super::reconfigure(const std::string& text) {
+  Ext4Options o = TRY(parse_ext4_options(text, settings));
+  o.no_load = settings.no_load;
+  settings = o;
+  return {};
+}
 
 void Ext4Super::broken(Errno why) {
   read_only = true;
@@ -166,6 +178,8 @@ void Ext4Super::inode_changed(Ext4Inode& inode) {
 }
 
 void Ext4Super::pages_changed(Ext4Regular& file) {
+  constexpr uint32_t kLookEvery = 256;
+  if (++dirtied_ % kLookEvery == 0 && over_limit()) write_now_.wake_all();
   if (std::exchange(file.in_dirty_files, true)) return;
   dirty_files_.emplace_back(&file);
   write_later();
@@ -228,7 +242,8 @@ void Ext4Super::write_later() {
     do {
       (void)self->write_now_.wait(
           park, [&] { return self->over_limit() || !self->dirty(); }, WaitMode::kUninterruptible,
-          Deadline{self->vfs.clock().monotonic_ns() + kCommitNs}, "ext4-commit");
+          Deadline{self->vfs.clock().monotonic_ns() + self->settings.commit_s * kNsPerSec},
+          "ext4-commit");
       (void)self->write_all(park);  // what fails is told to who syncs
     } while (self->dirty() && !self->volume->failed());
     self->write_planned_ = false;

@@ -15,12 +15,16 @@ namespace uk {
 // A disk in memory. Every few requests it lets other fibers run first.
 class MemoryDisk final : public BlockBackend {
  public:
-  explicit MemoryDisk(std::string& image) : image_(image) {}
+  explicit MemoryDisk(std::string& image) : image_(&image) {}
+  void exchange(std::string& image) {
+    image_ = &image;
+    reads_left = writes_left = UINT64_MAX;
+  }
   void start(Park& park, BlockRequest& request) override {
     if (++requests % 3 == 0) park.yield();
     request.end(transfer(request));
   }
-  Result<uint64_t> size() override { return image_.size(); }
+  Result<uint64_t> size() override { return image_->size(); }
   bool can_discard() const override { return true; }
 
   uint64_t requests = 0;
@@ -34,22 +38,22 @@ class MemoryDisk final : public BlockBackend {
     if (left == 0) return Errno::kIO;
     if (left != UINT64_MAX) --left;
     uint64_t at = request.offset;
-    if (at + request.length > image_.size()) return Errno::kIO;
+    if (at + request.length > image_->size()) return Errno::kIO;
     if (request.op == BlockOp::kDiscard || request.op == BlockOp::kWriteZeroes) {
-      std::memset(image_.data() + at, 0, request.length);
+      std::memset(image_->data() + at, 0, request.length);
       return Errno::kOk;
     }
     for (const struct iovec& v : request.segments) {
       if (request.op == BlockOp::kRead) {
-        std::memcpy(v.iov_base, image_.data() + at, v.iov_len);
+        std::memcpy(v.iov_base, image_->data() + at, v.iov_len);
       } else {
-        std::memcpy(image_.data() + at, v.iov_base, v.iov_len);
+        std::memcpy(image_->data() + at, v.iov_base, v.iov_len);
       }
       at += v.iov_len;
     }
     return Errno::kOk;
   }
-  std::string& image_;
+  std::string* image_;
 };
 
 inline std::string shell(const std::string& command, int* status) {
@@ -73,10 +77,9 @@ class Ext4Test : public VfsTest {
   static std::string make_image(const std::string& size, const std::string& options = "") {
     const std::string file = temp("ext4.img");
     int status = 0;
-    const std::string out =
-        shell("rm -f " + file + " && truncate -s " + size + " " + file +
-                  " && mke2fs -q -F -t ext4 " + options + " " + file,
-              &status);
+    const std::string out = shell("rm -f " + file + " && truncate -s " + size + " " + file +
+                                      " && mke2fs -q -F -t ext4 " + options + " " + file,
+                                  &status);
     EXPECT_EQ(status, 0) << out;
     std::ifstream in(file, std::ios::binary);
     std::stringstream bytes;
@@ -105,15 +108,22 @@ class Ext4Test : public VfsTest {
       EXPECT_OK(vfs.umount(p, ctx(), *walk("/mnt"), 0));
     });
   }
+  // The one disk there is: images are exchanged while nobody has it.
   MemoryDisk* add_disk(Park& p, std::string& image) {
-    name = "vd" + std::string(1, static_cast<char>('a' + disks.disks().size() % 26)) +
-           std::string(disks.disks().size() / 26, 'x');
+    if (disk != nullptr) {
+      EXPECT_EQ(device->opens, 0);
+      disk->exchange(image);
+      device->disk().revalidate(p);
+      return disk;
+    }
+    name = "vda";
     auto backend = std::make_unique<MemoryDisk>(image);
     MemoryDisk* raw = backend.get();
     auto added = disks.add(p, name, std::move(backend), false);
     EXPECT_OK(added);
     device = Ref<BlockDevice>(&(*added)->whole());
     EXPECT_OK(vfs.mknod(p, ctx(), {}, "/" + name, S_IFBLK | 0600, device->rdev()));
+    disk = raw;
     return raw;
   }
   Result<Ref<Mount>> mount(Park& p, uint32_t flags = 0, const std::string& options = "") {

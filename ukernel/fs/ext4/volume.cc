@@ -77,6 +77,8 @@ Result<> Volume::check_super(Park& park, const VolumeOptions& options) {
   if ((s.s_feature_incompat & ~kIncompat) != 0)
     return Err(refuse(Errno::kINVAL, absl::StrFormat("unsupported features (%x)",
                                                      s.s_feature_incompat & ~kIncompat)));
+  if ((s.s_feature_ro_compat & EXT4_FEATURE_RO_COMPAT_BIGALLOC) != 0)
+    return Err(refuse(Errno::kINVAL, "clusters of blocks (bigalloc) are not supported"));
   if (s.s_log_block_size > 2) return Err(refuse(Errno::kINVAL, "blocks are larger than a page"));
   const uint64_t block = uint64_t{1024} << s.s_log_block_size;
   const uint64_t count = ext2fs_blocks_count(&s);
