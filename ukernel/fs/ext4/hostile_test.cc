@@ -74,8 +74,9 @@ class Ext4Hostile : public Ext4Test {
     const std::string dir = temp("hostile");
     int status = 0;
     shell("rm -rf " + dir + "; mkdir -p " + dir + "/d " + dir + "/deep/a/b && ln -s " +
-              std::string(100, 'l') + " " + dir + "/link && head -c 70000 /dev/zero | tr '\\0' f >" +
-              dir + "/f && echo c >" + dir + "/deep/a/b/c",
+              std::string(100, 'l') + " " + dir +
+              "/link && head -c 70000 /dev/zero | tr '\\0' f >" + dir + "/f && echo c >" + dir +
+              "/deep/a/b/c",
           &status);
     for (int i = 0; i < 60; ++i) std::ofstream(dir + "/d/n" + std::to_string(i)) << i;
     std::string image = make_image("2M", options + " -N 256 -d " + dir);
@@ -97,7 +98,7 @@ class Ext4Hostile : public Ext4Test {
       std::mt19937 random(seed);
       if (!walk("/mnt")) EXPECT_OK(mkdir("/mnt"));
       add_disk(p, image);
-      auto mounted = mount(p);
+      Result<> mounted = mount(p);
       if (!mounted) mounted = mount(p, kMntRdonly);
       if (mounted) {
         exercise(p, random);

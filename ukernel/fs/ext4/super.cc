@@ -11,7 +11,12 @@
 namespace uk::ext4 {
 namespace {
 
-constexpr size_t kMaxDirtyBytes = 16 << 20;    // metadata, before a commit must be made
+constexpr size_t kMaxDirtyBytes = 16 << 20;  // metadata, before a commit must be made
+
+// A file that only a list of ours still has, and nobody can ever read.
+bool nobodys(const Ext4Regular& file) {
+  return file.orphan() && file.ref_count() == (file.in_dirty_list ? 2u : 1u);
+}
 
 }  // namespace
 
@@ -222,10 +227,12 @@ Result<> Ext4Super::may_take_metadata() const {
 
 Result<> Ext4Super::make_room(Park& park, uint64_t blocks) {
   constexpr uint64_t kFew = 16;  // for what a change of names needs
-  if (volume->cache().dirty_blocks() * volume->block_size() > kMaxDirtyBytes ||
-      (volume->allocator().pending() != 0 && available(privileged()) < blocks + kFew))
-    return commit(park);
-  return {};
+  if (volume->cache().dirty_blocks() * volume->block_size() > kMaxDirtyBytes) return commit(park);
+  if (available(privileged()) >= blocks + kFew) return {};
+  // With the commit of its end goes a file's inode, and with that what it held.
+  std::erase_if(dirty_files_, [](const Ref<Ext4Regular>& file) { return nobodys(*file); });
+  if (changed_) TRY(commit(park));
+  return volume->allocator().pending() != 0 ? commit(park) : Result<>();
 }
 
 // ---- commits
@@ -260,8 +267,7 @@ Result<> Ext4Super::write_files(Park& park) {
   std::vector<Ref<Ext4Regular>> files = std::exchange(dirty_files_, {});
   for (const Ref<Ext4Regular>& file : files) file->in_dirty_files = false;
   for (const Ref<Ext4Regular>& file : files) {
-    // Nobody can ever read it.
-    if (file->orphan() && file->ref_count() == 1) continue;
+    if (nobodys(*file)) continue;
     if (Result<> r = file->write_out(park); !r && result) result = r;
   }
   return result;

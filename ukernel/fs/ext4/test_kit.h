@@ -101,7 +101,7 @@ class Ext4Test : public VfsTest {
     run([&](Park& p) {
       disk = add_disk(p, image);
       if (!walk("/mnt")) EXPECT_OK(mkdir("/mnt"));
-      auto mounted = mount(p, flags, options);
+      const Result<> mounted = mount(p, flags, options);
       EXPECT_OK(mounted);
       if (!mounted) return;
       body(p);
@@ -126,8 +126,9 @@ class Ext4Test : public VfsTest {
     disk = raw;
     return raw;
   }
-  Result<Ref<Mount>> mount(Park& p, uint32_t flags = 0, const std::string& options = "") {
-    return vfs.mount(p, ctx(), *walk("/mnt"), "ext4", "/" + name, options, flags | kMntRelatime);
+  Result<> mount(Park& p, uint32_t flags = 0, const std::string& options = "") {
+    TRY(vfs.mount(p, ctx(), *walk("/mnt"), "ext4", "/" + name, options, flags | kMntRelatime));
+    return {};
   }
   Result<size_t> put(File& f, std::string_view text, uint64_t at) {
     BufferSource from(std::as_bytes(std::span(text.data(), text.size())));
