@@ -281,6 +281,7 @@ class Ext4Regular final : public Ext4Inode {
   Ref<Ext4Pages> pages_;
   Mutex map_lock_;                               // what changes which blocks are the file's
   uint64_t map_changes_ = 0;                     // counts what took blocks away
+  Errno write_error_ = Errno::kOk;               // since somebody was told
   uint64_t contents_version_ = 0;                // and what changed contents on the device
   absl::btree_map<uint64_t, uint8_t> promised_;  // pages without blocks: how many they need
   uint64_t promised_blocks_ = 0;

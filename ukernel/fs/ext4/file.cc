@@ -171,6 +171,7 @@ Result<> Ext4Regular::write_out(Park& park, uint64_t first, uint64_t count) {
   if (pages_ == nullptr) return {};
   Ref<Inode> keep(this);
   TRY(pages_->write_out(park, first, count));
+  if (write_error_ != Errno::kOk) return Err(std::exchange(write_error_, Errno::kOk));
   if (pages_->dirty_pages() != 0) {
     super().pages_changed(*this);
   } else if (EXT2_I_SIZE(&raw()) != pages_->size()) {  // it ends in a hole

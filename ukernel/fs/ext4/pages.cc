@@ -202,7 +202,12 @@ void Ext4Regular::write_back(Park& park, std::span<PageCacheObject::Backing::Dir
     size_t n = 1;
     while (n < pages.size() && pages[n].index == pages[n - 1].index + 1) ++n;
     if (Result<> r = write_run(park, pages.first(n)); !r) {
-      for (auto& p : pages.first(n)) p.error = r.error();
+      // What the device does not take is lost, and told to who syncs; else it would be tried for
+      // ever.
+      const bool lost = r.error() == Errno::kIO || super().volume->failed();
+      if (lost) unpromise(pages.front().index, pages[n - 1].index + 1);
+      if (lost) write_error_ = Errno::kIO;
+      for (auto& p : pages.first(n)) p.error = lost ? Errno::kOk : r.error();
     }
     pages = pages.subspan(n);
   }

@@ -105,8 +105,13 @@ class Ext4Test : public VfsTest {
       EXPECT_OK(mounted);
       if (!mounted) return;
       body(p);
-      EXPECT_OK(vfs.umount(p, ctx(), *walk("/mnt"), 0));
+      unmount(p);
     });
+  }
+  // Unmounts, and lets the fibers of the filesystem end.
+  void unmount(Park& p) {
+    EXPECT_OK(vfs.umount(p, ctx(), *walk("/mnt"), 0));
+    for (int i = 0; i < 10; ++i) p.yield();
   }
   // The one disk there is: images are exchanged while nobody has it.
   MemoryDisk* add_disk(Park& p, std::string& image) {
