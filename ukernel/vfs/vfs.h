@@ -179,8 +179,8 @@ class Vfs {
   Result<Ref<Mount>> bind(const FsContext& ctx, const Path& from, const Path& at, bool recursive);
   Result<> umount(Park& park, const FsContext& ctx, const Path& at, int flags);
   // MS_REMOUNT: new flags; of the mount alone with `bind_only`, else of the filesystem as well.
-  Result<> remount(Park& park, const FsContext& ctx, const Path& at, uint32_t flags,
-                   bool bind_only, const std::string& options);
+  Result<> remount(Park& park, const FsContext& ctx, const Path& at, uint32_t flags, bool bind_only,
+                   const std::string& options);
   Result<> move_mount(const FsContext& ctx, const Path& from, const Path& to);
   Result<> set_propagation(const FsContext& ctx, const Path& at, Propagation kind, bool recursive);
   // pivot_root(2). The caller moves the roots and working directories of tasks that stood on the
