@@ -38,8 +38,15 @@ std::string apply_root(RunOptions& o, const std::string& v) {
     o.root = {RootSpec::Kind::kDir, path, rw};
     return "";
   }
-  if (v.starts_with("image:")) return "images cannot be booted yet; use --root=dir:PATH";
-  return "not builtin or dir:PATH[:rw]; write for example --root=dir:/";
+  if (v.starts_with("image:")) {
+    std::string path = v.substr(6);
+    const bool ro = path.ends_with(":ro");
+    if (ro) path.resize(path.size() - 3);
+    if (path.empty()) return "no image given; write --root=image:disk.img";
+    o.root = {RootSpec::Kind::kImage, path, !ro};
+    return "";
+  }
+  return "not builtin, dir:PATH[:rw] or image:FILE[:ro]; write for example --root=dir:/";
 }
 
 std::string apply_overlay(RunOptions& o, const std::string& v) {
@@ -198,8 +205,9 @@ std::string apply_dmesg(RunOptions& o, const std::string&) {
 
 constexpr Option kOptions[] = {
     {"root", "SPEC", false,
-     "root filesystem: builtin (busybox), or dir:PATH[:rw] for a host directory, read-only\nunless "
-     ":rw. Default builtin. Example: --root=dir:/",
+     "root filesystem: builtin (busybox), dir:PATH[:rw] for a host directory, read-only\nunless "
+     ":rw, or image:FILE[:ro] for an ext4 image, writable unless :ro. Default builtin.\nExample: "
+     "--root=dir:/",
      apply_root},
     {"overlay", "WHERE", false,
      "where writes to a read-only root go: memory, or none to refuse them. Default "

@@ -249,7 +249,7 @@ class Instance {
   }
 
   std::string default_shell(Park& park) {
-    if (options_.root.kind == RootSpec::Kind::kDir && is_program(park, "/bin/bash"))
+    if (options_.root.kind != RootSpec::Kind::kBuiltin && is_program(park, "/bin/bash"))
       return "/bin/bash";
     return "/bin/sh";
   }

@@ -1,6 +1,5 @@
 // ioprio_set(2), ioprio_get(2). Priorities are kept and told; the host schedules the I/O, which
 // does not know of guests, so they order nothing (docs/CAVEATS.md).
-#include <linux/ioprio.h>
 #include <sys/resource.h>
 
 #include "syscalls/process.h"
@@ -11,6 +10,8 @@ namespace uk {
 namespace {
 
 constexpr int kClassShift = 13, kClassMask = 7, kLevelMask = 7, kMostValue = 0xffff;
+// <linux/ioprio.h> of some Debian 12 kernels is not C++.
+constexpr int kWhoProcess = 1, kWhoGroup = 2, kWhoUser = 3;
 constexpr int kNone = 0, kRealTime = 1, kBestEffort = 2, kIdle = 3;
 int io_class(int prio) { return prio >> kClassShift & kClassMask; }
 
@@ -48,8 +49,8 @@ int effective(const Task& t) {
 
 // The tasks that (which, who) of ioprio_set(2) names: its kinds are getpriority(2)'s, from 1 on.
 Result<std::vector<Task*>> targets(Task& task, int which, int who) {
-  static_assert(IOPRIO_WHO_PROCESS == PRIO_PROCESS + 1 && IOPRIO_WHO_USER == PRIO_USER + 1);
-  if (which < IOPRIO_WHO_PROCESS) return Err(Errno::kINVAL);
+  static_assert(kWhoProcess == PRIO_PROCESS + 1 && kWhoUser == PRIO_USER + 1);
+  if (which < kWhoProcess) return Err(Errno::kINVAL);
   return priority_targets(task, which - 1, who);
 }
 
@@ -69,7 +70,7 @@ Result<int64_t> sys_ioprio_set(Task& task, int which, int who, int prio) {
 
 // Of one task what was set; of several the best that holds: the lowest number.
 Result<int64_t> sys_ioprio_get(Task& task, int which, int who) {
-  if (which == IOPRIO_WHO_PROCESS) return TRY(targets(task, which, who)).front()->io_priority;
+  if (which == kWhoProcess) return TRY(targets(task, which, who)).front()->io_priority;
   int best = INT32_MAX;
   for (const Task* t : TRY(targets(task, which, who))) best = std::min(best, effective(*t));
   return best;

@@ -80,6 +80,21 @@ void ExpectHit(pid_t pid, unsigned n, unsigned long also = 0) {
 
 void ExpectEnd(pid_t pid) { EXPECT_EQ(Go(pid), Exited(7)); }
 
+// Some virtual machines take debug registers and never raise what they ask for.
+bool BreakpointsWork() {
+  const pid_t pid = Tracee([] { cells[0] = 1; });
+  EXPECT_OK(Poke(pid, 0, At(&cells[0])));
+  EXPECT_OK(Poke(pid, 7, Enable(0, kWrite, kEight)));
+  const int status = Go(pid);
+  if (WIFSTOPPED(status)) ExpectEnd(pid);
+  return WIFSTOPPED(status);
+}
+
+// A test of breakpoints that must be hit. Whether they can be is the host's to say: who runs a
+// guest's tests has what they skip confirmed natively (tests/guest/run_guest_tests).
+#define NEEDS_BREAKPOINTS() \
+  if (!BreakpointsWork()) GTEST_SKIP() << "this processor's debug registers do nothing"
+
 TEST(ptrace, DebugRegistersTakeWhatLinuxTakes) {
   const pid_t pid = Tracee([] {});
   for (unsigned n = 0; n < 8; ++n) EXPECT_EQ(Peek(pid, n), n == 6 ? kNothing : 0);
@@ -123,6 +138,7 @@ TEST(ptrace, DebugRegistersTakeWhatLinuxTakes) {
 }
 
 TEST(ptrace, WatchpointsAndBreakpointsStopTheTracee) {
+  NEEDS_BREAKPOINTS();
   const pid_t pid = Tracee([] {
     cells[3] = 1;
     cells[0] = 1;
@@ -149,6 +165,7 @@ TEST(ptrace, WatchpointsAndBreakpointsStopTheTracee) {
 }
 
 TEST(ptrace, AWatchpointMovesWhileItIsInForce) {
+  NEEDS_BREAKPOINTS();
   const pid_t pid = Tracee([] {
     for (int round = 0; round < 2; ++round)
       for (volatile long& cell : cells) cell = round;
@@ -165,6 +182,7 @@ TEST(ptrace, AWatchpointMovesWhileItIsInForce) {
 }
 
 TEST(ptrace, StepsOverAWatchedWriteShowBoth) {
+  NEEDS_BREAKPOINTS();
   const pid_t pid = Tracee([] {
     Place();
     cells[0] = 1;
@@ -189,6 +207,7 @@ TEST(ptrace, StepsOverAWatchedWriteShowBoth) {
 }
 
 TEST(ptrace, CallsOfTheKernelDoNotTrap) {
+  NEEDS_BREAKPOINTS();
   const pid_t pid = Tracee([] {
     Pipe pipe;
     CHILD_CHECK(write(pipe.w, "12345678", 8) == 8);
@@ -203,6 +222,7 @@ TEST(ptrace, CallsOfTheKernelDoNotTrap) {
 }
 
 TEST(ptrace, AWatchpointIsSetDuringASleepInACall) {
+  NEEDS_BREAKPOINTS();
   Pipe pipe;
   const pid_t pid = Tracee([&] {
     char c;
@@ -223,6 +243,7 @@ TEST(ptrace, AWatchpointIsSetDuringASleepInACall) {
 }
 
 TEST(ptrace, ChildrenInheritTheWordsAndNotTheBreakpoints) {
+  NEEDS_BREAKPOINTS();
   const pid_t pid = Tracee([] {
     cells[0] = 1;
     if (syscall(SYS_fork) == 0) {
@@ -250,6 +271,7 @@ TEST(ptrace, ChildrenInheritTheWordsAndNotTheBreakpoints) {
 }
 
 TEST(ptrace, ExecClearsDebugRegisters) {
+  NEEDS_BREAKPOINTS();
   const pid_t pid = Tracee([] {
     cells[0] = 1;
     execl("/bin/true", "true", nullptr);
@@ -264,6 +286,7 @@ TEST(ptrace, ExecClearsDebugRegisters) {
 }
 
 TEST(ptrace, BreakpointsOutliveTheTracer) {
+  NEEDS_BREAKPOINTS();
   const pid_t pid = Tracee([] { cells[0] = 1; });
   EXPECT_OK(Poke(pid, 0, At(&cells[0])));
   EXPECT_OK(Poke(pid, 7, Enable(0, kWrite, kEight)));

@@ -22,6 +22,7 @@ namespace uk {
 class BlockDevices;
 class Disk;
 class DiskCache;
+class SuperBlock;
 
 class BlockDevice final : public RefCounted {
  public:
@@ -56,7 +57,8 @@ class BlockDevice final : public RefCounted {
   void begin_use() { ++opens; }
   void end_use(Park& park);
   int opens = 0;                      // those who use it
-  const void* holder = nullptr;       // who has it exclusively (O_EXCL), if anybody
+  const void* holder = nullptr;       // who has it exclusively (O_EXCL, a mount), if anybody
+  SuperBlock* filesystem = nullptr;   // that is mounted from it; not owned
   bool set_read_only = false;         // BLKROSET
   uint64_t read_ahead_sectors = 256;  // BLKRASET
 

@@ -92,10 +92,16 @@ Result<> BlockDevices::sync(Park& park) {
   const std::vector<Ref<Disk>> latest_first(disks_.rbegin(), disks_.rend());
   for (const Ref<Disk>& disk : latest_first) {
     std::vector<Ref<BlockDevice>> cached;
+    std::vector<Ref<SuperBlock>> filesystems;
     each([&](BlockDevice& device) {
-      if (&device.disk() == disk.get() && device.cache_if_any() != nullptr)
-        cached.emplace_back(&device);
+      if (&device.disk() != disk.get()) return;
+      if (device.filesystem != nullptr) filesystems.emplace_back(device.filesystem);
+      if (device.cache_if_any() != nullptr) cached.emplace_back(&device);
     });
+    for (const Ref<SuperBlock>& sb : filesystems) {
+      Result<> r = sb->sync(park);
+      if (!r && result) result = r;
+    }
     for (const Ref<BlockDevice>& device : cached) {
       Result<> r = device->cache()->write_out(park);
       if (!r && result) result = r;

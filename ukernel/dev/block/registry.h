@@ -44,7 +44,8 @@ class BlockDevices {
   void each(const std::function<void(BlockDevice&)>& f) const;
   Ref<BlockDevice> find(uint64_t rdev) const;  // null: none
 
-  // Writes back what is dirty of all devices and flushes all disks (sync(2)). The first error.
+  // Writes back what is dirty of all devices and of the filesystems on them, and flushes all disks
+  // (sync(2)). The first error.
   Result<> sync(Park& park);
 
   // Counts changes of the set of devices.
