@@ -111,6 +111,7 @@ class Ext4Super final : public SuperBlock {
   Result<> write_files(Park& park);
   void write_later();
   Result<> commit_now(Park& park);
+  Result<> settle(Park& park);
   uint64_t pool() const;
 
   std::vector<Ref<Ext4Inode>> dirty_inodes_;

@@ -11,8 +11,6 @@
 namespace uk::ext4 {
 namespace {
 
-constexpr size_t kMaxDirtyBytes = 16 << 20;  // metadata, before a commit must be made
-
 // A file that only a list of ours still has, and nobody can ever read.
 bool nobodys(const Ext4Regular& file) {
   return file.orphan() && file.ref_count() == (file.in_dirty_list ? 2u : 1u);
@@ -227,7 +225,8 @@ Result<> Ext4Super::may_take_metadata() const {
 
 Result<> Ext4Super::make_room(Park& park, uint64_t blocks) {
   constexpr uint64_t kFew = 16;  // for what a change of names needs
-  if (volume->cache().dirty_blocks() * volume->block_size() > kMaxDirtyBytes) return commit(park);
+  if (volume->cache().dirty_blocks() + dirty_inodes_.size() > volume->commit_limit())
+    return commit(park);
   if (available(privileged()) >= blocks + kFew) return {};
   // With the commit of its end goes a file's inode, and with that what it held.
   std::erase_if(dirty_files_, [](const Ref<Ext4Regular>& file) { return nobodys(*file); });
@@ -336,6 +335,11 @@ Result<> Ext4Super::write_all(Park& park) {
   return r ? files : r;
 }
 
+Result<> Ext4Super::settle(Park& park) {
+  MutexLock lock(park, commit_mutex_);
+  return volume->settle(park);
+}
+
 Result<> Ext4Super::sync(Park& park) {
   Ref<Ext4Super> self(this);
   if (volume->failed()) {  // read-only now: there is nothing that could be written
@@ -347,6 +351,7 @@ Result<> Ext4Super::sync(Park& park) {
   }
   if (read_only && !dirty()) return {};
   Result<> r = write_all(park);
+  if (r) r = settle(park);
   if (r) r = volume->device().flush(park);
   // Who looks at the device itself sees it.
   if (volume->device().cache_if_any() != nullptr)

@@ -51,7 +51,7 @@ void Volume::fail(Errno why, const std::string& what) {
 std::string Volume::why_read_only() const {
   const ext2_super_block& s = super();
   if (failed_) return "an error was found";
-  if ((s.s_feature_incompat & EXT3_FEATURE_INCOMPAT_RECOVER) != 0)
+  if ((s.s_feature_incompat & EXT3_FEATURE_INCOMPAT_RECOVER) != 0 && journal_ == nullptr)
     return "the journal needs recovery; run e2fsck";
   if ((s.s_feature_incompat & EXT4_FEATURE_INCOMPAT_MMP) != 0)
     return "multiple mount protection (mmp) is not supported";
@@ -67,7 +67,7 @@ std::string Volume::why_read_only() const {
 }
 
 // Looks at what must be known before libext2fs may see it, and what it does not look at.
-Result<> Volume::check_super(Park& park, const VolumeOptions& options) {
+Result<> Volume::check_super(Park& park) {
   std::vector<std::byte> sector(2 * SUPERBLOCK_SIZE);
   if (device_->size() < sector.size()) return Err(Errno::kINVAL);
   TRY(device_->submit(park, read_bio(0, sector)));
@@ -93,12 +93,24 @@ Result<> Volume::check_super(Park& park, const VolumeOptions& options) {
   if (s.s_rev_level == EXT2_DYNAMIC_REV &&
       (s.s_first_ino < EXT2_GOOD_OLD_FIRST_INO || s.s_first_ino > s.s_inodes_per_group))
     return Err(refuse(Errno::kUCLEAN, "the first inode is not sane"));
-  if ((s.s_feature_incompat & EXT3_FEATURE_INCOMPAT_RECOVER) != 0 && !options.no_load)
-    return Err(
-        refuse(Errno::kUCLEAN, "the journal needs recovery; run e2fsck, or mount with ro,noload"));
   cache_ = std::make_unique<MetaCache>(device_, static_cast<uint32_t>(block), count);
   io_ = std::make_unique<Ext2Io>(*cache_);
   return {};
+}
+
+Result<> Volume::open_fs(Park& park) {
+  Lock lock(park, *this);
+  // Opened for writing in any case: whether anything is written is ours to say.
+  errcode_t e = ext2fs_open2(
+      io_->name().c_str(), nullptr,
+      EXT2_FLAG_RW | EXT2_FLAG_64BITS | EXT2_FLAG_SKIP_MMP | EXT2_FLAG_SOFTSUPP_FEATURES, 0, 0,
+      io_->manager(), &fs_);
+  if (e == EXT2_ET_RO_UNSUPP_FEATURE)
+    e = ext2fs_open2(io_->name().c_str(), nullptr, EXT2_FLAG_64BITS | EXT2_FLAG_SKIP_MMP, 0, 0,
+                     io_->manager(), &fs_);
+  if (e == 0) return {};
+  fs_ = nullptr;
+  return Err(refuse(from_ext2(e), absl::StrFormat("cannot be opened (libext2fs: %d)", e)));
 }
 
 Result<std::unique_ptr<Volume>> Volume::open(Park& park, Ref<BlockDevice> device, Log& log,
@@ -110,21 +122,14 @@ Result<std::unique_ptr<Volume>> Volume::open(Park& park, Ref<BlockDevice> device
   v->held_ = true;
   // What was written through the device's own file is what is mounted.
   if (v->device_->cache_if_any() != nullptr) TRY(v->device_->cache()->write_out(park));
-  TRY(v->check_super(park, options));
-  Lock lock(park, *v);
-  // Opened for writing in any case: whether anything is written is ours to say.
-  if (errcode_t e = ext2fs_open2(
-          v->io_->name().c_str(), nullptr,
-          EXT2_FLAG_RW | EXT2_FLAG_64BITS | EXT2_FLAG_SKIP_MMP | EXT2_FLAG_SOFTSUPP_FEATURES, 0, 0,
-          v->io_->manager(), &v->fs_);
-      e == EXT2_ET_RO_UNSUPP_FEATURE) {
-    e = ext2fs_open2(v->io_->name().c_str(), nullptr, EXT2_FLAG_64BITS | EXT2_FLAG_SKIP_MMP, 0, 0,
-                     v->io_->manager(), &v->fs_);
-    if (e != 0) return Err(v->refuse(from_ext2(e), "cannot be opened"));
-  } else if (e != 0) {
-    v->fs_ = nullptr;
-    return Err(v->refuse(from_ext2(e), absl::StrFormat("cannot be opened (libext2fs: %d)", e)));
+  TRY(v->check_super(park));
+  TRY(v->open_fs(park));
+  if (TRY(v->open_log(park, options))) {
+    ext2fs_free(std::exchange(v->fs_, nullptr));
+    TRY(v->check_super(park));
+    TRY(v->open_fs(park));
   }
+  Lock lock(park, *v);
   v->checksums_ = ext2fs_has_feature_metadata_csum(v->fs_->super) != 0;
   if (Result<> r = v->allocator_.open(); !r)
     return Err(v->refuse(r.error(), "the group descriptors are not sane"));
@@ -265,6 +270,8 @@ Result<Ref<MetaBlock>> Volume::get(Park& park, uint64_t number, MetaKind kind, u
 Result<Volume::Commit> Volume::begin_commit(Park& park) {
   if (failed_) return Err(Errno::kROFS);
   TRY(allocator_.seal(park));
+  // In our copy of the superblock too, or a commit would clear it.
+  if (journal_ != nullptr) super().s_feature_incompat |= EXT3_FEATURE_INCOMPAT_RECOVER;
   if (errcode_t e = ext2fs_flush2(fs_, EXT2_FLAG_FLUSH_NO_SYNC); e != 0) return Err(from_ext2(e));
   Commit commit;
   commit.blocks = cache_->take_dirty([this](MetaBlock& block) { seal(block); });
@@ -273,14 +280,7 @@ Result<Volume::Commit> Volume::begin_commit(Park& park) {
 }
 
 Result<> Volume::write_commit(Park& park, Commit& commit) {
-  // What the metadata refers to comes first.
-  TRY(device_->flush(park));
-  std::vector<Bio> bios;
-  bios.reserve(commit.blocks.size());
-  for (const CommitBlock& c : commit.blocks)
-    bios.push_back(write_bio(c.number * block_size(), {c.bytes.get(), block_size()}));
-  TRY(device_->submit(park, bios));
-  return device_->flush(park);
+  return journal_ != nullptr ? log_commit(park, commit) : write_in_place(park, commit);
 }
 
 void Volume::end_commit(Commit& commit) {

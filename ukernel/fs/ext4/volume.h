@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "ukernel/dev/jbd2/journal.h"
 #include "ukernel/fs/ext4/allocator.h"
 #include "ukernel/fs/ext4/ext2_io.h"
 #include "ukernel/fs/ext4/meta_cache.h"
@@ -33,8 +34,9 @@ struct VolumeOptions {
 
 class Volume {
  public:
-  // kINVAL: no ext4, or one that we cannot mount so; kUCLEAN: broken, or its journal needs
-  // recovery; kROFS: only read-only. What is wrong is in the log.
+  // What the journal holds is put in its place first. kINVAL: no ext4, or one that we cannot mount
+  // so; kUCLEAN: broken, or its journal is; kOPNOTSUPP: the journal is of a kind that is not known;
+  // kROFS: only read-only. What is wrong is in the log.
   static Result<std::unique_ptr<Volume>> open(Park& park, Ref<BlockDevice> device, Log& log,
                                               const VolumeOptions& options);
   ~Volume();
@@ -61,7 +63,8 @@ class Volume {
   uint32_t block_size() const { return fs_->blocksize; }
   uint32_t inode_size() const { return EXT2_INODE_SIZE(fs_->super); }
   bool has_checksums() const { return checksums_; }
-  // May it be written to, as its features go? Else why not.
+  // May it be written to, as its features go? Else why not. (The flag of the journal is no reason
+  // when there is one that we use.)
   std::string why_read_only() const;
 
   // ---- inodes, raw. kUCLEAN: a number out of range, a wrong checksum.
@@ -86,6 +89,11 @@ class Volume {
   // Hands it to the device: all that a commit writes goes through here. Without the lock.
   Result<> write_commit(Park& park, Commit& commit);
   void end_commit(Commit& commit);
+  // More blocks should not be changed between two commits.
+  size_t commit_limit() const;
+  // Empties the log, so that the image is whole without it, and says so in the superblock; not
+  // while a commit is under way.
+  Result<> settle(Park& park);
 
   // The volume is found broken, or cannot be written: changes are given up. Says so once.
   void fail(Errno why, const std::string& what);
@@ -93,7 +101,14 @@ class Volume {
 
  private:
   Volume(Ref<BlockDevice> device, Log& log);
-  Result<> check_super(Park& park, const VolumeOptions& options);
+  Result<> check_super(Park& park);
+  // log.cc: finds the journal and puts in place what it holds; true: something was, so that all
+  // that was read before may be wrong.
+  Result<bool> open_log(Park& park, const VolumeOptions& options);
+  Result<bool> replay_log(Park& park);
+  Result<> log_commit(Park& park, const Commit& commit);
+  Result<> write_in_place(Park& park, const Commit& commit);
+  Result<> open_fs(Park& park);
   Result<uint64_t> inode_place(uint32_t ino, uint32_t* offset, uint32_t* ahead) const;
   Errno refuse(Errno e, const std::string& why) const;
 
@@ -106,7 +121,10 @@ class Volume {
   Mutex mutex_;
   bool checksums_ = false;
   bool failed_ = false;
-  bool held_ = false;  // we have the device to ourselves
+  bool held_ = false;                       // we have the device to ourselves
+  std::unique_ptr<jbd2::Journal> journal_;  // null: the volume has none
+  bool log_started_ = false;
+  bool log_marked_ = false;  // needs_recovery is set on the device
 };
 
 }  // namespace uk::ext4
