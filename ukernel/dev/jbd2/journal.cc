@@ -87,6 +87,15 @@ Result<Replayed> Journal::replay(Park& park) {
   return done;
 }
 
+Result<> Journal::discard(Park& park) {
+  CHECK(!started_);
+  if (!needs_replay()) return {};
+  if (device_->read_only()) return Err(Errno::kROFS);
+  super_.start = 0;
+  super_.sequence += super_.usable() + 1;  // none of the log's transactions has come so far
+  return device_->submit(park, super_bio(/*fua=*/true));
+}
+
 Result<> Journal::start(Park& park) {
   CHECK(!started_ && !needs_replay());
   super_.use_features(device_->size() / place_.block_size() > UINT32_MAX);

@@ -55,6 +55,9 @@ class Journal {
   // storage when it returns. kUCLEAN: the log is damaged, nothing was changed. kROFS: the device is
   // read-only.
   Result<Replayed> replay(Park& park);
+  // Empties the log without looking at it: what it holds is older than the image (needs_recovery is
+  // clear). As Linux does. kROFS: the device is read-only.
+  Result<> discard(Park& park);
   // Linux aborted this journal for an error of its own (its errno, positive); 0: none.
   int error_of_linux() const;
 

@@ -81,6 +81,28 @@ TEST_F(SmallJournalTest, AnEmptiedLogReplaysNothing) {
   });
 }
 
+TEST_F(SmallJournalTest, ALogThatIsDiscarded) {
+  run_disks([&](Park& p) {
+    auto j = *open_journal(storage, place);
+    EXPECT_OK(j->start(p));
+    for (uint8_t n = 1; n < 5; ++n) EXPECT_OK(commit(*j, {{100, n}}));
+    lose_places(100, 1);
+    auto k = *open_journal(storage, place);
+    EXPECT_OK(k->discard(p));
+    EXPECT_FALSE(k->needs_replay());
+    EXPECT_TRUE(holds(100, 0));
+    // What is committed next is not followed by what was there before.
+    EXPECT_OK(k->start(p));
+    EXPECT_OK(commit(*k, {{101, 9}}));
+    lose_places(100, 2);
+    auto done = (*open_journal(storage, place))->replay(p);
+    ASSERT_TRUE(done.has_value());
+    EXPECT_EQ(1u, done->transactions);
+    EXPECT_TRUE(holds(100, 0));
+    EXPECT_TRUE(holds(101, 9));
+  });
+}
+
 TEST_F(SmallJournalTest, TheLogGoesRoundForEver) {
   reset(0xfffffff0);  // numbers of transactions wrap
   run_disks([&](Park& p) {
