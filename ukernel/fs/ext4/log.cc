@@ -59,7 +59,9 @@ Result<bool> Volume::open_log(Park& park, const VolumeOptions& options) {
                                            ? "the journal has features that are not supported"
                                            : "the journal is not sane"));
   journal_ = std::move(*journal);
-  return marked || journal_->needs_replay() ? replay_log(park) : Result<bool>(false);
+  if (marked) return replay_log(park);
+  if (!device_->read_only()) TRY(journal_->discard(park));
+  return false;
 }
 
 Result<bool> Volume::replay_log(Park& park) {
