@@ -31,16 +31,19 @@ bool BlockDevices::valid_name(std::string_view name) {
 
 Result<Ref<Disk>> BlockDevices::add(Park& park, std::string name,
                                     std::unique_ptr<BlockBackend> backend, bool read_only) {
-  if (host_disks_ >= kMaxDisks) return Err(Errno::kNOSPC);
+  uint32_t slot = 0;
+  auto taken = [&](const Ref<Disk>& d) {
+    return d->options.major == kHostDiskMajor && d->options.first_minor == slot * kMinorsPerDisk;
+  };
+  while (std::ranges::any_of(disks_, taken)) ++slot;
+  if (slot >= kMaxDisks) return Err(Errno::kNOSPC);
   Disk::Options options;
   options.name = std::move(name);
   options.major = kHostDiskMajor;
-  options.first_minor = host_disks_ * kMinorsPerDisk;
+  options.first_minor = slot * kMinorsPerDisk;
   options.minors = kMinorsPerDisk;
   options.read_only = read_only;
-  Ref<Disk> disk = TRY(add(park, std::move(options), std::move(backend)));
-  ++host_disks_;
-  return disk;
+  return add(park, std::move(options), std::move(backend));
 }
 
 Result<Ref<Disk>> BlockDevices::add(Park& park, Disk::Options options,

@@ -56,7 +56,6 @@ class BlockDevices {
 
  private:
   std::vector<Ref<Disk>> disks_;
-  uint32_t host_disks_ = 0;
 };
 
 }  // namespace uk

@@ -74,6 +74,10 @@ class Ext4Crash : public Ext4Test {
     std::mt19937 random(seed);
     const auto bytes = std::as_bytes(std::span(fresh));
     PowerCutStorage storage(std::vector<std::byte>(bytes.begin(), bytes.end()));
+    // The superblock may be torn, too: then e2fsck finds no journal, as there is no other
+    // superblock in images as small as these. We do.
+    const bool torn = seed % 4 == 0;
+    storage.whole = torn ? 512 : 4096;
     Files confirmed;
     {
       Ref<Disk> with = attach(p, storage);
@@ -87,14 +91,16 @@ class Ext4Crash : public Ext4Test {
     }
     const std::vector<std::byte> left = storage.after_cut(random);
 
-    const std::string file = temp("crash.img");
-    std::ofstream(file, std::ios::binary)
-        .write(reinterpret_cast<const char*>(left.data()),
-               static_cast<std::streamsize>(left.size()));
-    int status = 0;
-    const std::string out =
-        shell("e2fsck -E journal_only -y " + file + "; e2fsck -fn " + file, &status);
-    ASSERT_EQ(0, status) << "seed " << seed << "\n" << out;
+    if (!torn) {
+      const std::string file = temp("crash.img");
+      std::ofstream(file, std::ios::binary)
+          .write(reinterpret_cast<const char*>(left.data()),
+                 static_cast<std::streamsize>(left.size()));
+      int status = 0;
+      const std::string out =
+          shell("e2fsck -E journal_only -y " + file + "; e2fsck -fn " + file, &status);
+      ASSERT_EQ(0, status) << "seed " << seed << "\n" << out;
+    }
 
     PowerCutStorage again(left);
     Ref<Disk> with = attach(p, again);

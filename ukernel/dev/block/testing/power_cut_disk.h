@@ -25,7 +25,8 @@ struct PowerCutStorage {
 
   std::vector<std::byte> seen;    // what reads see
   std::vector<std::byte> stable;  // what was there at the last flush
-  std::vector<Piece> unflushed;   // sectors, in the order of writing
+  std::vector<Piece> unflushed;   // in the order of writing
+  uint32_t whole = kSectorSize;   // so many bytes, at a multiple, are written whole or not at all
   // Requests that change or flush until the power fails; after that everything is kIO. -1: never.
   int64_t until_cut = -1;
   uint64_t reads = 0, writes = 0, flushes = 0;
@@ -116,9 +117,11 @@ class PowerCutDisk final : public BlockBackend {
 
   void put(uint64_t at, std::span<const std::byte> bytes) {
     std::memcpy(&s_.seen[at], bytes.data(), bytes.size());
-    for (size_t i = 0; i < bytes.size(); i += kSectorSize) {
-      auto sector = bytes.subspan(i, kSectorSize);
-      s_.unflushed.push_back({at + i, {sector.begin(), sector.end()}});
+    while (!bytes.empty()) {
+      const size_t n = std::min<size_t>(bytes.size(), s_.whole - at % s_.whole);
+      s_.unflushed.push_back({at, {bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(n)}});
+      bytes = bytes.subspan(n);
+      at += n;
     }
   }
 
