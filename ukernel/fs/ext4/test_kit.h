@@ -28,12 +28,16 @@ class MemoryDisk final : public BlockBackend {
   bool can_discard() const override { return true; }
 
   uint64_t requests = 0;
+  std::function<void(const std::string& image)> on_flush;
   // Requests that still go well; then they fail.
   uint64_t reads_left = UINT64_MAX, writes_left = UINT64_MAX;
 
  private:
   Errno transfer(BlockRequest& request) {
-    if (request.op == BlockOp::kFlush) return Errno::kOk;
+    if (request.op == BlockOp::kFlush) {
+      if (on_flush) on_flush(*image_);
+      return Errno::kOk;
+    }
     uint64_t& left = request.op == BlockOp::kRead ? reads_left : writes_left;
     if (left == 0) return Errno::kIO;
     if (left != UINT64_MAX) --left;
