@@ -61,7 +61,7 @@ class MemoryDisk final : public BlockBackend {
 };
 
 inline std::string shell(const std::string& command, int* status) {
-  FILE* p = popen(("PATH=$PATH:/usr/sbin:/sbin; { " + command + "; } 2>&1").c_str(), "r");
+  FILE* p = popen(("PATH=$PATH:/usr/sbin:/sbin; { " + command + "\n} 2>&1").c_str(), "r");
   std::string out;
   char buf[4096];
   for (size_t n; (n = fread(buf, 1, sizeof buf, p)) > 0;) out.append(buf, n);
