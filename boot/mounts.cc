@@ -10,6 +10,7 @@
 #include "boot/disks.h"
 #include "hostio/sys/file.h"
 #include "syscalls/userfaultfd.h"
+#include "ukernel/dev/block/host_disk.h"
 #include "ukernel/dev/block/registry.h"
 #include "ukernel/dev/loop/loop.h"
 #include "ukernel/dev/mem/kmsg.h"

@@ -294,11 +294,9 @@ Result<> Ext4Super::commit_now(Park& park) {
   {
     Volume::Lock lock(park, *volume);
     if (volume->failed()) return Err(Errno::kIO);
-    if (!changed_) {  // what is free is so on the device, too
-      for (BlockRange range : volume->allocator().take_pending())
-        volume->allocator().release(range);
-      return {};
-    }
+    // Freed blocks wait for a commit even if nothing has changed: the journal must know of them
+    // before they are used again.
+    if (!changed_ && volume->allocator().pending() == 0) return {};
     stored = std::exchange(dirty_inodes_, {});
     for (const Ref<Ext4Inode>& inode : stored) {
       inode->in_dirty_list = false;
