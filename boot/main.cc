@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "boot/image.h"
 #include "boot/options.h"
 #include "boot/run.h"
 #include "syscalls/table.h"
@@ -38,6 +39,7 @@ int main_command(const std::vector<std::string>& args) {
   const std::string& what = args[0];
   const std::vector<std::string> rest(args.begin() + 1, args.end());
   if (what == "run") return run_command(rest);
+  if (what == "image") return image_command(rest);
   if (what == "syscalls") {
     if (rest.empty()) return print(compat_text());
     if (rest == std::vector<std::string>{"--markdown"}) return print(compat_markdown());

@@ -7,16 +7,19 @@
 
 #include "absl/strings/str_format.h"
 #include "boot/builtin_root.h"
+#include "boot/disks.h"
 #include "hostio/sys/file.h"
 #include "syscalls/userfaultfd.h"
 #include "ukernel/dev/block/host_disk.h"
 #include "ukernel/dev/block/registry.h"
+#include "ukernel/dev/loop/loop.h"
 #include "ukernel/dev/mem/kmsg.h"
 #include "ukernel/dev/mem/mem_devices.h"
 #include "ukernel/dev/tty/pty.h"
 #include "ukernel/fs/cgroupfs/cgroupfs.h"
 #include "ukernel/fs/devfs/devfs.h"
 #include "ukernel/fs/devpts/devpts.h"
+#include "ukernel/fs/ext4/ext4.h"
 #include "ukernel/fs/hostfs/hostfs.h"
 #include "ukernel/fs/initramfs/initramfs.h"
 #include "ukernel/fs/mqueue/namespace_queues.h"
@@ -27,7 +30,9 @@
 #include "ukernel/fs/tmpfs/tmpfs.h"
 #include "ukernel/task/cgroup.h"
 #include "ukernel/task/current.h"
+#include "ukernel/task/fd_table.h"
 #include "ukernel/task/io_group.h"
+#include "ukernel/task/task.h"
 
 namespace uk::boot {
 namespace {
@@ -40,6 +45,7 @@ void register_all(Kernel& kernel) {
   register_tmpfs(kernel.vfs);
   kernel.disks = std::make_shared<BlockDevices>(kernel.vfs, kernel.reactor);
   register_devfs(kernel.vfs, *kernel.disks);
+  register_ext4(kernel.vfs, *kernel.disks);
   register_procfs(kernel);
   register_sysfs(kernel.vfs, kernel.options.cpus, *kernel.disks);
   register_cgroupfs(kernel);
@@ -73,6 +79,45 @@ Result<Ref<SuperBlock>> builtin_root(Park& park, Vfs& vfs, Ref<Inode>* root) {
   return sb;
 }
 
+// Writes to a root go into memory from here on.
+std::string overlay_memory(Vfs& vfs, Ref<SuperBlock>* sb, Ref<Inode>* root) {
+  TmpfsOptions upper_options;
+  upper_options.mode = 0755;
+  upper_options.max_pages = upper_options.max_inodes = vfs.mem().total_pages() / 2;
+  Ref<Inode> upper, lower = *root;
+  Ref<SuperBlock> memory = make_tmpfs(vfs, upper_options, &upper);
+  auto overlay = make_overlay(vfs, upper, lower, root);
+  if (!overlay) return sentence("overlay", overlay.error(), "give a larger --mem");
+  *sb = *overlay;
+  return "";
+}
+
+// An image as the root: the first disk whose name nobody else wants.
+std::string add_root_disk(Park& park, Kernel& kernel, const RunOptions& options,
+                          Ref<BlockDevice>* device) {
+  const std::string what = "root image:" + options.root.path;
+  std::string name;
+  for (char letter = 'a'; letter <= 'z' && name.empty(); ++letter) {
+    name = std::string("vd") + letter;
+    for (const DiskSpec& d : options.disks) {
+      if (d.name == name) name.clear();
+    }
+  }
+  if (name.empty()) return what + ": no name is left for its disk; give fewer disks";
+  auto backend =
+      open_host_disk(kernel.reactor, options.root.path, {.read_only = !options.root.writable});
+  if (!backend && backend.error() == Errno::kAGAIN)
+    return what + ": in use by another process; end that, or give both :ro";
+  if (!backend)
+    return sentence(what, backend.error(),
+                    options.root.writable ? "give an image you can read and write, or add :ro"
+                                          : "give an image you can read");
+  auto disk = kernel.disks->add(park, name, std::move(*backend), !options.root.writable);
+  if (!disk) return sentence(what, disk.error(), "give fewer disks");
+  *device = Ref<BlockDevice>(&(*disk)->whole());
+  return "";
+}
+
 // The root as --root and --overlay say.
 std::string mount_slash(Park& park, Kernel& kernel, const RunOptions& options) {
   Vfs& vfs = kernel.vfs;
@@ -83,6 +128,20 @@ std::string mount_slash(Park& park, Kernel& kernel, const RunOptions& options) {
     auto made = builtin_root(park, vfs, &root);
     if (!made) return sentence("root builtin", made.error(), "give a larger --mem");
     sb = *made;
+  } else if (options.root.kind == RootSpec::Kind::kImage) {
+    Ref<BlockDevice> device;
+    if (std::string why = add_root_disk(park, kernel, options, &device); !why.empty()) return why;
+    source = "/dev/" + device->name();
+    auto made =
+        mount_ext4(park, *kernel.disks, device, {.read_only = !options.root.writable}, &root);
+    if (!made)
+      return sentence("root image:" + options.root.path, made.error(),
+                      "give an ext4 image that is whole (e2fsck); --dmesg says more");
+    sb = *made;
+    if (!options.root.writable && options.overlay == RunOptions::Overlay::kMemory) {
+      if (std::string why = overlay_memory(vfs, &sb, &root); !why.empty()) return why;
+      source = "overlay";
+    }
   } else {
     source = options.root.path;
     // Through its own ".", which needs the right to search it besides that to read it.
@@ -97,14 +156,7 @@ std::string mount_slash(Park& park, Kernel& kernel, const RunOptions& options) {
                       "give a directory you can read to --root=dir:PATH");
     sb = *made;
     if (!options.root.writable && options.overlay == RunOptions::Overlay::kMemory) {
-      TmpfsOptions upper_options;
-      upper_options.mode = 0755;
-      upper_options.max_pages = upper_options.max_inodes = vfs.mem().total_pages() / 2;
-      Ref<Inode> upper, lower = root;
-      Ref<SuperBlock> memory = make_tmpfs(vfs, upper_options, &upper);
-      auto overlay = make_overlay(vfs, upper, lower, &root);
-      if (!overlay) return sentence("overlay", overlay.error(), "give a larger --mem");
-      sb = *overlay;
+      if (std::string why = overlay_memory(vfs, &sb, &root); !why.empty()) return why;
       source = "overlay";
     } else if (!options.root.writable) {
       sb->read_only = true;
@@ -150,30 +202,6 @@ std::string mount_host_dirs(Park& park, Kernel& kernel, const FsContext& ctx,
   return "";
 }
 
-// The disks of --disk; they are there before /dev is.
-std::string add_disks(Park& park, Kernel& kernel, const RunOptions& options) {
-  for (const DiskSpec& d : options.disks) {
-    const std::string what = "disk " + d.name + "=" + d.file;
-    if (!BlockDevices::valid_name(d.name))
-      return what + ": not a device name; use up to 24 letters and digits, a letter first";
-    auto backend = open_host_disk(kernel.reactor, d.file, {d.read_only, d.sync, d.direct});
-    if (!backend && backend.error() == Errno::kAGAIN)
-      return what + ": in use by another process; end that, or give both ,ro";
-    if (!backend && backend.error() == Errno::kINVAL)
-      return what + (d.direct
-                         ? ": not a file that can be used past the host's cache; leave ,direct "
-                           "out"
-                         : ": neither a file nor a block device; give one of these");
-    if (!backend)
-      return sentence(what, backend.error(),
-                      d.read_only ? "give a file you can read"
-                                  : "give a file you can read and write, or add ,ro");
-    if (auto disk = kernel.disks->add(park, d.name, std::move(*backend), d.read_only); !disk)
-      return sentence(what, disk.error(), "give fewer disks");
-  }
-  return "";
-}
-
 IoKind io_kind(BlockOp op) {
   if (op == BlockOp::kRead) return IoKind::kRead;
   return op == BlockOp::kDiscard ? IoKind::kDiscard : IoKind::kWrite;
@@ -192,6 +220,14 @@ void let_cgroups_pay(Kernel& kernel) {
     if (task == nullptr) return nullptr;
     return Ref<RefCounted>(task->group->cgroup ? task->group->cgroup : kernel.cgroups->root);
   };
+}
+
+// Loop devices are told of files by their descriptors.
+void make_loop_devices(Kernel& kernel) {
+  register_loop(*kernel.disks, [](IoctlUser& user, int fd) -> Result<Ref<File>> {
+    Task* task = user.task();
+    return task == nullptr ? Err(Errno::kBADF) : task->fds().get(fd);
+  });
 }
 
 // Devices that come and go later do so in /dev of the first mount namespace too.
@@ -219,6 +255,7 @@ std::string mount_root(Park& park, Kernel& kernel, const RunOptions& options) {
   auto cred = make_ref<Cred>();
   FsContext ctx = kernel_root_context(kernel, cred);
   if (std::string why = add_disks(park, kernel, options); !why.empty()) return why;
+  make_loop_devices(kernel);
   follow_devices(kernel);
   let_cgroups_pay(kernel);
   if (auto dev = mount_dev(park, kernel.vfs, ctx); !dev)

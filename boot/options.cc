@@ -38,8 +38,15 @@ std::string apply_root(RunOptions& o, const std::string& v) {
     o.root = {RootSpec::Kind::kDir, path, rw};
     return "";
   }
-  if (v.starts_with("image:")) return "images cannot be booted yet; use --root=dir:PATH";
-  return "not builtin or dir:PATH[:rw]; write for example --root=dir:/";
+  if (v.starts_with("image:")) {
+    std::string path = v.substr(6);
+    const bool ro = path.ends_with(":ro");
+    if (ro) path.resize(path.size() - 3);
+    if (path.empty()) return "no image given; write --root=image:disk.img";
+    o.root = {RootSpec::Kind::kImage, path, !ro};
+    return "";
+  }
+  return "not builtin, dir:PATH[:rw] or image:FILE[:ro]; write for example --root=dir:/";
 }
 
 std::string apply_overlay(RunOptions& o, const std::string& v) {
@@ -146,7 +153,7 @@ std::string apply_mount(RunOptions& o, const std::string& v) {
 
 std::string apply_disk(RunOptions& o, const std::string& v) {
   const char* const form =
-      "not NAME=FILE[,ro][,sync][,direct]; write for example --disk=vdb=data.img,ro";
+      "not NAME=FILE[,cow=FILE][,ro][,sync][,direct]; write for example --disk=vdb=data.img,ro";
   const size_t eq = v.find('=');
   if (eq == std::string::npos || eq == 0) return form;
   DiskSpec d;
@@ -162,13 +169,22 @@ std::string apply_disk(RunOptions& o, const std::string& v) {
     } else if (word == "direct") {
       d.direct = true;
     } else if (word.starts_with("cow=")) {
-      return "copy-on-write files are not built yet; leave cow= out";
+      if (!d.cow.empty() || word.size() == 4) return form;
+      d.cow = word.substr(4);
     } else {
       break;
     }
   }
   if (rest.empty()) return form;
   d.file = rest;
+  if (rest.starts_with("ram:")) {
+    const std::optional<uint64_t> bytes = parse_size(rest.substr(4));
+    if (!bytes || *bytes == 0 || *bytes % 512 != 0)
+      return "not a size in whole sectors; write for example --disk=vdb=ram:64M";
+    if (d.sync || d.direct || !d.cow.empty())
+      return "a disk in memory has no sync, direct or cow; leave them out";
+    d.ram_bytes = *bytes;
+  }
   for (const DiskSpec& other : o.disks) {
     if (other.name == d.name) return "there is a disk of that name already; give another NAME";
   }
@@ -189,8 +205,9 @@ std::string apply_dmesg(RunOptions& o, const std::string&) {
 
 constexpr Option kOptions[] = {
     {"root", "SPEC", false,
-     "root filesystem: builtin (busybox), or dir:PATH[:rw] for a host directory, read-only\nunless "
-     ":rw. Default builtin. Example: --root=dir:/",
+     "root filesystem: builtin (busybox), dir:PATH[:rw] for a host directory, read-only\nunless "
+     ":rw, or image:FILE[:ro] for an ext4 image, writable unless :ro. Default builtin.\nExample: "
+     "--root=dir:/",
      apply_root},
     {"overlay", "WHERE", false,
      "where writes to a read-only root go: memory, or none to refuse them. Default "
@@ -226,10 +243,14 @@ constexpr Option kOptions[] = {
     {"mount", "HOST:GUEST[:ro]", false,
      "a host directory inside the guest; repeatable. Default none. Example: --mount=.:/work:ro",
      apply_mount},
-    {"disk", "NAME=FILE[,ro][,sync][,direct]", false,
+    {"disk", "NAME=FILE[,cow=FILE][,ro][,sync][,direct]", false,
      "a block device /dev/NAME on a host file or host block device, which is locked while it is "
-     "used;\nro: read-only, sync: writes are on stable storage when they are done, direct: past "
-     "the host's\ncache; repeatable. Default none. Example: --disk=vdb=data.img",
+     "used;\nFILE may be ram:SIZE, for an empty disk in guest memory; cow: writes go to that file, "
+     "which is made if it is not there, and FILE stays as it "
+     "is "
+     "(ukernel\nimage --help); ro: read-only, sync: writes are on stable storage when they are "
+     "done,\ndirect: past "
+     "the host's cache; repeatable. Default none. Example: --disk=vdb=data.img,cow=try.cow",
      apply_disk},
     {"name", "NAME", false, "named instances", nullptr},
     {"strace", "FILE", true,
@@ -355,6 +376,9 @@ std::string run_help() {
 std::string main_help() {
   return "ukernel: an operating system kernel in an ordinary process\n\n"
          "  ukernel run [OPTIONS] [--] [CMD [ARG...]]   boot an instance (ukernel run --help)\n"
+         "  ukernel image COMMAND ...                   makes and changes disk images (ukernel "
+         "image "
+         "--help)\n"
          "  ukernel syscalls [--markdown]               which system calls it implements, from its "
          "own table\n"
          "  ukernel version\n\n"

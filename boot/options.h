@@ -23,6 +23,8 @@ struct MountSpec {
 struct DiskSpec {
   std::string name;  // of the device in /dev
   std::string file;
+  std::string cow;         // the copy-on-write file for its writes; empty: there is none
+  uint64_t ram_bytes = 0;  // a disk of so many bytes in guest memory instead
   bool read_only = false, sync = false, direct = false;
 };
 

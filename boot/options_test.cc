@@ -32,9 +32,11 @@ TEST(Run, FirstWordEndsOptions) {
 }
 
 TEST(Run, ErrorsNameTheOption) {
-  for (const char* bad : {"--mem=1K", "--cpus=0", "--root=floppy", "--nonsense", "--mem",
-                          "--clear-env=1", "--net=user", "-x", "--env=X", "--mount=a", "--disk=vdb",
-                          "--disk==f", "--disk=vdb=", "--disk=vdb=,ro", "--disk=vdb=f,cow=g"}) {
+  for (const char* bad :
+       {"--mem=1K", "--cpus=0", "--root=floppy", "--nonsense", "--mem", "--clear-env=1",
+        "--net=user", "-x", "--env=X", "--mount=a", "--disk=vdb", "--disk==f",
+        "--disk=vdb=", "--disk=vdb=,ro", "--disk=vdb=f,cow=", "--disk=vdb=f,cow=g,cow=h",
+        "--disk=vdb=ram:", "--disk=vdb=ram:100", "--disk=vdb=ram:1M,cow=f"}) {
     auto r = parse_run_options({bad});
     EXPECT_FALSE(r.options) << bad;
     EXPECT_NE(r.error.find(';'), std::string::npos) << r.error;

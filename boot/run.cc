@@ -159,15 +159,16 @@ class Instance {
     return std::nullopt;
   }
 
-  // What is dirty reaches the disks first.
+  // What is dirty reaches the disks first, and stable storage.
   void power_off() {
-    if (kernel_->disks == nullptr || !kernel_->disks->any_dirty()) return reactor_->stop();
+    if (kernel_->disks == nullptr || kernel_->disks->disks().empty()) return reactor_->stop();
     kernel_->disks->payment.off = true;
     end_io_limits(*kernel_->cgroups);
     reactor_->spawn("power off", [this](Park& park) {
       if (Result<> r = kernel_->disks->sync(park); !r)
         std::fprintf(stderr, "ukernel: disks: %s; what was written last is lost\n",
                      std::string(errno_text(r.error())).c_str());
+      park.yield();  // fibers that write back, and hold caches, have nothing left to do, and end
       reactor_->stop();
     });
   }
@@ -248,7 +249,7 @@ class Instance {
   }
 
   std::string default_shell(Park& park) {
-    if (options_.root.kind == RootSpec::Kind::kDir && is_program(park, "/bin/bash"))
+    if (options_.root.kind != RootSpec::Kind::kBuiltin && is_program(park, "/bin/bash"))
       return "/bin/bash";
     return "/bin/sh";
   }

@@ -99,7 +99,7 @@ Result<> set_parameter(Task& task, FsContextFile& c, const std::string& key,
   if (key.empty()) return c.complain(Errno::kINVAL, "Unnamed parameter");
   if (TRY(common_parameter(c, key, value))) return {};
   const std::string option = value ? key + "=" + *value : key;
-  const bool known = can_try(c.type) || c.type == "devpts";
+  const bool known = can_try(c.type) || c.type == "devpts" || c.type == "ext4";
   if (key.find_first_of(",=") != std::string::npos || option.find(',') != std::string::npos ||
       !known) {
     return c.complain(Errno::kINVAL, absl::StrFormat("Unknown parameter '%s'", key));
@@ -125,7 +125,8 @@ Result<> create(Task& task, FsContextFile& c) {
   Ref<FsContextFile> keep(&c);
   c.phase = Phase::kFailed;
   auto made = task.kernel.vfs.make_super(task.park(), task.fs_context(), c.type,
-                                         c.source.empty() ? "none" : c.source, c.options);
+                                         c.source.empty() ? "none" : c.source, c.options,
+                                         c.read_only.value_or(false));
   if (!made) return c.complain(made.error(), "Cannot be created with these parameters");
   c.super = *made;
   if (c.read_only.value_or(false)) c.super.sb->read_only = true;

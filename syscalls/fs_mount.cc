@@ -84,8 +84,8 @@ Result<int64_t> sys_mount(Task& task, UserStr user_source, UserStr user_target, 
   if ((flags & kMagicMask) == kMagic) flags &= ~kMagicMask;
   if ((flags & MS_REMOUNT) != 0) {
     if (at.mount == nullptr || at.dentry != at.mount->root) return Err(Errno::kINVAL);
-    return zero(
-        vfs.remount(ctx, at, remount_flags(flags, *at.mount), (flags & MS_BIND) != 0, options));
+    return zero(vfs.remount(task.park(), ctx, at, remount_flags(flags, *at.mount),
+                            (flags & MS_BIND) != 0, options));
   }
   if ((flags & MS_BIND) != 0) {
     if (source.empty()) return Err(user_source ? Errno::kNOENT : Errno::kINVAL);

@@ -250,11 +250,14 @@ void PageCacheObject::resize(Park& park, uint64_t size) {
 Result<> PageCacheObject::punch(Park& park, uint64_t first, uint64_t count) {
   if (backing_ != nullptr) return Err(Errno::kOPNOTSUPP);
   if (write_sealed_) return Err(Errno::kPERM);
-  const uint64_t end = count > UINT64_MAX - first ? UINT64_MAX : first + count;
+  discard(park, first, count > UINT64_MAX - first ? UINT64_MAX : first + count);
+  return {};
+}
+
+void PageCacheObject::discard(Park& park, uint64_t first, uint64_t end) {
   invalidate(first, end - first, /*private_copies=*/false);
   drop(first, end);
   flush_mappings(park);
-  return {};
 }
 
 Result<> PageCacheObject::punch_hole(Park& park, uint64_t offset, uint64_t len) {

@@ -124,6 +124,9 @@ class PageCacheObject : public MemoryObject, private PhysMemory::Reclaimer {
   // beside the cache. Only for objects with storage.
   void forget(Park& park, uint64_t first, uint64_t count);
 
+  // Forgets pages [first, end), dirty ones too, and their mappings: there is a hole now.
+  void discard(Park& park, uint64_t first, uint64_t end);
+
   uint64_t resident_pages() const;
   uint64_t dirty_pages() const;
   // F_SEAL_WRITE: no write or writable mapping from now on; the caller has checked

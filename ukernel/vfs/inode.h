@@ -41,6 +41,13 @@ class SuperBlock : public RefCounted {
   // MS_REMOUNT with other options.
   virtual Result<> reconfigure(const std::string& options) { return (void)options, Result<>{}; }
   virtual bool never_writable() const { return false; }
+  // MS_REMOUNT, after reconfigure(): read-only or not from now on.
+  virtual Result<> remount(Park& park, bool now_read_only) {
+    (void)park;
+    if (!now_read_only && never_writable()) return Err(Errno::kROFS);
+    read_only = now_read_only;
+    return {};
+  }
   uint64_t dev = 0;  // st_dev, assigned by the Vfs
   int mounts = 0;    // that show it, in any namespace
   // Who may reconfigure it, and whose device nodes it has (mounts of user namespaces have none);

@@ -189,7 +189,7 @@ Result<Ref<Mount>> Vfs::attach(MountNamespace& ns, const Path& at, Ref<SuperBloc
 Result<Ref<Mount>> Vfs::mount(Park& park, const FsContext& ctx, const Path& at,
                               std::string_view type, const std::string& source,
                               const std::string& options, uint32_t flags) {
-  NewSuper made = TRY(make_super(park, ctx, type, source, options));
+  NewSuper made = TRY(make_super(park, ctx, type, source, options, (flags & kMntRdonly) != 0));
   if ((flags & kMntRdonly) != 0) made.sb->read_only = true;
   Path top = follow_mounts(at);
   if (top.mount != nullptr && top.mount->sb == made.sb && top.dentry == top.mount->root)
@@ -216,18 +216,36 @@ Result<> give_to(Park& park, Inode& root, const Cred& cred, const std::string& o
   return root.setattr(park, change);
 }
 
+// The block device of a special file (lookup_bdev() in Linux).
+Result<uint64_t> device_of(Park& park, Vfs& vfs, const FsContext& ctx, const std::string& source) {
+  const Path path = TRY(vfs.walk(park, ctx, {}, source, kWalkFollow));
+  if (path.inode() == nullptr) return Err(Errno::kNOENT);
+  if (path.inode()->type() != S_IFBLK) return Err(Errno::kNOTBLK);
+  if (path.mount != nullptr && (path.mount->flags & kMntNodev) != 0) return Err(Errno::kACCES);
+  return TRY(path.inode()->getattr(park)).rdev;
+}
+
 }  // namespace
 
 Result<Vfs::NewSuper> Vfs::make_super(Park& park, const FsContext& ctx, std::string_view type,
-                                      const std::string& source, const std::string& options) {
+                                      const std::string& source, const std::string& options,
+                                      bool read_only) {
   auto found = std::find_if(impl_->types.begin(), impl_->types.end(),
                             [&](const FsType& t) { return t.name == type; });
   if (found == impl_->types.end()) return Err(Errno::kNODEV);
   const Ref<UserNamespace> owner = ctx.cred->user_ns;
   if (owner != nullptr && !found->user_mounts) return Err(Errno::kPERM);
   auto make = found->mount;
+  auto make_of_device = found->mount_device;
   Ref<Inode> root;
-  Ref<SuperBlock> sb = TRY(make(park, *this, source, options, &root));
+  Ref<SuperBlock> sb;
+  if (found->needs_device) {
+    const uint64_t rdev = TRY(device_of(park, *this, ctx, source));
+    sb = TRY(make_of_device(park, rdev, read_only, options, &root));
+    if (sb->mounts == 0) sb->read_only = read_only;
+  } else {
+    sb = TRY(make(park, *this, source, options, &root));
+  }
   // A superblock that is mounted already has its root's dentry.
   if (sb->mounts > 0) {
     for (const auto& [id, m] : ctx.ns->mounts) {
@@ -303,7 +321,7 @@ Result<> Vfs::umount(Park& park, const FsContext& ctx, const Path& at, int flags
       m->expiring = true;
       return Err(Errno::kAGAIN);
     }
-    TRY(m->sb->sync(park));
+    (void)m->sb->sync(park);  // what cannot be written is lost
     // Somebody else was faster, or put something there.
     if (m->ns != ctx.ns || m->parent == nullptr) return Err(Errno::kINVAL);
     if (!m->children.empty()) return Err(Errno::kBUSY);

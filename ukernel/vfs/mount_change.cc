@@ -43,17 +43,15 @@ Result<> check_locked(const Mount& m, uint32_t flags) {
 
 }  // namespace
 
-Result<> Vfs::remount(const FsContext& ctx, const Path& at, uint32_t flags, bool bind_only,
-                      const std::string& options) {
+Result<> Vfs::remount(Park& park, const FsContext& ctx, const Path& at, uint32_t flags,
+                      bool bind_only, const std::string& options) {
   TRY(may_change(ctx, at));
   Ref<Mount> m = at.mount;
   TRY(check_locked(*m, flags));
   if (!bind_only) {
     if (!ctx.cred->has_in(m->sb->user_ns.get(), Cap::kSysAdmin)) return Err(Errno::kPERM);
     if (!options.empty()) TRY(m->sb->reconfigure(options));
-    bool read_only = (flags & kMntRdonly) != 0;
-    if (!read_only && m->sb->never_writable()) return Err(Errno::kROFS);
-    m->sb->read_only = read_only;
+    TRY(m->sb->remount(park, (flags & kMntRdonly) != 0));
   }
   m->flags = flags & kMntKept;
   if (m->ns != nullptr) m->ns->notify_changed();

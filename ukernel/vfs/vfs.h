@@ -62,6 +62,10 @@ struct FsType {
                                         const std::string& options, Ref<Inode>* root)>
       mount;
   bool user_mounts = false;  // in user namespaces too
+  // Those with needs_device are mounted by this instead: the device that `source` names is found.
+  std::function<Result<Ref<SuperBlock>>(Park&, uint64_t rdev, bool read_only,
+                                        const std::string& options, Ref<Inode>* root)>
+      mount_device = nullptr;
 };
 
 // Character and block devices by number: what opening a device inode does.
@@ -168,13 +172,14 @@ class Vfs {
     Ref<Dentry> root;
   };
   Result<NewSuper> make_super(Park& park, const FsContext& ctx, std::string_view type,
-                              const std::string& source, const std::string& options);
+                              const std::string& source, const std::string& options,
+                              bool read_only = false);
   Result<Ref<Mount>> attach(MountNamespace& ns, const Path& at, Ref<SuperBlock> sb,
                             Ref<Dentry> root, std::string source, uint32_t flags);
   Result<Ref<Mount>> bind(const FsContext& ctx, const Path& from, const Path& at, bool recursive);
   Result<> umount(Park& park, const FsContext& ctx, const Path& at, int flags);
   // MS_REMOUNT: new flags; of the mount alone with `bind_only`, else of the filesystem as well.
-  Result<> remount(const FsContext& ctx, const Path& at, uint32_t flags, bool bind_only,
+  Result<> remount(Park& park, const FsContext& ctx, const Path& at, uint32_t flags, bool bind_only,
                    const std::string& options);
   Result<> move_mount(const FsContext& ctx, const Path& from, const Path& to);
   Result<> set_propagation(const FsContext& ctx, const Path& at, Propagation kind, bool recursive);

@@ -42,7 +42,7 @@ BlockFile::BlockFile(Path path, int flags, Ref<BlockDevice> device)
       device_(std::move(device)),
       cache_(device_->cache()),
       exclusive_((flags & O_EXCL) != 0) {
-  ++device_->opens;
+  device_->begin_use();
   if (exclusive_) device_->holder = this;
 }
 
@@ -57,7 +57,7 @@ void BlockFile::release(Park& park) {
     if (device_->opens == 1 && (written || device_->gone()) && cache_->observers().empty())
       cache_->forget(park, 0, UINT64_MAX);
   }
-  --device_->opens;
+  device_->end_use(park);
 }
 
 Result<uint64_t> BlockFile::seek(Park& park, int64_t offset, int whence) {

@@ -32,6 +32,7 @@ class BlockFile final : public File {
   Result<> truncate(Park&, uint64_t) override { return Err(Errno::kINVAL); }
   Ref<MemoryObject> memory_object() override { return cache_; }
   void release(Park& park) override;
+  BlockDevice& device() const { return *device_; }
 
  private:
   Result<size_t> read_direct(Park& park, IoSink& to, uint64_t offset);

@@ -111,7 +111,8 @@ Result<int64_t> BlockFile::ioctl(Park& park, IoctlUser& user, uint32_t cmd, uint
     case HDIO_GETGEO:
       return give(park, user, arg, geometry(*device_));
     default:
-      return Err(Errno::kNOTTY);
+      if (device_->number != 0) return Err(Errno::kNOTTY);
+      return device_->disk().backend().ioctl(park, *this, user, cmd, arg);
   }
 }
 

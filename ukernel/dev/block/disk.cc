@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_format.h"
 #include "ukernel/dev/block/disk_cache.h"
 #include "ukernel/dev/block/partition_table.h"
 #include "ukernel/dev/block/registry.h"
@@ -49,7 +50,10 @@ Result<> BlockDevice::submit(Park& park, std::span<Bio> bios, RefCounted* payer)
   BlockStats* const both[] = {&disk_->whole().stats, &stats};
   Result<> r = disk_->queue().run(park, bios, std::span(both).first(number == 0 ? 1 : 2), payer);
   if (changes) ++disk_->generation;
-  for (Bio& bio : bios) bio.offset -= start;
+  for (Bio& bio : bios) {
+    if (bio.error != Errno::kOk && bio.error != Errno::kOPNOTSUPP) disk_->report(bio);
+    bio.offset -= start;
+  }
   return r;
 }
 
@@ -57,6 +61,11 @@ Result<> BlockDevice::flush(Park& park) {
   Bio bio;
   bio.op = BlockOp::kFlush;
   return submit(park, bio);
+}
+
+void BlockDevice::end_use(Park& park) {
+  Ref<Disk> disk = disk_;
+  if (--opens == 0 && number == 0) disk->backend().last_close(park);
 }
 
 Ref<DiskCache> BlockDevice::cache() {
@@ -80,6 +89,23 @@ Ref<BlockDevice> Disk::device(uint32_t number) const {
   if (number == 0) return whole_;
   auto it = partitions_.find(number);
   return it == partitions_.end() ? nullptr : it->second;
+}
+
+void Disk::report(const Bio& bio) {
+  constexpr uint64_t kIntervalNs = 5'000'000'000;
+  constexpr uint32_t kMostReports = 10;
+  const uint64_t now = owner_.vfs.clock().monotonic_ns();
+  if (reports_ == 0 || now - reports_since_ns_ > kIntervalNs) {
+    reports_since_ns_ = now;
+    reports_ = 0;
+  }
+  if (reports_++ >= kMostReports) return;
+  constexpr const char* kNames[] = {"READ", "WRITE", "FLUSH", "DISCARD", "WRITE_ZEROES"};
+  const std::string where = backend_->where();
+  owner_.vfs.log().warn(absl::StrFormat("I/O error, dev %s, sector %u op %s: %s%s", options.name,
+                                        bio.offset / kSectorSize,
+                                        kNames[static_cast<size_t>(bio.op)], errno_text(bio.error),
+                                        where.empty() ? "" : " in host file " + where));
 }
 
 void Disk::revalidate(Park& park) {

@@ -22,6 +22,7 @@ namespace uk {
 class BlockDevices;
 class Disk;
 class DiskCache;
+class SuperBlock;
 
 class BlockDevice final : public RefCounted {
  public:
@@ -52,8 +53,12 @@ class BlockDevice final : public RefCounted {
   Ref<DiskCache> cache();
   DiskCache* cache_if_any() const { return cache_; }
 
-  int opens = 0;                      // files; kept by them
-  const void* holder = nullptr;       // who has it exclusively (O_EXCL), if anybody
+  // Who uses it, as files and mounts do; the last who ends is told to the storage.
+  void begin_use() { ++opens; }
+  void end_use(Park& park);
+  int opens = 0;                      // those who use it
+  const void* holder = nullptr;       // who has it exclusively (O_EXCL, a mount), if anybody
+  SuperBlock* filesystem = nullptr;   // that is mounted from it; not owned
   bool set_read_only = false;         // BLKROSET
   uint64_t read_ahead_sectors = 256;  // BLKRASET
 
@@ -73,6 +78,7 @@ class Disk final : public RefCounted {
   struct Options {
     std::string name;
     uint32_t major = 0, first_minor = 0;
+    uint32_t minors = kMaxPartitions + 1;
     bool read_only = false;
     bool partitions = true;  // may have some
   };
@@ -102,11 +108,16 @@ class Disk final : public RefCounted {
   uint64_t generation = 0;
 
  private:
+  friend class BlockDevice;
+  // Says in the kernel log what failed, and in which host file; not more than a few times a second.
+  void report(const Bio& bio);
   BlockDevices& owner_;
   std::unique_ptr<BlockBackend> backend_;
   RequestQueue queue_;
   Ref<BlockDevice> whole_;
   std::map<uint32_t, Ref<BlockDevice>> partitions_;
+  uint64_t reports_since_ns_ = 0;
+  uint32_t reports_ = 0;
 };
 
 }  // namespace uk

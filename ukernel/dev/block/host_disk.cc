@@ -3,9 +3,11 @@
 #include <linux/falloc.h>
 #include <unistd.h>
 
+#include <map>
 #include <utility>
 
 #include "hostio/sys/file.h"
+#include "ukernel/dev/block/host_transfer.h"
 #include "ukernel/sched/reactor.h"
 
 namespace uk {
@@ -13,12 +15,15 @@ namespace {
 
 class HostDisk final : public BlockBackend {
  public:
-  HostDisk(Reactor& reactor, sys::Fd fd) : reactor_(reactor), fd_(std::move(fd)) {}
+  HostDisk(Reactor& reactor, sys::Fd fd, std::string path, bool direct)
+      : reactor_(reactor), fd_(std::move(fd)), path_(std::move(path)), direct_(direct) {}
 
   void start(Park& park, BlockRequest& request) override {
     switch (request.op) {
       case BlockOp::kRead:
       case BlockOp::kWrite:
+        if (direct_ && Bounce::needed(request.segments))
+          bounced_.emplace(&request, request.segments);
         return transfer(request);
       case BlockOp::kFlush:
         return reactor_.ring().fsync(request, fd_.get(), /*data_only=*/true);
@@ -34,10 +39,10 @@ class HostDisk final : public BlockBackend {
   void host_done(BlockRequest& request, int32_t res) override {
     if (request.op == BlockOp::kFlush) return request.end(host_error(res));
     if (res == -static_cast<int32_t>(Errno::kINTR)) return transfer(request);
-    if (res < 0) return request.end(host_error(res));
-    if (res == 0) return request.end(Errno::kIO);  // the file has shrunk
+    if (res < 0) return end(request, host_error(res));
+    if (res == 0) return end(request, Errno::kIO);  // the file has shrunk
     request.done += static_cast<uint64_t>(res);
-    if (request.done >= request.length) return request.end(Errno::kOk);
+    if (request.done >= request.length) return end(request, Errno::kOk);
     auto left = static_cast<size_t>(res);
     while (left > 0) {
       struct iovec& at = request.segments[request.segment];
@@ -52,8 +57,17 @@ class HostDisk final : public BlockBackend {
 
   Result<uint64_t> size() override { return sys::lseek(fd_.get(), 0, SEEK_END); }
   bool can_discard() const override { return true; }
+  std::string where() const override { return path_; }
 
  private:
+  void end(BlockRequest& request, Errno error) {
+    if (auto bounced = bounced_.find(&request); bounced != bounced_.end()) {
+      if (request.op == BlockOp::kRead && error == Errno::kOk) bounced->second.copy_back();
+      bounced_.erase(bounced);
+    }
+    request.end(error);
+  }
+
   void transfer(BlockRequest& request) {
     auto rest = std::span(request.segments).subspan(request.segment);
     const auto at = static_cast<int64_t>(request.offset + request.done);
@@ -80,9 +94,23 @@ class HostDisk final : public BlockBackend {
 
   Reactor& reactor_;
   const sys::Fd fd_;
+  const std::string path_;
+  const bool direct_;
+  std::map<BlockRequest*, Bounce> bounced_;  // those in flight that need one
 };
 
 }  // namespace
+
+Result<> lock_host_image(int fd, bool exclusive) {
+  const struct stat st = TRY(sys::fstat(fd));
+  if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) return Err(Errno::kINVAL);
+  struct flock lock = {};
+  lock.l_type = static_cast<short>(exclusive ? F_WRLCK : F_RDLCK);
+  lock.l_whence = SEEK_SET;
+  if (auto locked = sys::fcntl_ptr(fd, F_OFD_SETLK, &lock); !locked)
+    return Err(locked.error() == Errno::kACCES ? Errno::kAGAIN : locked.error());
+  return {};
+}
 
 Result<std::unique_ptr<BlockBackend>> open_host_disk(Reactor& reactor, const std::string& path,
                                                      const HostDiskOptions& options) {
@@ -90,14 +118,9 @@ Result<std::unique_ptr<BlockBackend>> open_host_disk(Reactor& reactor, const std
   if (options.sync) flags |= O_DSYNC;
   if (options.direct) flags |= O_DIRECT;
   sys::Fd fd = TRY(sys::open(path.c_str(), flags));
-  const struct stat st = TRY(sys::fstat(fd.get()));
-  if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) return Err(Errno::kINVAL);
-  struct flock lock = {};
-  lock.l_type = static_cast<short>(options.read_only ? F_RDLCK : F_WRLCK);
-  lock.l_whence = SEEK_SET;
-  if (auto locked = sys::fcntl_ptr(fd.get(), F_OFD_SETLK, &lock); !locked)
-    return Err(locked.error() == Errno::kACCES ? Errno::kAGAIN : locked.error());
-  return std::unique_ptr<BlockBackend>(std::make_unique<HostDisk>(reactor, std::move(fd)));
+  TRY(lock_host_image(fd.get(), !options.read_only));
+  return std::unique_ptr<BlockBackend>(
+      std::make_unique<HostDisk>(reactor, std::move(fd), path, options.direct));
 }
 
 }  // namespace uk

@@ -28,4 +28,8 @@ struct HostDiskOptions {
 Result<std::unique_ptr<BlockBackend>> open_host_disk(Reactor& reactor, const std::string& path,
                                                      const HostDiskOptions& options);
 
+// Locks an image for as long as `fd` is open: against all others, or, shared, against those that
+// write. kAGAIN: it is in use; kINVAL: neither file nor block device.
+Result<> lock_host_image(int fd, bool exclusive);
+
 }  // namespace uk

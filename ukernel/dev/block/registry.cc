@@ -8,7 +8,11 @@
 namespace uk {
 
 BlockDevices::BlockDevices(Vfs& vfs, Reactor& reactor) : vfs(vfs), reactor(reactor) {
-  vfs.register_device(true, kHostDiskMajor, 0, kMaxDisks * kMinorsPerDisk, "hostdisk",
+  register_major(kHostDiskMajor, kMaxDisks * kMinorsPerDisk, "hostdisk");
+}
+
+void BlockDevices::register_major(uint32_t major, uint32_t minors, const char* name) {
+  vfs.register_device(true, major, 0, minors, name,
                       {[this](Park& park, const Path& path, int flags, const Cred&, uint64_t rdev) {
                         return open_block_device(park, *this, path, flags, rdev);
                       }});
@@ -27,21 +31,40 @@ bool BlockDevices::valid_name(std::string_view name) {
 
 Result<Ref<Disk>> BlockDevices::add(Park& park, std::string name,
                                     std::unique_ptr<BlockBackend> backend, bool read_only) {
-  for (const Ref<Disk>& d : disks_) {
-    if (d->options.name == name) return Err(Errno::kEXIST);
-  }
-  if (disks_.size() >= kMaxDisks) return Err(Errno::kNOSPC);
+  if (host_disks_ >= kMaxDisks) return Err(Errno::kNOSPC);
   Disk::Options options;
   options.name = std::move(name);
   options.major = kHostDiskMajor;
-  options.first_minor = static_cast<uint32_t>(disks_.size()) * kMinorsPerDisk;
+  options.first_minor = host_disks_ * kMinorsPerDisk;
+  options.minors = kMinorsPerDisk;
   options.read_only = read_only;
+  Ref<Disk> disk = TRY(add(park, std::move(options), std::move(backend)));
+  ++host_disks_;
+  return disk;
+}
+
+Result<Ref<Disk>> BlockDevices::add(Park& park, Disk::Options options,
+                                    std::unique_ptr<BlockBackend> backend) {
+  for (const Ref<Disk>& d : disks_) {
+    if (d->options.name == options.name) return Err(Errno::kEXIST);
+  }
   auto disk = make_ref<Disk>(*this, std::move(backend), std::move(options));
   disks_.push_back(disk);
   ++version;
   if (on_change) on_change(park, disk->whole(), true);
-  (void)disk->rescan(park);
+  if (disk->options.partitions) (void)disk->rescan(park);
   return disk;
+}
+
+void BlockDevices::remove(Park& park, Disk& disk) {
+  Ref<Disk> self(&disk);
+  std::erase_if(disks_, [&](const Ref<Disk>& d) { return d.get() == &disk; });
+  ++version;
+  for (const auto& [number, part] : disk.partitions()) {
+    if (on_change) on_change(park, *part, false);
+  }
+  if (on_change) on_change(park, disk.whole(), false);
+  disk.remove();
 }
 
 void BlockDevices::each(const std::function<void(BlockDevice&)>& f) const {
@@ -54,32 +77,41 @@ void BlockDevices::each(const std::function<void(BlockDevice&)>& f) const {
 Ref<BlockDevice> BlockDevices::find(uint64_t rdev) const {
   for (const Ref<Disk>& disk : disks_) {
     const uint32_t first = disk->options.first_minor, minor = dev_minor(rdev);
-    if (disk->options.major != dev_major(rdev) || minor < first || minor - first >= kMinorsPerDisk)
+    if (disk->options.major != dev_major(rdev) || minor < first ||
+        minor - first >= disk->options.minors)
       continue;
     return disk->device(minor - first);
   }
   return nullptr;
 }
 
+// Storage is flushed even if nothing is cached any more: the last close has written it out. The
+// latest first: it may lie on those before (loop devices).
 Result<> BlockDevices::sync(Park& park) {
-  std::vector<Ref<BlockDevice>> all;
-  each([&](BlockDevice& device) {
-    if (device.cache_if_any() != nullptr) all.emplace_back(&device);
-  });
   Result<> result;
-  for (const Ref<BlockDevice>& device : all) {
-    Result<> r = device->cache()->sync(park, 0, UINT64_MAX);
+  const std::vector<Ref<Disk>> latest_first(disks_.rbegin(), disks_.rend());
+  for (const Ref<Disk>& disk : latest_first) {
+    std::vector<Ref<BlockDevice>> cached;
+    std::vector<Ref<SuperBlock>> filesystems;
+    each([&](BlockDevice& device) {
+      if (&device.disk() != disk.get()) return;
+      if (device.filesystem != nullptr) filesystems.emplace_back(device.filesystem);
+      if (device.cache_if_any() != nullptr) cached.emplace_back(&device);
+    });
+    for (const Ref<SuperBlock>& sb : filesystems) {
+      Result<> r = sb->sync(park);
+      if (!r && result) result = r;
+    }
+    for (const Ref<BlockDevice>& device : cached) {
+      Result<> r = device->cache()->write_out(park);
+      if (!r && result) result = r;
+    }
+    Ref<BlockDevice> whole = disk->device(0);
+    if (whole == nullptr || whole->gone() || whole->read_only() || whole->size() == 0) continue;
+    Result<> r = whole->flush(park);
     if (!r && result) result = r;
   }
   return result;
-}
-
-bool BlockDevices::any_dirty() const {
-  bool dirty = false;
-  each([&](BlockDevice& device) {
-    dirty |= device.cache_if_any() != nullptr && device.cache_if_any()->dirty_pages() != 0;
-  });
-  return dirty;
 }
 
 }  // namespace uk

@@ -32,15 +32,21 @@ class BlockDevices {
   // Adds a disk and reads its partition table. kEXIST: the name is taken; kNOSPC: kMaxDisks.
   Result<Ref<Disk>> add(Park& park, std::string name, std::unique_ptr<BlockBackend> backend,
                         bool read_only);
+  // The same with a number that is the caller's; see register_major().
+  Result<Ref<Disk>> add(Park& park, Disk::Options options, std::unique_ptr<BlockBackend> backend);
+  // Takes a disk away: its node goes, requests to it are kIO.
+  void remove(Park& park, Disk& disk);
+  // Special files with this major number open the registry's devices.
+  void register_major(uint32_t major, uint32_t minors, const char* name);
 
   const std::vector<Ref<Disk>>& disks() const { return disks_; }
   // All devices, a disk before its partitions.
   void each(const std::function<void(BlockDevice&)>& f) const;
   Ref<BlockDevice> find(uint64_t rdev) const;  // null: none
 
-  // Writes back what is dirty of all devices and flushes them (sync(2)). The first error.
+  // Writes back what is dirty of all devices and of the filesystems on them, and flushes all disks
+  // (sync(2)). The first error.
   Result<> sync(Park& park);
-  bool any_dirty() const;
 
   // Counts changes of the set of devices.
   uint64_t version = 1;
@@ -50,6 +56,7 @@ class BlockDevices {
 
  private:
   std::vector<Ref<Disk>> disks_;
+  uint32_t host_disks_ = 0;
 };
 
 }  // namespace uk

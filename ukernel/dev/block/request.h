@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -44,6 +45,8 @@ inline Bio write_bio(uint64_t offset, std::span<const std::byte> from, bool fua 
 }
 
 class BlockBackend;
+class BlockFile;
+class IoctlUser;
 
 // Bios that follow each other, as storage sees them. In flight from BlockBackend::start() to end().
 class BlockRequest final : public hostio::Completion {
@@ -81,6 +84,17 @@ class BlockBackend {
   // Bytes the device has now; may change between calls.
   virtual Result<uint64_t> size() = 0;
   virtual bool can_discard() const { return false; }
+  // What it keeps its bytes in, for messages: a host file's name; may be empty.
+  virtual std::string where() const { return ""; }
+  // Ioctls of its own, through a file of the whole device.
+  virtual Result<int64_t> ioctl(Park& park, BlockFile& by, IoctlUser& user, uint32_t cmd,
+                                uint64_t arg) {
+    return (void)park, (void)by, (void)user, (void)cmd, (void)arg, Err(Errno::kNOTTY);
+  }
+  // Nobody uses the device any more.
+  virtual void last_close(Park& park) { (void)park; }
+  // Files of its own in /sys/block/NAME, by path, as they are until BlockDevices::version changes.
+  virtual std::vector<std::pair<std::string, std::string>> attributes() const { return {}; }
 
  protected:
   static Errno host_error(int32_t res) { return res < 0 ? static_cast<Errno>(-res) : Errno::kOk; }

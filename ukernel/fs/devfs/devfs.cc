@@ -11,11 +11,17 @@ struct Node {
   uint32_t major, minor;
 };
 constexpr Node kNodes[] = {
-    {"kmsg", S_IFCHR | 0644, 1, 11},   {"userfaultfd", S_IFCHR | 0600, 10, 126},
-    {"null", S_IFCHR | 0666, 1, 3},    {"zero", S_IFCHR | 0666, 1, 5},
-    {"full", S_IFCHR | 0666, 1, 7},    {"random", S_IFCHR | 0666, 1, 8},
-    {"urandom", S_IFCHR | 0666, 1, 9}, {"tty", S_IFCHR | 0666, 5, 0},
-    {"console", S_IFCHR | 0600, 5, 1}, {"ptmx", S_IFCHR | 0666, 5, 2},
+    {"kmsg", S_IFCHR | 0644, 1, 11},
+    {"userfaultfd", S_IFCHR | 0600, 10, 126},
+    {"null", S_IFCHR | 0666, 1, 3},
+    {"zero", S_IFCHR | 0666, 1, 5},
+    {"full", S_IFCHR | 0666, 1, 7},
+    {"random", S_IFCHR | 0666, 1, 8},
+    {"urandom", S_IFCHR | 0666, 1, 9},
+    {"tty", S_IFCHR | 0666, 5, 0},
+    {"console", S_IFCHR | 0600, 5, 1},
+    {"ptmx", S_IFCHR | 0666, 5, 2},
+    {"loop-control", S_IFCHR | 0660, 10, 237},
 };
 constexpr uint32_t kDiskGroup = 6;  // "disk" of Debian, as its udev rules say
 

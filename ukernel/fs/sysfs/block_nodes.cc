@@ -74,8 +74,8 @@ class BlockNodes {
         {"removable", "0"},
         {"hidden", "0"},
         {"capability", "0"},
-        {"range", std::to_string(BlockDevices::kMinorsPerDisk)},
-        {"ext_range", std::to_string(BlockDevices::kMinorsPerDisk)},
+        {"range", std::to_string(d.disk().options.minors)},
+        {"ext_range", std::to_string(d.disk().options.minors)},
         {"queue/logical_block_size", std::to_string(Disk::kLogicalBlock)},
         {"queue/hw_sector_size", std::to_string(Disk::kLogicalBlock)},
         {"queue/physical_block_size", std::to_string(Disk::kPhysicalBlock)},
@@ -102,6 +102,7 @@ class BlockNodes {
         {"queue/write_cache", "write back"},
     };
     for (const auto& [name, value] : constants) tree_.text(at + name, value);
+    for (const auto& [name, value] : d.disk().backend().attributes()) tree_.text(at + name, value);
     live(d, at + "queue/read_ahead_kb",
          [](BlockDevice& b) { return std::to_string(b.read_ahead_sectors / 2); });
   }
