@@ -34,7 +34,7 @@ verify='mount -t ext4 /dev/vdb /mnt && cd /mnt && for i in $(seq $1 $2); do
 
 for size in 4096 1024; do
   rm -f "$img"
-  mke2fs -q -F -t ext4 -b $size "$img" 64M
+  mke2fs -q -q -F -t ext4 -b $size "$img" 64M
   first=0
   for round in 1 2 3 4; do
     : >"$dir/out"

@@ -34,7 +34,7 @@ struct LogBlocks {
 
 }  // namespace
 
-Result<bool> Volume::open_log(Park& park, const VolumeOptions& options) {
+Result<bool> Volume::open_log(Park& park, const VolumeOptions& options, bool torn) {
   const bool marked = (super().s_feature_incompat & EXT3_FEATURE_INCOMPAT_RECOVER) != 0;
   if (options.no_load) return false;
   if (ext2fs_has_feature_journal(&super()) == 0) {
@@ -59,18 +59,20 @@ Result<bool> Volume::open_log(Park& park, const VolumeOptions& options) {
                                            ? "the journal has features that are not supported"
                                            : "the journal is not sane"));
   journal_ = std::move(*journal);
-  if (marked) return replay_log(park);
+  if (marked || torn) return replay_log(park, torn);
   if (!device_->read_only()) TRY(journal_->discard(park));
   return false;
 }
 
-Result<bool> Volume::replay_log(Park& park) {
+Result<bool> Volume::replay_log(Park& park, bool torn) {
   if (device_->read_only())
     return Err(
         refuse(Errno::kROFS,
                "the journal needs recovery, and the device is read-only; mount with noload"));
   Result<jbd2::Replayed> done = journal_->replay(park);
   if (!done) return Err(refuse(done.error(), "the journal cannot be replayed; run e2fsck"));
+  // With an empty log it was the flag itself that was being written: a new checksum mends that.
+  if (torn) TRY(jbd2::set_needs_recovery(park, *device_, true));
   TRY(jbd2::set_needs_recovery(park, *device_, false));
   log_.info(absl::StrFormat("EXT4-fs (%s): recovery complete: %d transactions, %d blocks",
                             device_->name(), done->transactions, done->blocks));

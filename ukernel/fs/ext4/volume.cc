@@ -102,19 +102,35 @@ Result<> Volume::check_super(Park& park) {
   return {};
 }
 
-Result<> Volume::open_fs(Park& park) {
+errcode_t Volume::open_fs(Park& park, int more) {
   Lock lock(park, *this);
+  const int flags = EXT2_FLAG_64BITS | EXT2_FLAG_SKIP_MMP | more;
   // Opened for writing in any case: whether anything is written is ours to say.
-  errcode_t e = ext2fs_open2(
-      io_->name().c_str(), nullptr,
-      EXT2_FLAG_RW | EXT2_FLAG_64BITS | EXT2_FLAG_SKIP_MMP | EXT2_FLAG_SOFTSUPP_FEATURES, 0, 0,
-      io_->manager(), &fs_);
+  errcode_t e =
+      ext2fs_open2(io_->name().c_str(), nullptr, flags | EXT2_FLAG_RW | EXT2_FLAG_SOFTSUPP_FEATURES,
+                   0, 0, io_->manager(), &fs_);
   if (e == EXT2_ET_RO_UNSUPP_FEATURE)
-    e = ext2fs_open2(io_->name().c_str(), nullptr, EXT2_FLAG_64BITS | EXT2_FLAG_SKIP_MMP, 0, 0,
-                     io_->manager(), &fs_);
-  if (e == 0) return {};
-  fs_ = nullptr;
-  return Err(refuse(from_ext2(e), absl::StrFormat("cannot be opened (libext2fs: %d)", e)));
+    e = ext2fs_open2(io_->name().c_str(), nullptr, flags, 0, 0, io_->manager(), &fs_);
+  if (e != 0) fs_ = nullptr;
+  return e;
+}
+
+// A superblock that was torn when the power went is whole in the journal.
+Result<> Volume::open_and_replay(Park& park, const VolumeOptions& options) {
+  auto refused = [&](errcode_t e) {
+    return Err(refuse(from_ext2(e), absl::StrFormat("cannot be opened (libext2fs: %d)", e)));
+  };
+  TRY(check_super(park));
+  errcode_t e = open_fs(park, 0);
+  const bool torn = e == EXT2_ET_SB_CSUM_INVALID && !options.no_load;
+  if (torn) e = open_fs(park, EXT2_FLAG_IGNORE_CSUM_ERRORS);
+  if (e != 0) return refused(e);
+  if (!TRY(open_log(park, options, torn)))
+    return torn ? refused(EXT2_ET_SB_CSUM_INVALID) : Result<>();
+  ext2fs_free(std::exchange(fs_, nullptr));
+  TRY(check_super(park));
+  e = open_fs(park, 0);
+  return e == 0 ? Result<>() : refused(e);
 }
 
 Result<std::unique_ptr<Volume>> Volume::open(Park& park, Ref<BlockDevice> device, Log& log,
@@ -126,13 +142,7 @@ Result<std::unique_ptr<Volume>> Volume::open(Park& park, Ref<BlockDevice> device
   v->held_ = true;
   // What was written through the device's own file is what is mounted.
   if (v->device_->cache_if_any() != nullptr) TRY(v->device_->cache()->write_out(park));
-  TRY(v->check_super(park));
-  TRY(v->open_fs(park));
-  if (TRY(v->open_log(park, options))) {
-    ext2fs_free(std::exchange(v->fs_, nullptr));
-    TRY(v->check_super(park));
-    TRY(v->open_fs(park));
-  }
+  TRY(v->open_and_replay(park, options));
   Lock lock(park, *v);
   v->checksums_ = ext2fs_has_feature_metadata_csum(v->fs_->super) != 0;
   if (Result<> r = v->allocator_.open(); !r)

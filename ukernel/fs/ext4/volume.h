@@ -104,11 +104,12 @@ class Volume {
   Result<> check_super(Park& park);
   // log.cc: finds the journal and puts in place what it holds; true: something was, so that all
   // that was read before may be wrong.
-  Result<bool> open_log(Park& park, const VolumeOptions& options);
-  Result<bool> replay_log(Park& park);
+  Result<bool> open_log(Park& park, const VolumeOptions& options, bool torn);
+  Result<bool> replay_log(Park& park, bool torn);
   Result<> log_commit(Park& park, const Commit& commit);
   Result<> write_in_place(Park& park, const Commit& commit);
-  Result<> open_fs(Park& park);
+  Result<> open_and_replay(Park& park, const VolumeOptions& options);
+  errcode_t open_fs(Park& park, int more);
   Result<uint64_t> inode_place(uint32_t ino, uint32_t* offset, uint32_t* ahead) const;
   Errno refuse(Errno e, const std::string& why) const;
 
