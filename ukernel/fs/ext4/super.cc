@@ -11,6 +11,7 @@
 namespace uk::ext4 {
 namespace {
 
+constexpr size_t kMaxDirtyInodes = 8192;
 constexpr size_t kMaxDirtyBytes = 16 << 20;  // metadata, before a commit must be made
 
 // A file that only a list of ours still has, and nobody can ever read.
@@ -100,7 +101,7 @@ static Result<> check_inode(const Volume& volume, uint32_t ino, const ext2_inode
   switch (raw.i_mode & S_IFMT) {
     case S_IFDIR:
       if (bytes == 0 || bytes % volume.block_size() != 0 ||
-          bytes / volume.block_size() > 0x0fffffff)
+          bytes / volume.block_size() > std::min<uint64_t>(0x0fffffff, volume.cache().blocks))
         return Err(Errno::kUCLEAN);
       return {};
     case S_IFREG:
@@ -227,7 +228,9 @@ Result<> Ext4Super::may_take_metadata() const {
 
 Result<> Ext4Super::make_room(Park& park, uint64_t blocks) {
   constexpr uint64_t kFew = 16;  // for what a change of names needs
-  if (volume->cache().dirty_blocks() * volume->block_size() > kMaxDirtyBytes) return commit(park);
+  if (volume->cache().dirty_blocks() * volume->block_size() > kMaxDirtyBytes ||
+      dirty_inodes_.size() > kMaxDirtyInodes)
+    return commit(park);
   if (available(privileged()) >= blocks + kFew) return {};
   // With the commit of its end goes a file's inode, and with that what it held.
   std::erase_if(dirty_files_, [](const Ref<Ext4Regular>& file) { return nobodys(*file); });
