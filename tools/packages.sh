@@ -4,7 +4,7 @@
 RUN_PACKAGES=(bazel-bootstrap bazel-platforms bazel-rules-java bazel-rules-proto bazel-skylib
   g++ python3 libabsl-dev libboost-context-dev libext2fs-dev liburing-dev libseccomp-dev busybox-static)
 # What the tests and checks need besides.
-TEST_PACKAGES=("${RUN_PACKAGES[@]}" libgtest-dev libgmock-dev clang-format procps
+TEST_PACKAGES=("${RUN_PACKAGES[@]}" binutils libgtest-dev libgmock-dev clang-format procps
   bc e2fsprogs expect fdisk less lsof rsync screen socat sqlite3 strace tcl tmux zip unzip zstd)
 # What the same-as-native corpus runs besides (tests/corpus/; some 2 GB): `./test --all` installs it. A case whose
 # tools are missing is named as skipped.

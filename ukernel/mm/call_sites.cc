@@ -195,8 +195,7 @@ uint64_t CallSites::visible_ip(uint64_t ip) const {
     if (offset >= PatchedCode::kThunkPages * kPageSize) continue;
     const auto site = s.code->site_of(offset);
     if (!site) return ip;
-    const FileSite& at = s.code->sites()[*site];
-    return s.base + (is_thunk(ip) ? at.at : at.call);
+    return s.base + s.code->sites()[*site].visible(offset % kThunkBytes);
   }
   for (const Page& p : pages_) {
     if (ip - p.addr >= kPageSize) continue;

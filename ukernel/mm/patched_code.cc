@@ -7,7 +7,7 @@
 #include <cstring>
 
 #include "hostio/sys/file.h"
-#include "ukernel/mm/call_sites.h"
+#include "ukernel/mm/cpuid_sites.h"
 
 namespace uk {
 namespace {
@@ -89,6 +89,37 @@ std::optional<size_t> PatchedCode::site_of(uint64_t offset) const {
   return n - 1;
 }
 
+// `text`: the code as the file has it.
+void PatchedCode::add_cpuid_sites(std::span<const std::byte> text) {
+  const std::span code(reinterpret_cast<const uint8_t*>(text.data()), text.size());
+  const size_t calls = sites_.size();
+  for (const CpuidSite& c : find_cpuid_sites(code, kMaxSites - calls)) {
+    FileSite s{.at = first_ * kPageSize + c.at, .is_cpuid = true};
+    s.call = s.at + CpuidSite::kMovBytes;
+    std::ranges::copy(code.subspan(c.at, CpuidSite::kBytes), s.moved.begin());
+    const bool overlaps = std::ranges::any_of(std::span(sites_).first(calls), [&](auto& other) {
+      return s.at < other.call + kCallBytes && other.at < s.at + CpuidSite::kBytes;
+    });
+    // A page's change must not be half of one (AddressSpace::replace_code).
+    if (!overlaps && (s.at & kPageMask) + FileSite::kJumpBytes <= kPageSize) sites_.push_back(s);
+  }
+}
+
+CallThunk PatchedCode::thunk(size_t site, uint64_t at) const {
+  const FileSite& s = sites_[site];
+  const uint64_t return_to = s.call + kCallBytes;
+  if (!s.is_cpuid)
+    return make_thunk(std::span(s.moved).first(s.length()), at, return_to, thunks_at(0));
+  uint32_t leaf;
+  std::memcpy(&leaf, &s.moved[1], sizeof leaf);
+  return make_cpuid_thunk(leaf, at, return_to);
+}
+
+uint64_t FileSite::visible(uint64_t in_thunk) const {
+  if (is_cpuid) return in_thunk < kCpuidThunkDone ? at : call + kCallBytes;
+  return in_thunk == 0 ? at : call;
+}
+
 Result<> PatchedCode::write(Park& park, uint64_t gate) {
   sys::Fd fd = TRY(sys::memfd_create("uk-code", MFD_CLOEXEC));
   const uint64_t from = first_ * kPageSize;
@@ -99,6 +130,7 @@ Result<> PatchedCode::write(Park& park, uint64_t gate) {
   const uint64_t n = std::min<uint64_t>(text.size(), size - from);
   if (TRY(file_->read(park, from, text.first(n))) != n) return Err(Errno::kAGAIN);
 
+  add_cpuid_sites(text);
   const auto thunks = std::span(bytes).subspan(text.size());
   std::memcpy(thunks.data(), &gate, sizeof gate);
   for (size_t i = 0; i < sites_.size(); ++i) {
@@ -108,8 +140,8 @@ Result<> PatchedCode::write(Park& park, uint64_t gate) {
       return Err(Errno::kAGAIN);  // the file has changed
     }
     const uint64_t at = thunks_at(0) + (i + 1) * kThunkBytes;
-    const CallThunk thunk = make_thunk(moved, at, s.call + kCallBytes, thunks_at(0));
-    std::ranges::copy(std::as_bytes(std::span(thunk)), thunks.begin() + (i + 1) * kThunkBytes);
+    const CallThunk code = thunk(i, at);
+    std::ranges::copy(std::as_bytes(std::span(code)), thunks.begin() + (i + 1) * kThunkBytes);
     const auto j = jump(i);
     std::ranges::copy(std::as_bytes(std::span(j)), text.begin() + (s.at - from));
   }

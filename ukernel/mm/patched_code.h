@@ -24,19 +24,24 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "hostio/sys/fd.h"
+#include "ukernel/mm/call_sites.h"
 #include "ukernel/mm/memory_object.h"
 
 namespace uk {
 
-// A call site in a file, whose instruction before the `syscall` can move.
+// A call site in a file, whose instruction before the `syscall` can move; or a `cpuid` that is
+// answered (cpuid_sites.h).
 struct FileSite {
   static constexpr size_t kJumpBytes = 5;
 
   uint64_t at = 0;    // offset of that instruction
-  uint64_t call = 0;  // ... and of the `syscall`
+  uint64_t call = 0;  // ... and of the `syscall` or `cpuid`
   std::array<uint8_t, 8> moved = {};
+  bool is_cpuid = false;
 
   size_t length() const { return call - at; }
+  // Where a thread is, to its program, that stands at this byte of the site's thunk.
+  uint64_t visible(uint64_t in_thunk) const;
 };
 
 class CodeBook;
@@ -79,6 +84,8 @@ class PatchedCode final : public MemoryObject {
   friend class CodeBook;
   PatchedCode(Ref<MemoryObject> file, uint64_t first, uint64_t pages, PhysMemory& mem);
   Result<> write(Park& park, uint64_t gate);
+  void add_cpuid_sites(std::span<const std::byte> text);
+  CallThunk thunk(size_t site, uint64_t at) const;
 
   const Ref<MemoryObject> file_;
   Ref<MemoryObject> thunks_;

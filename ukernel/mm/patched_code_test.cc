@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "ukernel/mm/cpuid_sites.h"
 #include "ukernel/mm/test_peer.h"
 
 namespace uk {
@@ -112,6 +113,30 @@ TEST_F(Patched, WhoMapsTheCodeNextHasItsSitesPatched) {
     Ref<AddressSpace> child = CHECK_OK(next->fork(park, {}));
     EXPECT_TRUE(is_patched(park, *child, a));
     EXPECT_EQ(child->call_sites.visible_ip(thunk), site_at(a));
+  });
+}
+
+TEST_F(Patched, CpuidIsAnsweredInTheCopy) {
+  with_file([&](Park& park, Ref<AddressSpace> as) {
+    const std::string ask{"\xb8\0\0\0\x80\x0f\xa2", 7};
+    constexpr uint64_t kAsk = 500;  // from the site
+    file->content().replace(kSite + kAsk, ask.size(), ask);
+    call_often(park, *as, map_code(park, *as));
+    Ref<AddressSpace> next = other(park);
+    const uint64_t a = map_code(park, *next), base = a - kFirst * kPageSize;
+    ASSERT_TRUE(is_patched(park, *next, a));
+    const uint64_t at = site_at(a) + kAsk, thunk = base - kThunks + 64;
+    const auto jump = jump_to(at, thunk);
+    EXPECT_EQ(bytes(park, *next, at, 7),
+              std::string(reinterpret_cast<const char*>(jump.data()), jump.size()) + "\x0f\xa2");
+    const CallThunk want = make_cpuid_thunk(0x80000000, thunk, at + 7);
+    EXPECT_EQ(bytes(park, *next, thunk, want.size()),
+              std::string(reinterpret_cast<const char*>(want.data()), want.size()));
+    EXPECT_EQ(next->call_sites.visible_ip(thunk), at);
+    EXPECT_EQ(next->call_sites.visible_ip(thunk + 15), at) << "eax is still to come";
+    EXPECT_EQ(next->call_sites.visible_ip(thunk + 20), at + 7);
+    next->call_sites.turn_off(park, *next);
+    EXPECT_EQ(bytes(park, *next, at, 7), ask);
   });
 }
 

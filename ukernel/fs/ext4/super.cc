@@ -98,7 +98,7 @@ static Result<> check_inode(const Volume& volume, uint32_t ino, const ext2_inode
   switch (raw.i_mode & S_IFMT) {
     case S_IFDIR:
       if (bytes == 0 || bytes % volume.block_size() != 0 ||
-          bytes / volume.block_size() > 0x0fffffff)
+          bytes / volume.block_size() > std::min<uint64_t>(0x0fffffff, volume.cache().blocks))
         return Err(Errno::kUCLEAN);
       return {};
     case S_IFREG:
@@ -294,11 +294,9 @@ Result<> Ext4Super::commit_now(Park& park) {
   {
     Volume::Lock lock(park, *volume);
     if (volume->failed()) return Err(Errno::kIO);
-    if (!changed_) {  // what is free is so on the device, too
-      for (BlockRange range : volume->allocator().take_pending())
-        volume->allocator().release(range);
-      return {};
-    }
+    // Freed blocks wait for a commit even if nothing has changed: the journal must know of them
+    // before they are used again.
+    if (!changed_ && volume->allocator().pending() == 0) return {};
     stored = std::exchange(dirty_inodes_, {});
     for (const Ref<Ext4Inode>& inode : stored) {
       inode->in_dirty_list = false;

@@ -28,12 +28,16 @@ class MemoryDisk final : public BlockBackend {
   bool can_discard() const override { return true; }
 
   uint64_t requests = 0;
+  std::function<void(const std::string& image)> on_flush;
   // Requests that still go well; then they fail.
   uint64_t reads_left = UINT64_MAX, writes_left = UINT64_MAX;
 
  private:
   Errno transfer(BlockRequest& request) {
-    if (request.op == BlockOp::kFlush) return Errno::kOk;
+    if (request.op == BlockOp::kFlush) {
+      if (on_flush) on_flush(*image_);
+      return Errno::kOk;
+    }
     uint64_t& left = request.op == BlockOp::kRead ? reads_left : writes_left;
     if (left == 0) return Errno::kIO;
     if (left != UINT64_MAX) --left;
@@ -57,7 +61,7 @@ class MemoryDisk final : public BlockBackend {
 };
 
 inline std::string shell(const std::string& command, int* status) {
-  FILE* p = popen(("PATH=$PATH:/usr/sbin:/sbin; { " + command + "; } 2>&1").c_str(), "r");
+  FILE* p = popen(("PATH=$PATH:/usr/sbin:/sbin; { " + command + "\n} 2>&1").c_str(), "r");
   std::string out;
   char buf[4096];
   for (size_t n; (n = fread(buf, 1, sizeof buf, p)) > 0;) out.append(buf, n);

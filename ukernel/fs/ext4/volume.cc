@@ -5,6 +5,8 @@
 
 #include "absl/strings/str_format.h"
 #include "ukernel/dev/block/disk_cache.h"
+#include "ukernel/dev/block/registry.h"
+#include "ukernel/sched/reactor.h"
 
 namespace uk::ext4 {
 namespace {
@@ -32,8 +34,10 @@ Volume::Volume(Ref<BlockDevice> device, Log& log)
 Volume::~Volume() {
   if (fs_ != nullptr) ext2fs_free(fs_);
   if (!held_) return;
-  --device_->opens;
   device_->holder = nullptr;
+  // The going of the last user may suspend: a loop device lets go of its file.
+  device_->disk().owner().reactor.spawn("unmounted",
+                                        [device = device_](Park& park) { device->end_use(park); });
 }
 
 Errno Volume::refuse(Errno e, const std::string& why) const {
@@ -55,10 +59,10 @@ std::string Volume::why_read_only() const {
     return "the journal needs recovery; run e2fsck";
   if ((s.s_feature_incompat & EXT4_FEATURE_INCOMPAT_MMP) != 0)
     return "multiple mount protection (mmp) is not supported";
-  if ((s.s_feature_incompat & ~kIncompatWritable) != 0 ||
-      (s.s_feature_ro_compat & ~kRoCompatWritable) != 0)
-    return absl::StrFormat("features %x/%x can only be read",
-                           s.s_feature_incompat & ~kIncompatWritable,
+  const uint32_t incompat =
+      s.s_feature_incompat & ~kIncompatWritable & ~uint32_t{EXT3_FEATURE_INCOMPAT_RECOVER};
+  if (incompat != 0 || (s.s_feature_ro_compat & ~kRoCompatWritable) != 0)
+    return absl::StrFormat("features %x/%x can only be read", incompat,
                            s.s_feature_ro_compat & ~kRoCompatWritable);
   if ((s.s_feature_incompat & EXT3_FEATURE_INCOMPAT_EXTENTS) == 0)
     return "it has no extents (ext2 or ext3)";
@@ -133,7 +137,7 @@ Result<std::unique_ptr<Volume>> Volume::open(Park& park, Ref<BlockDevice> device
                                              const VolumeOptions& options) {
   if (device->holder != nullptr) return Err(Errno::kBUSY);
   std::unique_ptr<Volume> v(new Volume(std::move(device), log));
-  ++v->device_->opens;
+  v->device_->begin_use();
   v->device_->holder = v.get();
   v->held_ = true;
   // What was written through the device's own file is what is mounted.
