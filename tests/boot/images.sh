@@ -135,6 +135,12 @@ same "losetup" $'/dev/loop0\n/tmp/disk 4096 8388608\n0\n0' "$(run vdb=ram:1M "tr
   mkfs.ext4 -q /dev/loop0 && e2fsck -fn /dev/loop0 >/dev/null 2>&1; echo \$?
   losetup -d /dev/loop0; losetup -a | wc -l")"
 
+# A file system in a file, which goes with its mount; and one that is still there at the end.
+same "mount -o loop" $'/dev/loop0 1 /tmp/disk\nhi\n0\nhi\nexit 0' "$(run vdb=ram:1M "truncate -s 16M /tmp/disk
+  mkfs.ext4 -q /tmp/disk && mount -o loop /tmp/disk /mnt && echo hi >/mnt/x
+  losetup -n -O NAME,AUTOCLEAR,BACK-FILE | tr -s ' '; cat /mnt/x; umount /mnt; losetup -a | wc -l
+  mount -o loop /tmp/disk /mnt && cat /mnt/x"; echo "exit $?")"
+
 # The file behind a disk is cut while the guest runs: EIO for the guest, and the log names the file.
 truncate -s 4M "$dir/cut.img"
 : >"$dir/out"

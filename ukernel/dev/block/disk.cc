@@ -159,6 +159,7 @@ void Disk::remove() {
   partitions_.clear();
   if (whole_ != nullptr) whole_->gone_ = true;
   whole_ = nullptr;
+  backend_->abandon();
 }
 
 }  // namespace uk

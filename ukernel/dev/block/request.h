@@ -95,6 +95,9 @@ class BlockBackend {
   virtual void last_close(Park& park) { (void)park; }
   // Files of its own in /sys/block/NAME, by path, as they are until BlockDevices::version changes.
   virtual std::vector<std::pair<std::string, std::string>> attributes() const { return {}; }
+  // The disk is taken away, or the instance ends: what it holds of the guest's goes now. Requests
+  // are kIO from here on.
+  virtual void abandon() {}
 
  protected:
   static Errno host_error(int32_t res) { return res < 0 ? static_cast<Errno>(-res) : Errno::kOk; }

@@ -116,6 +116,8 @@ void FileBackend::unbind(Park& park) {
   if (file != nullptr && file->ref_count() == 1) file->release(park);
 }
 
+void FileBackend::abandon() { state_->file = nullptr; }
+
 File* FileBackend::file() const { return state_->file.get(); }
 uint64_t FileBackend::offset() const { return state_->offset; }
 uint64_t FileBackend::limit() const { return state_->limit; }

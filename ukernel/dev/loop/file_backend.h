@@ -36,6 +36,7 @@ class FileBackend : public BlockBackend {
 
   void start(Park& park, BlockRequest& request) override;
   Result<uint64_t> size() override;
+  void abandon() override;
   bool can_discard() const override { return true; }
 
  private:
