@@ -31,12 +31,36 @@ TEST(Run, FirstWordEndsOptions) {
   EXPECT_EQ(r.options->command.size(), 3u);
 }
 
+TEST(Run, Images) {
+  auto r = parse_run_options({"--root=image:/srv/root.img:ro"});
+  ASSERT_TRUE(r.options);
+  EXPECT_EQ(r.options->root.kind, RootSpec::Kind::kImage);
+  EXPECT_EQ(r.options->root.path, "/srv/root.img");
+  EXPECT_FALSE(r.options->root.writable);
+  EXPECT_TRUE(parse_run_options({"--root=image:disk"}).options->root.writable);
+}
+
 TEST(Run, ErrorsNameTheOption) {
-  for (const char* bad :
-       {"--mem=1K", "--cpus=0", "--root=floppy", "--nonsense", "--mem", "--clear-env=1",
-        "--net=user", "-x", "--env=X", "--mount=a", "--disk=vdb", "--disk==f",
-        "--disk=vdb=", "--disk=vdb=,ro", "--disk=vdb=f,cow=", "--disk=vdb=f,cow=g,cow=h",
-        "--disk=vdb=ram:", "--disk=vdb=ram:100", "--disk=vdb=ram:1M,cow=f"}) {
+  for (const char* bad : {"--root=image:",
+                          "--mem=1K",
+                          "--cpus=0",
+                          "--root=floppy",
+                          "--nonsense",
+                          "--mem",
+                          "--clear-env=1",
+                          "--net=user",
+                          "-x",
+                          "--env=X",
+                          "--mount=a",
+                          "--disk=vdb",
+                          "--disk==f",
+                          "--disk=vdb=",
+                          "--disk=vdb=,ro",
+                          "--disk=vdb=f,cow=",
+                          "--disk=vdb=f,cow=g,cow=h",
+                          "--disk=vdb=ram:",
+                          "--disk=vdb=ram:100",
+                          "--disk=vdb=ram:1M,cow=f"}) {
     auto r = parse_run_options({bad});
     EXPECT_FALSE(r.options) << bad;
     EXPECT_NE(r.error.find(';'), std::string::npos) << r.error;

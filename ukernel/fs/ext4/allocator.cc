@@ -16,6 +16,27 @@ void set_bit(std::span<std::byte> map, uint32_t bit, bool on) {
   const auto mask = static_cast<std::byte>(1u << (bit % 8));
   map[bit / 8] = on ? map[bit / 8] | mask : map[bit / 8] & ~mask;
 }
+// Are `count` bits from `bit` on all `on`?
+bool all_are(std::span<const std::byte> map, uint32_t bit, uint32_t count, bool on) {
+  const std::byte whole{on ? uint8_t{0xff} : uint8_t{0}};
+  for (const uint32_t end = bit + count; bit < end;) {
+    const bool byte = bit % 8 == 0 && end - bit >= 8;
+    if (byte ? map[bit / 8] != whole : test_bit(map, bit) != on) return false;
+    bit += byte ? 8 : 1;
+  }
+  return true;
+}
+void set_all(std::span<std::byte> map, uint32_t bit, uint32_t count, bool on) {
+  for (const uint32_t end = bit + count; bit < end;) {
+    const bool byte = bit % 8 == 0 && end - bit >= 8;
+    if (byte) {
+      map[bit / 8] = std::byte{on ? uint8_t{0xff} : uint8_t{0}};
+    } else {
+      set_bit(map, bit, on);
+    }
+    bit += byte ? 8 : 1;
+  }
+}
 void set_from(std::span<std::byte> map, uint32_t bit) {  // all from `bit` on
   for (; bit % 8 != 0 && bit / 8 < map.size(); ++bit) set_bit(map, bit, true);
   for (size_t i = bit / 8; i < map.size(); ++i) map[i] = std::byte{0xff};
@@ -208,12 +229,11 @@ Result<> Allocator::change_on_disk(Park& park, BlockRange range, bool used) {
     Group* group = TRY(load(park, g));
     Ref<MetaBlock> map = TRY(block_bitmap(park, g));
     const auto first = static_cast<uint32_t>(part.start - ext2fs_group_first_block2(fs, g));
-    for (uint32_t bit = first; bit < first + part.count; ++bit) {
-      // What changes is held or used; and not twice.
-      if (test_bit(map->bytes(), bit) == used || (group->busy[bit / 64] >> (bit % 64) & 1) == 0)
-        return Err(Errno::kUCLEAN);
-    }
-    for (uint32_t bit = first; bit < first + part.count; ++bit) set_bit(map->bytes(), bit, used);
+    // What changes is held or used; and not twice.
+    const auto busy = std::as_bytes(std::span(group->busy));
+    if (!all_are(map->bytes(), first, part.count, !used) || !all_are(busy, first, part.count, true))
+      return Err(Errno::kUCLEAN);
+    set_all(map->bytes(), first, part.count, used);
     volume_.cache().dirty(*map, MetaKind::kRaw, 0);
     group->blocks_changed = true;
     const uint32_t free = ext2fs_bg_free_blocks_count(fs, g);

@@ -204,6 +204,7 @@ Result<> ExtentTree::each(Park& park, uint32_t from, const std::function<bool(co
   TRY(load(park));
   for (size_t i = leaf_of(from); i < leaves_.size(); ++i) {
     TRY(load_leaf(park, i));
+    if (i % 64 == 63) park.yield();
     for (const Extent& e : leaves_[i].extents) {
       if (e.end() > from && !f(e)) return {};
     }

@@ -98,7 +98,7 @@ static Result<> check_inode(const Volume& volume, uint32_t ino, const ext2_inode
   switch (raw.i_mode & S_IFMT) {
     case S_IFDIR:
       if (bytes == 0 || bytes % volume.block_size() != 0 ||
-          bytes / volume.block_size() > 0x0fffffff)
+          bytes / volume.block_size() > std::min<uint64_t>(0x0fffffff, volume.cache().blocks))
         return Err(Errno::kUCLEAN);
       return {};
     case S_IFREG:

@@ -57,7 +57,7 @@ class Volume {
 
   ext2_filsys fs() const { return fs_; }
   ext2_super_block& super() const { return *fs_->super; }
-  MetaCache& cache() { return *cache_; }
+  MetaCache& cache() const { return *cache_; }
   Allocator& allocator() { return allocator_; }
   BlockDevice& device() const { return *device_; }
   uint32_t block_size() const { return fs_->blocksize; }
