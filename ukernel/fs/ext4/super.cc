@@ -350,7 +350,10 @@ Result<> Ext4Super::sync(Park& park) {
   if (read_only && !dirty()) return {};
   Result<> r = write_all(park);
   if (r) r = settle(park);
-  if (r) r = volume->device().flush(park);
+  if (r) {  // not in the middle of another commit, whose blocks are no use yet
+    MutexLock lock(park, commit_mutex_);
+    r = volume->device().flush(park);
+  }
   // Who looks at the device itself sees it.
   if (volume->device().cache_if_any() != nullptr)
     volume->device().cache()->forget(park, 0, UINT64_MAX);
