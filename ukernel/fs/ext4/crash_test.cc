@@ -10,6 +10,12 @@
 namespace uk {
 namespace {
 
+#ifdef __SANITIZE_ADDRESS__
+constexpr uint32_t kRuns = 12;
+#else
+constexpr uint32_t kRuns = 40;
+#endif
+
 class Ext4Crash : public Ext4Test {
  protected:
   using Files = std::map<std::string, std::string>;
@@ -126,7 +132,7 @@ class Ext4Crash : public Ext4Test {
 
 TEST_F(Ext4Crash, PowerCuts) {
   const char* wanted = std::getenv("CRASH_RUNS");
-  const uint32_t runs = wanted != nullptr ? static_cast<uint32_t>(std::atoi(wanted)) : 40;
+  const uint32_t runs = wanted != nullptr ? static_cast<uint32_t>(std::atoi(wanted)) : kRuns;
   const std::string images[] = {make_image("16M", "-b 4096"), make_image("12M", "-b 1024"),
                                 make_image("16M", "-b 4096 -O ^metadata_csum,^64bit")};
   run([&](Park& p) {
