@@ -3,33 +3,17 @@
 
 #include "absl/strings/str_format.h"
 #include "ukernel/dev/jbd2/recovery_flag.h"
+#include "ukernel/fs/ext4/extent_tree.h"
 #include "ukernel/fs/ext4/volume.h"
 
 namespace uk::ext4 {
 namespace {
 
-// The blocks of the journal's inode, which must be without holes. The image is hostile: no more
-// than the volume has.
-struct LogBlocks {
-  std::vector<jbd2::LogPlace::Extent> extents;
-  uint64_t count = 0, most = 0;
-  bool bad = false;
-
-  static int visit(ext2_filsys, blk64_t* block, e2_blkcnt_t index, blk64_t, int, void* self) {
-    auto& b = *static_cast<LogBlocks*>(self);
-    if (index < 0) return 0;
-    if (static_cast<uint64_t>(index) != b.count || b.count >= b.most) {
-      b.bad = true;
-      return BLOCK_ABORT;
-    }
-    ++b.count;
-    if (!b.extents.empty() && b.extents.back().block + b.extents.back().count == *block) {
-      ++b.extents.back().count;
-    } else {
-      b.extents.push_back({*block, 1});
-    }
-    return 0;
-  }
+// The journal's inode never changes.
+class NoOwner final : public BlockOwner {
+ public:
+  Result<uint64_t> new_node(Park&, uint64_t) override { return Err(Errno::kROFS); }
+  Result<> drop_blocks(Park&, BlockRange) override { return Err(Errno::kROFS); }
 };
 
 }  // namespace
@@ -43,17 +27,9 @@ Result<bool> Volume::open_log(Park& park, const VolumeOptions& options, bool tor
   }
   if (super().s_journal_inum == 0)
     return Err(refuse(Errno::kINVAL, "its journal is on another device"));
-  LogBlocks found;
-  found.most = cache_->blocks;
-  {
-    Lock lock(park, *this);
-    const errcode_t e = ext2fs_block_iterate3(fs_, super().s_journal_inum,
-                                              BLOCK_FLAG_READ_ONLY | BLOCK_FLAG_DATA_ONLY, nullptr,
-                                              LogBlocks::visit, &found);
-    if (e != 0 || found.bad) return Err(refuse(Errno::kUCLEAN, "the journal's inode is not sane"));
-  }
-  auto journal =
-      jbd2::Journal::open(park, device_, jbd2::LogPlace(block_size(), std::move(found.extents)));
+  Result<jbd2::LogPlace> place = log_place(park);
+  if (!place) return Err(refuse(place.error(), "the journal's inode is not sane"));
+  auto journal = jbd2::Journal::open(park, device_, std::move(*place));
   if (!journal)
     return Err(refuse(journal.error(), journal.error() == Errno::kOPNOTSUPP
                                            ? "the journal has features that are not supported"
@@ -62,6 +38,28 @@ Result<bool> Volume::open_log(Park& park, const VolumeOptions& options, bool tor
   if (marked || torn) return replay_log(park, torn);
   if (!device_->read_only()) TRY(journal_->discard(park));
   return false;
+}
+
+// Where the blocks of the journal's inode are, which must be without holes. kUCLEAN.
+Result<jbd2::LogPlace> Volume::log_place(Park& park) {
+  Lock lock(park, *this);
+  std::vector<std::byte> bytes(std::max<size_t>(inode_size(), sizeof(ext2_inode_large)));
+  TRY(read_inode(park, super().s_journal_inum, bytes));
+  auto& raw = *reinterpret_cast<ext2_inode_large*>(bytes.data());
+  const uint64_t size = EXT2_I_SIZE(&raw);
+  if ((raw.i_mode & S_IFMT) != S_IFREG || size % block_size() != 0) return Err(Errno::kUCLEAN);
+  NoOwner owner;
+  ExtentTree tree(*this, owner, raw, super().s_journal_inum);
+  std::vector<jbd2::LogPlace::Extent> extents;
+  uint32_t next = 0;
+  TRY(tree.each(park, 0, [&](const Extent& e) {
+    if (e.first != next || e.unwritten) return false;
+    next = e.end();
+    extents.push_back({e.block, e.count});
+    return true;
+  }));
+  if (next != size / block_size()) return Err(Errno::kUCLEAN);
+  return jbd2::LogPlace(block_size(), std::move(extents));
 }
 
 Result<bool> Volume::replay_log(Park& park, bool torn) {

@@ -105,6 +105,7 @@ class Volume {
   // log.cc: finds the journal and puts in place what it holds; true: something was, so that all
   // that was read before may be wrong.
   Result<bool> open_log(Park& park, const VolumeOptions& options, bool torn);
+  Result<jbd2::LogPlace> log_place(Park& park);
   Result<bool> replay_log(Park& park, bool torn);
   Result<> log_commit(Park& park, const Commit& commit);
   Result<> write_in_place(Park& park, const Commit& commit);
