@@ -1,6 +1,7 @@
 #include "ukernel/dev/block/host_disk.h"
 
 #include <linux/falloc.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <map>
@@ -107,9 +108,18 @@ Result<> lock_host_image(int fd, bool exclusive) {
   struct flock lock = {};
   lock.l_type = static_cast<short>(exclusive ? F_WRLCK : F_RDLCK);
   lock.l_whence = SEEK_SET;
-  if (auto locked = sys::fcntl_ptr(fd, F_OFD_SETLK, &lock); !locked)
-    return Err(locked.error() == Errno::kACCES ? Errno::kAGAIN : locked.error());
-  return {};
+  // Who was killed lets go of its files when the host has undone its ring, a little after it is
+  // gone.
+  constexpr int kTries = 50;
+  constexpr timespec kPause = {0, 10'000'000};
+  for (int tries = 1;; ++tries) {
+    auto locked = sys::fcntl_ptr(fd, F_OFD_SETLK, &lock);
+    if (locked) return {};
+    const bool held = locked.error() == Errno::kACCES || locked.error() == Errno::kAGAIN;
+    if (!held) return Err(locked.error());
+    if (tries == kTries) return Err(Errno::kAGAIN);
+    (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &kPause, nullptr);
+  }
 }
 
 Result<std::unique_ptr<BlockBackend>> open_host_disk(Reactor& reactor, const std::string& path,
