@@ -12,15 +12,12 @@ uint32_t space_of(size_t name) { return static_cast<uint32_t>((kHead + name + 3)
 
 uint32_t name_len(const ext2_dir_entry& e) { return e.name_len & 0xff; }
 
-// Others run now and then while a large directory is searched.
-Result<> take_turns(Park& park, uint32_t block) {
-  constexpr uint32_t kBlocksInATurn = 128;
-  if (block % kBlocksInATurn != kBlocksInATurn - 1) return {};
-  park.yield();
-  return park.interrupted(WaitMode::kKillable) ? Err(Errno::kINTR) : Result<>();
-}
-
 }  // namespace
+
+void Directory::take_turns(Park& park, uint32_t block) {
+  constexpr uint32_t kBlocksInATurn = 128;
+  if (block % kBlocksInATurn == kBlocksInATurn - 1) park.yield();
+}
 
 uint32_t Directory::blocks() const {
   return static_cast<uint32_t>(EXT2_I_SIZE(&raw_) / volume_.block_size());
@@ -96,7 +93,7 @@ Result<Directory::Place> Directory::locate(Park& park, std::string_view name) {
   }
   Place place;
   for (uint32_t i = 0; i < blocks(); ++i) {
-    TRY(take_turns(park, i));
+    take_turns(park, i);
     Ref<MetaBlock> b = TRY(block(park, i, MetaKind::kDirLeaf));
     if (TRY(find_in(*b, name, &place))) return place;
   }
@@ -169,7 +166,7 @@ Result<> Directory::add(Park& park, std::string_view name, uint32_t ino, uint8_t
   if (indexed()) return add_by_hash(park, name, ino, type);
   const uint32_t count = blocks();
   for (uint32_t i = 0; i < count; ++i) {
-    TRY(take_turns(park, i));
+    take_turns(park, i);
     Ref<MetaBlock> b = TRY(block(park, i, MetaKind::kDirLeaf));
     if (TRY(add_to(*b, name, ino, type))) return {};
   }
@@ -211,7 +208,8 @@ Result<bool> Directory::empty(Park& park) {
 Result<> Directory::list(Park& park, const std::function<bool(const Entry&)>& f) {
   bool more = true;
   for (uint32_t i = indexed() ? 1 : 0; more && i < blocks(); ++i) {
-    TRY(take_turns(park, i));
+    take_turns(park, i);
+    if (park.interrupted(WaitMode::kKillable)) return Err(Errno::kINTR);
     if (indexed()) {
       // Is it a node of the tree of hashes? Those look like a list with one unused entry.
       const Extent e = TRY(tree_.find(park, i, 17));

@@ -60,6 +60,9 @@ class Directory {
     Ref<MetaBlock> block;
     uint32_t offset = 0, before = 0;  // of the entry, and of the one before it in the block
   };
+  // Others run now and then while many blocks are looked through. A killed task goes on: a change
+  // must not end halfway.
+  static void take_turns(Park& park, uint32_t block);
   // A node of the tree of hashes.
   struct Frame {
     Ref<MetaBlock> block;

@@ -102,11 +102,13 @@ Result<bool> Directory::next_leaf(Park& park, HashPath* path) {
 Result<Directory::Place> Directory::locate_by_hash(Park& park, std::string_view name) {
   HashPath path = TRY(descend(park, name));
   Place place;
-  do {
+  for (uint32_t leaves = 0; leaves < blocks(); ++leaves) {
+    take_turns(park, leaves);
     Ref<MetaBlock> leaf = TRY(block(park, path.leaf, MetaKind::kDirLeaf));
     if (TRY(find_in(*leaf, name, &place))) return place;
-  } while (TRY(next_leaf(park, &path)));
-  return Err(Errno::kNOENT);
+    if (!TRY(next_leaf(park, &path))) return Err(Errno::kNOENT);
+  }
+  return Err(Errno::kUCLEAN);  // nodes name leaves more than once
 }
 
 Result<> Directory::add_by_hash(Park& park, std::string_view name, uint32_t ino, uint8_t type) {
