@@ -101,6 +101,7 @@ Result<size_t> write_file(Task& task, File& file, IoSource& from, std::optional<
   // A pipe whose last reader went in the middle of a write signals too, though bytes were taken.
   Pipe* pipe = n && from.remaining() > 0 ? pipe_of(file) : nullptr;
   if (pipe != nullptr && pipe->readers == 0) (void)raise_sigpipe<int>(task, Err(Errno::kPIPE));
+  if (n || n.error() != Errno::kPIPE) return n;
   // Only a stream is a broken pipe: a datagram that nobody takes is an error like others.
   auto* socket = dynamic_cast<Socket*>(&file);
   return socket != nullptr && socket->type() != SOCK_STREAM ? n : raise_sigpipe(task, n);

@@ -22,7 +22,7 @@ double Median(std::vector<double> v) {
 
 std::vector<Row> AllRows() {
   std::vector<Row> all;
-  for (auto rows : {CallRows, IpcRows, ProcessRows, MemoryRows, FileRows}) {
+  for (auto rows : {CallRows, IpcRows, ProcessRows, MemoryRows, FileRows, BurstRows}) {
     std::vector<Row> more = rows();
     std::move(more.begin(), more.end(), std::back_inserter(all));
   }

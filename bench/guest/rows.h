@@ -92,6 +92,7 @@ std::vector<Row> IpcRows();
 std::vector<Row> ProcessRows();
 std::vector<Row> MemoryRows();
 std::vector<Row> FileRows();
+std::vector<Row> BurstRows();
 
 // Prints a row's median and median absolute deviation: `NAME VALUE UNIT DEVIATION`.
 void Report(const Row& row, const std::vector<double>& samples_ns);

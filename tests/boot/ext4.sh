@@ -2,24 +2,8 @@
 # ext4 on disks in host files: what the guest writes is there at the next mount and for the host's
 # debugfs, e2fsck finds nothing to complain about, and images boot.
 # usage: ext4.sh UKERNEL PLATFORM
-uk=$1 platform=$2 failed=0 passed=0
+. "$(dirname "$0")/testing.sh"
 img=$TEST_TMPDIR/ext4.img
-PATH=$PATH:/usr/sbin:/sbin
-
-check() { # check NAME CONDITION...: the rest is a command that must succeed
-  local name=$1
-  shift
-  if "$@"; then
-    passed=$((passed + 1))
-  else
-    failed=$((failed + 1))
-    printf 'FAILED: %s\n' "$name"
-  fi
-}
-
-same() { # same NAME EXPECTED GOT
-  check "$1: expected <$2>, got <$3>" test "$2" = "$3"
-}
 
 clean() { # clean NAME: e2fsck has no complaints
   local out
@@ -109,5 +93,4 @@ got=$(timeout 60 "$uk" run --platform="$platform" --root=image:"$data" -- /bin/t
 why="Invalid argument; give an ext4 image that is whole (e2fsck); --dmesg says more"
 same "no image" "ukernel: root image:$data: $why" "$got"
 
-echo "ext4: $passed passed, $failed failed"
-exit $((failed > 0))
+finish

@@ -2,25 +2,10 @@
 # ext4 when the kernel is killed: at any moment the image is as a commit left it, once its journal is
 # replayed, by e2fsck or by the next mount; and all that fsync(2) has confirmed is there.
 # usage: ext4_crash.sh UKERNEL PLATFORM
-uk=$1 platform=$2 failed=0 passed=0
+. "$(dirname "$0")/testing.sh"
 dir=$TEST_TMPDIR/ext4_crash
 img=$dir/disk.img
-PATH=$PATH:/usr/sbin:/sbin
 mkdir -p "$dir"
-
-check() { # check NAME CONDITION...: the rest is a command that must succeed
-  local name=$1
-  shift
-  if "$@"; then
-    passed=$((passed + 1))
-  else
-    failed=$((failed + 1))
-    printf 'FAILED: %s\n' "$name"
-  fi
-}
-same() { # same NAME EXPECTED GOT
-  check "$1: expected <$2>, got <$3>" test "$2" = "$3"
-}
 
 # Files that are made, synced, told of, and partly removed and made again in other places; so blocks of
 # directories become blocks of files.
@@ -61,5 +46,4 @@ for size in 4096 1024; do
   done
 done
 
-echo "ext4_crash: $passed passed, $failed failed"
-exit $((failed > 0))
+finish

@@ -2,29 +2,11 @@
 # Copy-on-write disks, disks in memory, loop devices, `ukernel image`, and images that fail under the
 # guest.
 # usage: images.sh UKERNEL PLATFORM
-uk=$1 platform=$2 failed=0 passed=0
+. "$(dirname "$0")/testing.sh"
 dir=$TEST_TMPDIR/images
 base=$dir/base.img cow=$dir/try.cow
-PATH=$PATH:/usr/sbin:/sbin
 mkdir -p "$dir"
 
-check() { # check NAME CONDITION...: the rest is a command that must succeed
-  local name=$1
-  shift
-  if "$@"; then
-    passed=$((passed + 1))
-  else
-    failed=$((failed + 1))
-    printf 'FAILED: %s\n' "$name"
-  fi
-}
-same() { # same NAME EXPECTED GOT
-  check "$1: expected <$2>, got <$3>" test "$2" = "$3"
-}
-run() { # run DISK-OPTION SCRIPT: in a guest with this machine's programs
-  timeout 120 "$uk" run --platform="$platform" --root=dir:/ --mem=512M --cwd=/tmp --disk="$1" -- \
-    /bin/sh -c "$2" </dev/null 2>&1
-}
 image() { "$uk" image "$@" 2>&1; }
 
 # A raw image, with a file system.
@@ -41,9 +23,9 @@ for format in ukcow uml; do
   rm -f "$cow"
   # Our format is made by the run itself.
   [ $format = uml ] && same "create uml" "" "$(image create "$cow" --backing="$base" --format=uml)"
-  same "write to it ($format)" 0 "$(run vdb="$base",cow="$cow" "$fill")"
+  same "write to it ($format)" 0 "$(run_disk vdb="$base",cow="$cow" "$fill")"
   check "the backing file is as it was ($format)" test "$sum" = "$(sha256sum <"$base")"
-  same "it is there at the next boot ($format)" same "$(run vdb="$base",cow="$cow",ro \
+  same "it is there at the next boot ($format)" same "$(run_disk vdb="$base",cow="$cow",ro \
     "debugfs -R 'cat name' /dev/vdb 2>/dev/null | cmp - $dir/data && echo same")"
   check "info ($format)" grep -q "backing file: $base (32.0 MiB, as it was)" <(image info "$cow")
   same "check ($format)" "$cow: good" "$(image check "$cow")"
@@ -68,14 +50,14 @@ wait
 # Rebase: the same contents over another image.
 head -c 33554432 /dev/zero >"$dir/zeroes.img"
 same "rebase" "$cow" "$(image rebase "$cow" --backing="$dir/zeroes.img" | cut -d: -f1)"
-same "contents after it" same "$(run vdb="$dir/zeroes.img",cow="$cow",ro \
+same "contents after it" same "$(run_disk vdb="$dir/zeroes.img",cow="$cow",ro \
   "debugfs -R 'cat name' /dev/vdb 2>/dev/null | cmp - $dir/data && echo same")"
 
 # A backing file that has changed.
 rm "$cow"
-run vdb="$base",cow="$cow" "$fill" >/dev/null
+run_disk vdb="$base",cow="$cow" "$fill" >/dev/null
 touch -d '1 hour ago' "$base"
-got=$(run vdb="$base",cow="$cow" true)
+got=$(run_disk vdb="$base",cow="$cow" true)
 check "a changed backing file: $got" test "${got#*"$base: the backing file has changed since"}" != "$got"
 check "check says so" grep -q '^wrong: .*has changed since' <(image check "$cow")
 same "rebase --as-is" "$cow: 0 bytes copied from the old backing file" \
@@ -100,8 +82,8 @@ rm "$cow"
 for format in ukcow uml; do
   rm -f "$cow"
   image create "$cow" --backing="$base" --format=$format
-  run vdb="$base",cow="$cow" "dd if=$dir/data of=/dev/vdb bs=4k seek=1000 status=none"
-  same "written and not flushed ($format)" same "$(run vdb="$base",cow="$cow",ro \
+  run_disk vdb="$base",cow="$cow" "dd if=$dir/data of=/dev/vdb bs=4k seek=1000 status=none"
+  same "written and not flushed ($format)" same "$(run_disk vdb="$base",cow="$cow",ro \
     "dd if=/dev/vdb bs=4k skip=1000 count=300000 iflag=count_bytes status=none | cmp - $dir/data && echo same")"
 done
 
@@ -120,23 +102,23 @@ for format in ukcow uml; do
   # The last line may have been cut.
   confirmed=$(($(wc -l <"$dir/out") - 1))
   check "many confirmed ($format): $confirmed" test $confirmed -ge 40
-  same "confirmed and there ($format)" "$(seq -f %08.0f 1 $confirmed)" "$(run vdb="$base",cow="$cow",ro \
+  same "confirmed and there ($format)" "$(seq -f %08.0f 1 $confirmed)" "$(run_disk vdb="$base",cow="$cow",ro \
     "for i in \$(seq $confirmed); do dd if=/dev/vdb bs=512 skip=\$i count=1 status=none | head -c 8; echo; done")"
   same "check after it ($format)" "$cow: good" "$(image check "$cow")"
 done
 
 # A disk in memory.
-same "a disk in memory" "67108864 same" "$(run vdb=ram:64M "blockdev --getsize64 /dev/vdb | tr '\n' ' '
+same "a disk in memory" "67108864 same" "$(run_disk vdb=ram:64M "blockdev --getsize64 /dev/vdb | tr '\n' ' '
   dd if=$dir/data of=/dev/vdb bs=4k status=none && cmp -n 300000 /dev/vdb $dir/data && echo same")"
 
 # Loop devices, by this machine's losetup.
-same "losetup" $'/dev/loop0\n/tmp/disk 4096 8388608\n0\n0' "$(run vdb=ram:1M "truncate -s 9M /tmp/disk
+same "losetup" $'/dev/loop0\n/tmp/disk 4096 8388608\n0\n0' "$(run_disk vdb=ram:1M "truncate -s 9M /tmp/disk
   losetup -f --show -o 4096 --sizelimit 8388608 /tmp/disk && losetup -n -O BACK-FILE,OFFSET,SIZELIMIT | tr -s ' '
   mkfs.ext4 -q /dev/loop0 && e2fsck -fn /dev/loop0 >/dev/null 2>&1; echo \$?
   losetup -d /dev/loop0; losetup -a | wc -l")"
 
 # A file system in a file, which goes with its mount; and one that is still there at the end.
-same "mount -o loop" $'/dev/loop0 1 /tmp/disk\nhi\n0\nhi\nexit 0' "$(run vdb=ram:1M "truncate -s 16M /tmp/disk
+same "mount -o loop" $'/dev/loop0 1 /tmp/disk\nhi\n0\nhi\nexit 0' "$(run_disk vdb=ram:1M "truncate -s 16M /tmp/disk
   mkfs.ext4 -q /tmp/disk && mount -o loop /tmp/disk /mnt && echo hi >/mnt/x
   losetup -n -O NAME,AUTOCLEAR,BACK-FILE | tr -s ' '; cat /mnt/x; umount /mnt; losetup -a | wc -l
   mount -o loop /tmp/disk /mnt && cat /mnt/x"; echo "exit $?")"
@@ -158,5 +140,4 @@ check "EIO beyond the end: $(cat "$dir/out")" grep -q "Input/output error" "$dir
 check "the log names the file: $(cat "$dir/out")" \
   grep -q "sector 4096 op READ: .*in host file $dir/cut.img" "$dir/out"
 
-echo "images: $passed passed, $failed failed"
-exit $((failed > 0))
+finish

@@ -2,7 +2,7 @@
 # Boots the embedded guest and looks at what a user sees: output, exit status, signals, errors, and
 # that nothing is left.
 # usage: smoke.sh UKERNEL PLATFORM
-uk=$1 platform=$2 failed=0 passed=0
+. "$(dirname "$0")/testing.sh"
 
 # expect STATUS OUTPUT ARG...: runs `ukernel run --platform=... ARG...`
 expect() {
@@ -38,10 +38,7 @@ expect 125 'ukernel: root /no/such/dir: *; *' --root=dir:/no/such/dir
 # As a shell that reads its commands from a pipe.
 got=$(printf 'echo piped\nexit 3\n' | timeout 60 "$uk" run --platform="$platform" 2>&1)
 rc=$?
-if [ "$rc" = 3 ] && [ "$got" = piped ]; then passed=$((passed + 1)); else
-  failed=$((failed + 1))
-  printf 'FAILED: commands on stdin: status %s, output %s\n' "$rc" "$got"
-fi
+same "commands on stdin" "3 piped" "$rc $got"
 
 # kill -9: no stub is left.
 marker="uk-smoke-$$"
@@ -54,10 +51,6 @@ left=1
 for _ in $(seq 100000); do
   pgrep -f -- "--hostname=$marker" >/dev/null || { left=0; break; }
 done
-if [ "$left" = 0 ]; then passed=$((passed + 1)); else
-  failed=$((failed + 1))
-  echo "FAILED: processes left after kill -9"
-fi
+same "processes left after kill -9" 0 "$left"
 
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+finish

@@ -413,5 +413,41 @@ TEST_F(Ext4, RefusesAndRemounts) {
   });
 }
 
+// A search in a directory of many blocks lets others run; who is killed meanwhile still ends what
+// has begun.
+TEST_F(Ext4, AKilledTaskEndsItsRename) {
+  // Killed at the n-th look.
+  struct Killed final : Interruptor {
+    bool should_interrupt(WaitMode mode) const override {
+      return mode != WaitMode::kUninterruptible && looks-- <= 0;
+    }
+    mutable int looks = 0;
+  };
+  constexpr int kFiles = 600;
+  std::string image = make_image("8M", "-b 1024 -N 1024 -O ^dir_index");
+  with_mounted(image, [&](Park& p) {
+    EXPECT_OK(mkdir("/mnt/d"));
+    const std::string dir = "/mnt/d/" + std::string(240, 'n');
+    for (int i = 0; i < kFiles; ++i)
+      EXPECT_OK(vfs.mknod(p, ctx(), {}, dir + std::to_string(i), S_IFREG | 0600, 0));
+    int renamed = 0;
+    for (int looks = 0; looks < 8; ++looks) {
+      SCOPED_TRACE(looks);
+      const std::string from = dir + std::to_string(kFiles - 1 - looks);
+      const std::string to = "/mnt/renamed" + std::to_string(looks);
+      Killed killed;
+      killed.looks = looks;
+      p.fiber().set_interruptor(&killed);
+      const bool done = rename(from, to).has_value();
+      p.fiber().set_interruptor(nullptr);
+      renamed += done;
+      EXPECT_EQ(stat(from).has_value(), !done);
+      EXPECT_EQ(stat(to).has_value(), done);
+    }
+    EXPECT_GT(renamed, 0);
+  });
+  EXPECT_EQ(complaints(image), "");
+}
+
 }  // namespace
 }  // namespace uk

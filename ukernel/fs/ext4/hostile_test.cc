@@ -179,5 +179,39 @@ TEST_F(Ext4Hostile, DeviceErrors) {
   EXPECT_TRUE(broken_any);
 }
 
+// A tree of hashes whose entries all have the hash that is looked for, and name the same leaf.
+TEST_F(Ext4Hostile, LeavesWithoutEnd) {
+  std::string image = make_image("4M", "-b 1024 -N 1024 -O ^metadata_csum,^has_journal");
+  with_mounted(image, [&](Park& p) {
+    EXPECT_OK(mkdir("/mnt/d"));
+    for (int i = 0; i < 100; ++i)
+      EXPECT_OK(vfs.mknod(p, ctx(), {}, "/mnt/d/a-name-that-is-longer-" + std::to_string(i),
+                          S_IFREG | 0600, 0));
+  });
+  const std::string file = temp("tree.img");
+  std::ofstream(file, std::ios::binary) << image;
+  int status = 0;
+  const size_t root =
+      std::stoul(shell("debugfs -R 'bmap /d 0' " + file + " 2>/dev/null", &status)) * 1024;
+  const std::string said = shell(
+      "debugfs -R \"dx_hash -h half_md4 -s $(dumpe2fs -h " + file +
+          " 2>/dev/null | sed -n 's/^Directory Hash Seed: *//p') nosuch\" " + file + " 2>/dev/null",
+      &status);
+  const auto hash =
+      static_cast<uint32_t>(std::stoul(said.substr(said.find("0x")), nullptr, 16)) | 1;
+  uint16_t limit = 0;
+  std::memcpy(&limit, &image[root + 32], sizeof limit);
+  ASSERT_EQ(limit, (1024 - 32) / 8) << "no tree";
+  std::memcpy(&image[root + 34], &limit, sizeof limit);  // as many entries as there is room for
+  const uint32_t entry[2] = {hash, 1};
+  for (size_t at = root + 40; at < root + 1024; at += 8)
+    std::memcpy(&image[at], entry, sizeof entry);
+  with_mounted(image, [&](Park&) {
+    const auto found = stat("/mnt/d/nosuch");
+    ASSERT_FALSE(found.has_value());
+    EXPECT_EQ(found.error(), Errno::kUCLEAN);
+  });
+}
+
 }  // namespace
 }  // namespace uk
