@@ -19,8 +19,9 @@ AddressSpace::~AddressSpace() {
   impl_.reset();
 }
 
-Result<Ref<AddressSpace>> AddressSpace::create(Park& park, PhysMemory& mem, Platform& platform) {
-  std::unique_ptr<GuestSpace> guest = TRY(platform.new_space(park));
+Result<Ref<AddressSpace>> AddressSpace::create(Park& park, PhysMemory& mem, Platform& platform,
+                                               const SpaceLine& line) {
+  std::unique_ptr<GuestSpace> guest = TRY(platform.new_space(park, line));
   Ref<AddressSpace> space(new AddressSpace(mem, std::move(guest), platform.user_limit()));
   space->impl_ = std::make_unique<Impl>(*space, mem, platform);
   return space;
@@ -40,6 +41,7 @@ void AddressSpace::clear(Park& park) {
   im.lock_future = false;
   im.habit = {};
   im.fork_profile = make_ref<ForkProfile>();
+  im.trust.reset();
   image = {};
   call_sites = {};
   code_owner.reset();

@@ -89,7 +89,8 @@ class AddressSpace : public MappingSpace {
   static constexpr uint64_t kMaxMapCount = 48000;  // vm.max_map_count: VMAs of one space
 
   // A fresh, empty space with a stub of its own. Errors: kNOMEM, kAGAIN (host refuses processes).
-  static Result<Ref<AddressSpace>> create(Park& park, PhysMemory& mem, Platform& platform);
+  static Result<Ref<AddressSpace>> create(Park& park, PhysMemory& mem, Platform& platform,
+                                          const SpaceLine& line = {});
 
   // ---- mmap family: mmap(2), munmap(2), mprotect(2), mremap(2), madvise(2), msync(2), mincore(2),
   // mlock(2), brk(2).
@@ -176,7 +177,14 @@ class AddressSpace : public MappingSpace {
 
   // ---- life
   // A copy-on-write copy for fork(2); the parent's writable private pages become write-protected.
-  Result<Ref<AddressSpace>> fork(Park& park, const MmLimits& limits);
+  // `trust`: the same object in every child whose program is the parent's with the parent's rights
+  // (SpaceLine in platform.h); null: none.
+  Result<Ref<AddressSpace>> fork(Park& park, const MmLimits& limits,
+                                 Ref<RefCounted> trust = nullptr);
+  // A child of fork() ends: the next one may have its stub as it is. Only if it has run nothing but
+  // the parent's program, and still is trust() alone.
+  void leave_stub();
+  const RefCounted* trust() const;
   // Drops every mapping (last task gone, or exec before the new image is mapped).
   void clear(Park& park);
   // Makes queued changes of the stub real (before handing freed pages on). The run loop needs not

@@ -8,7 +8,8 @@
 
 namespace uk {
 
-Result<Ref<AddressSpace>> AddressSpace::fork(Park& park, const MmLimits& limits) {
+Result<Ref<AddressSpace>> AddressSpace::fork(Park& park, const MmLimits& limits,
+                                             Ref<RefCounted> trust) {
   Impl& im = *impl_;
   im.stack_limit = limits.stack;
   im.as_limit = limits.as;
@@ -19,7 +20,7 @@ Result<Ref<AddressSpace>> AddressSpace::fork(Park& park, const MmLimits& limits)
     promised += v->pages();
     if (!mem_.may_commit(mem_.commit.mode == 2 ? promised : v->pages())) return Err(Errno::kNOMEM);
   }
-  Ref<AddressSpace> child = TRY(create(park, mem_, im.platform));
+  Ref<AddressSpace> child = TRY(create(park, mem_, im.platform, {im.fork_profile, trust}));
   // From here to the end of the copy nothing suspends: it is one moment of the parent.
   Impl& ch = *child->impl_;
   ch.mmap_base = im.mmap_base;
@@ -28,6 +29,7 @@ Result<Ref<AddressSpace>> AddressSpace::fork(Park& park, const MmLimits& limits)
   ch.stack_limit = im.stack_limit;
   ch.as_limit = im.as_limit;
   ch.fork_profile = im.fork_profile;
+  ch.trust = std::move(trust);
   ch.habit = im.habit;
   child->image = image;
   child->dumpable = dumpable;
@@ -48,6 +50,20 @@ Result<Ref<AddressSpace>> AddressSpace::fork(Park& park, const MmLimits& limits)
   }
   if (!alone) TRY(flush(park));
   return child;
+}
+
+const RefCounted* AddressSpace::trust() const { return impl_->trust.get(); }
+
+void AddressSpace::leave_stub() {
+  // Descriptors other than that of the frames belong to these.
+  struct Objects final : RefCounted {
+    std::vector<Ref<MemoryObject>> all;
+  };
+  auto objects = make_ref<Objects>();
+  for (auto& [start, v] : impl_->vmas.map()) {
+    if (v->host) objects->all.push_back(v->object);
+  }
+  guest_->leave_mappings(std::move(objects));
 }
 
 bool AddressSpace::Impl::reveal(uint64_t start, uint64_t end) {

@@ -186,6 +186,7 @@ struct AddressSpace::Impl final : public VmaOwner, public PhysMemory::Reclaimer 
   static constexpr uint64_t kForkPopulate = 512;
   static constexpr size_t kMostHidden = 256;
   Ref<ForkProfile> fork_profile = make_ref<ForkProfile>();
+  Ref<RefCounted> trust;  // of the child of a fork
   // Of a fork's child: ranges, in order, that the stub does not show although the tables say so. A
   // mapping costs the host as much as several system calls, and most children exec or exit before
   // they have used a third of what they have. A use by the guest or a change shows the range.

@@ -119,7 +119,7 @@ class FakeMirrorPlatform final : public Platform {
  public:
   std::string_view name() const override { return "mirror"; }
   uint64_t user_limit() const override { return kUserLimit; }
-  Result<std::unique_ptr<GuestSpace>> new_space(Park&) override {
+  Result<std::unique_ptr<GuestSpace>> new_space(Park&, const SpaceLine&) override {
     return std::make_unique<FakeMirror>();
   }
   uint64_t gate() const override { return gate_address; }

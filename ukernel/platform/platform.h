@@ -17,6 +17,7 @@
 #include <string_view>
 
 #include "base/flags.h"
+#include "base/ref.h"
 #include "base/result.h"
 #include "ukernel/arch/x86_64/debug_regs.h"
 #include "ukernel/arch/x86_64/regs.h"
@@ -122,6 +123,18 @@ class GuestContext {
   }
 };
 
+// Spaces that are most likely alike: of the children that one program forks. And the guests in them
+// trust each other: a stub that goes from one to the next may be short of rights that the
+// first one gave up by itself (or, a page that can be read, have the right to execute more).
+struct SpaceLine {
+  // Those with the same two objects are of one line; null: of none.
+  Ref<RefCounted> image, trust;
+  explicit operator bool() const { return image && trust; }
+  bool operator==(const SpaceLine& o) const {
+    return image.get() == o.image.get() && trust.get() == o.trust.get();
+  }
+};
+
 // The host side of one guest address space. Changes are queued and reach the stub in one batch: at
 // flush(), or before any context of the space runs again. A range that was never mapped faults.
 class GuestSpace {
@@ -160,6 +173,9 @@ class GuestSpace {
                                                             const arch::FpState& fp) = 0;
   // Everything mapped so far is unmapped (exec, recycling); contexts keep existing.
   virtual void unmap_all() = 0;
+  // When the space goes, what is mapped may stay where it is for the next space of its line. `pins`
+  // keeps the descriptors of these mappings open until then.
+  virtual void leave_mappings(Ref<RefCounted> pins) { (void)pins; }
   virtual int host_pid() const = 0;
 };
 
@@ -169,7 +185,7 @@ class Platform {
   virtual std::string_view name() const = 0;  // "ptrace", "notify", ...
   // Guest addresses are below this; page-aligned. What lies above belongs to the stub and the host.
   virtual uint64_t user_limit() const = 0;
-  virtual Result<std::unique_ptr<GuestSpace>> new_space(Park& park) = 0;
+  virtual Result<std::unique_ptr<GuestSpace>> new_space(Park& park, const SpaceLine& line) = 0;
   // Code in every space by which a patched call site makes its system call cheaply: jumped to with
   // the number in rax and the address behind the site's call instruction in rcx, it returns there,
   // or to the instruction itself. Works only while the guest's own GS base is 0. 0: there is none.

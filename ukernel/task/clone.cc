@@ -232,8 +232,9 @@ Result<int> do_clone(Task& parent, const CloneArgs& a) {
   const int tid = TRY(reserved.take(parent, a, spaces.more ? spaces.more->pid.get() : nullptr));
   arch::UserRegs regs = child_regs(TRY(parent.context->get_regs(park)), a);
   arch::FpState fp = TRY(parent.context->get_fp(park));
-  Ref<AddressSpace> mm =
-      (a.flags & CLONE_VM) != 0 ? parent.mm_ref() : TRY(parent.mm().fork(park, parent.mm_limits()));
+  Ref<AddressSpace> mm = (a.flags & CLONE_VM) != 0
+                             ? parent.mm_ref()
+                             : TRY(parent.mm().fork(park, parent.mm_limits(), parent.cred_));
   std::unique_ptr<GuestContext> context = TRY(mm->guest().new_context(park, regs, fp));
 
   if (spaces.more && spaces.more->time.get() != time_ns_of(parent))

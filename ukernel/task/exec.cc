@@ -197,9 +197,11 @@ Result<> do_execve(Task& task, const ExecRequest& request) {
   TRY(become_only_thread(task));
 
   // The point of no return.
-  if (task.mm_)
-    task.usage.max_rss_pages = std::max(task.usage.max_rss_pages, task.mm().stats().peak_rss_pages);
   leave_user_space(task);
+  if (task.mm_) {
+    task.usage.max_rss_pages = std::max(task.usage.max_rss_pages, task.mm().stats().peak_rss_pages);
+    leave_stub(task);
+  }
   task.context.reset();
   task.mm_ = std::move(image.mm);
   task.context = std::move(context);

@@ -157,6 +157,12 @@ void leave_user_space(Task& task) {
   }
 }
 
+void leave_stub(Task& task) {
+  AddressSpace& mm = task.mm();
+  if (mm.ref_count() == 1 && mm.trust() == task.cred_.get() && !task.seccomp && !task.trace)
+    mm.leave_stub();
+}
+
 void finish_vfork(Task& task) {
   task.vfork_parent = nullptr;
   task.vfork_done.wake_all();
@@ -256,6 +262,7 @@ void exit_task(Task& task) {
   leave_user_space(task);
   if (task.mm_) {
     task.usage.max_rss_pages = std::max(task.usage.max_rss_pages, task.mm().stats().peak_rss_pages);
+    leave_stub(task);
   }
   // The memory is given back when who waits for this has been told, and goes on already; unless
   // somebody may be short of it.

@@ -12,6 +12,9 @@ void exit_task(Task& task);
 // What user space sees when a thread leaves its address space (exit, execve): robust futexes
 // and clear_child_tid.
 void leave_user_space(Task& task);
+// Before the task's address space goes. If nothing but the program that forked it has run there,
+// with the same rights, the next one that this forks may have the stub as it is.
+void leave_stub(Task& task);
 // Lets the parent that waits in vfork(2) go on.
 void finish_vfork(Task& task);
 // execve(2): ends all other threads of the group and makes the caller its leader. kRestartNoIntr:

@@ -175,26 +175,6 @@ TEST(kill, FromInsideProcessOneIsSafe) {
   });
 }
 
-TEST(kill, AnotherThreadOfProcessOneIsSafeToo) {
-  NEEDS_NAMESPACES();
-  AS_INIT([] {
-    // The first thread blocks what the second one would take.
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    Gate ready;
-    Gate done;
-    std::thread second([&] {
-      ready.Open();
-      CHILD_CHECK(done.Wait());
-    });
-    CHILD_CHECK(ready.Wait() && pthread_sigmask(SIG_BLOCK, &set, nullptr) == 0);
-    CHILD_CHECK(kill(1, SIGTERM) == 0);
-    done.Open();
-    second.join();
-  });
-}
-
 TEST(kill, FromOutsideProcessOneCanBeKilled) {
   NEEDS_NAMESPACES();
   IN_CHILD([] {

@@ -3,7 +3,9 @@
 #include <sched.h>
 
 #include <atomic>
+#include <random>
 
+#include "tests/syscalls/memory/fault.h"
 #include "tests/syscalls/testing.h"
 
 namespace uk::test {
@@ -314,6 +316,82 @@ TEST(fork, RefusesACopyThatCouldNeverBeHad) {
   EXPECT_ERRNO(ENOMEM, pid);
   if (pid > 0) WaitFor(pid);
   munmap(room, 2 * half);
+}
+
+// A parent whose memory changes between children: each sees what is there at its own fork, and what
+// it writes is seen by nobody else.
+TEST(fork, EachChildSeesItsOwnMoment) {
+  constexpr size_t kPages = 16;
+  enum Kind : int { kNothing, kProgram, kOther, kOwn };
+  struct Page {
+    Kind kind = kNothing;
+    uint32_t of = 0;  // which page of the file
+    bool writable = false;
+    char value = 0;  // its first byte
+  };
+  const char* programs[] = {"/bin/ls", "/bin/cat"};
+  std::string text[2];
+  for (int f = 0; f < 2; f++) {
+    text[f] = ReadFile(programs[f]);
+    ASSERT_GE(text[f].size(), kPage);
+    text[f].resize(text[f].size() / kPage * kPage);
+  }
+  char* at = static_cast<char*>(
+      mmap(nullptr, kPages * kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  ASSERT_NE(at, MAP_FAILED);
+  std::vector<Page> pages(kPages);
+  std::minstd_rand random(1);
+  auto change = [&](size_t i) {
+    Page& p = pages[i];
+    char* where = at + i * kPage;
+    p = {.kind = static_cast<Kind>(random() % 4), .writable = random() % 2 == 0};
+    const int prot = p.writable ? PROT_READ | PROT_WRITE : PROT_READ;
+    if (p.kind == kNothing) {
+      ASSERT_OK(munmap(where, kPage));
+    } else if (p.kind == kOwn) {
+      ASSERT_EQ(mmap(where, kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+                     -1, 0),
+                where);
+      p.value = *where = static_cast<char>(random());
+      ASSERT_OK(mprotect(where, kPage, prot));
+    } else {
+      const std::string& bytes = text[p.kind - kProgram];
+      p.of = random() % (bytes.size() / kPage);
+      p.value = bytes[p.of * kPage];
+      Fd fd(open(programs[p.kind - kProgram], O_RDONLY | O_CLOEXEC));
+      ASSERT_EQ(mmap(where, kPage, prot, MAP_PRIVATE | MAP_FIXED, fd, p.of * kPage), where);
+    }
+  };
+  auto check = [&](size_t i) {
+    const Page& p = pages[i];
+    char* where = at + i * kPage;
+    const Fault read = TryRead(where);
+    CHILD_CHECK(read.signal == (p.kind == kNothing ? SIGSEGV : 0));
+    if (p.kind == kNothing) return;
+    CHILD_CHECK(*where == p.value);
+    CHILD_CHECK(TryWrite(where).signal == (p.writable ? 0 : SIGSEGV));
+    if (p.writable) *where = static_cast<char>(p.value + 1);
+  };
+  for (int round = 0; round < 80; round++) {
+    for (uint32_t n = random() % 6; n > 0; n--) change(random() % kPages);
+    if (HasFatalFailure()) return;
+    const uint32_t end = random() % 3;
+    IN_CHILD([&] {
+      for (size_t i = 0; i < kPages; i++) check((i + round) % kPages);
+      if (end == 0) execl("/bin/true", "true", nullptr);
+      // Rights and memory change in the child, too.
+      if (end == 1 && pages[0].kind != kNothing) {
+        CHILD_CHECK(mprotect(at, kPage, PROT_READ) == 0 && TryWrite(at).signal == SIGSEGV);
+        CHILD_CHECK(munmap(at, 3 * kPage) == 0 && TryRead(at).signal == SIGSEGV);
+      }
+    });
+    for (size_t i = 0; i < kPages; i++) {
+      if (pages[i].kind != kNothing) {
+        ASSERT_EQ(at[i * kPage], pages[i].value) << i;
+      }
+    }
+  }
+  munmap(at, kPages * kPage);
 }
 
 }  // namespace

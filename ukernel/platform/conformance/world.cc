@@ -52,7 +52,7 @@ Guest::Guest(World& world, Park& park, Blob blob) {
   const size_t n = static_cast<size_t>(blob.end - blob.begin);
   CHECK(n <= kPage);
   std::memcpy(code.data(), blob.begin, n);
-  space = CHECK_OK(world.platform().new_space(park));
+  space = CHECK_OK(world.platform().new_space(park, {}));
   space->map(kCode, kPage, Prot::kRead | Prot::kExec, code.fd(), 0, false);
   space->map(kData, 16 * kPage, Prot::kRead | Prot::kWrite, data.fd(), 0, false);
 }

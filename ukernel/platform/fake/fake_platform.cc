@@ -235,7 +235,7 @@ std::optional<Trap> FakeSpace::access(uint64_t addr, Access a, uint64_t* value) 
   return std::nullopt;
 }
 
-Result<std::unique_ptr<GuestSpace>> FakePlatform::new_space(Park&) {
+Result<std::unique_ptr<GuestSpace>> FakePlatform::new_space(Park&, const SpaceLine&) {
   return std::make_unique<FakeSpace>(*this);
 }
 

@@ -89,7 +89,7 @@ class FakePlatform final : public Platform {
  public:
   std::string_view name() const override { return "fake"; }
   uint64_t user_limit() const override { return 0x7ffffffff000; }
-  Result<std::unique_ptr<GuestSpace>> new_space(Park& park) override;
+  Result<std::unique_ptr<GuestSpace>> new_space(Park& park, const SpaceLine& line) override;
 
   void at(uint64_t rip, Instruction i) { code_[rip] = std::move(i); }
   uint64_t instructions_run() const { return run_; }

@@ -38,7 +38,7 @@ class FakePlatformTest : public testing::Test {
     reactor_.run();
   }
   std::unique_ptr<FakeSpace> space(Park& park) {
-    std::unique_ptr<FakeSpace> s(static_cast<FakeSpace*>(platform_.new_space(park)->release()));
+    std::unique_ptr<FakeSpace> s(static_cast<FakeSpace*>(platform_.new_space(park, {})->release()));
     s->map(0x1000, 0x1000, Prot::kRead | Prot::kExec, memory_.get(), 0, false);
     return s;
   }

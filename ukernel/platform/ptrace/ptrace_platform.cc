@@ -182,7 +182,7 @@ Result<std::unique_ptr<PtraceStub>> PtracePlatform::new_stub(Park& park) {
   return stub;
 }
 
-Result<std::unique_ptr<GuestSpace>> PtracePlatform::new_space(Park& park) {
+Result<std::unique_ptr<GuestSpace>> PtracePlatform::new_space(Park& park, const SpaceLine&) {
   while (!pool_.empty()) {
     std::unique_ptr<PtraceStub> stub = std::move(pool_.back());
     pool_.pop_back();

@@ -75,7 +75,7 @@ class PtracePlatform final : public Platform {
   ~PtracePlatform() override;
   std::string_view name() const override { return "ptrace"; }
   uint64_t user_limit() const override { return zygote_->area; }
-  Result<std::unique_ptr<GuestSpace>> new_space(Park& park) override;
+  Result<std::unique_ptr<GuestSpace>> new_space(Park& park, const SpaceLine& line) override;
 
   // A stub whose space is gone: kept for another, or killed.
   void retire(std::unique_ptr<PtraceStub> stub);

@@ -29,7 +29,7 @@ SeccompPlatform::SeccompPlatform(const Options& options, Reactor& reactor, Log& 
       placement_(reactor.clock()),
       door_(reactor.clock(), reactor.timers(), sys::usable_cpus(), running_guests_,
             running_batches_, [this] { return clean_pool(); }),
-      clean_later_(reactor.timers(), [this] { (void)clean_pool(); }) {}
+      clean_later_(reactor.timers(), [this] { clean_late(); }) {}
 
 Result<std::unique_ptr<Platform>> SeccompPlatform::create(const Options& options, Reactor& reactor,
                                                           Log& log) {
@@ -120,14 +120,19 @@ Result<std::unique_ptr<SeccompStub>> SeccompPlatform::new_stub(Park& park) {
   return stub;
 }
 
-// One that is clean if there is one, the last used first. Else a new one is made as long as there
-// are few. Then one of which nothing is being done.
-std::unique_ptr<SeccompStub> SeccompPlatform::take_pooled(Park& park) {
+// One that was left for this line; or a clean one if there is one, the last used first. Else a new
+// one is made as long as there are few. Then one of which nothing is being done.
+std::unique_ptr<SeccompStub> SeccompPlatform::take_pooled(Park& park, const SpaceLine& line) {
   for (;;) {
     auto usable = [](const auto& stub) { return stub->alive() && stub->ready(); };
+    auto alike = [&](const auto& stub) { return stub->left_for(line) && usable(stub); };
     auto clean = [&](const auto& stub) { return stub->clean() && usable(stub); };
-    auto idle = [&](const auto& stub) { return stub->mm.finished() && usable(stub); };
-    auto at = std::find_if(pool_.rbegin(), pool_.rend(), clean);
+    auto idle = [&](const auto& stub) {
+      return stub->mm.finished() && !stub->left && usable(stub);
+    };
+    auto at = pool_.rend();
+    if (line) at = std::find_if(pool_.rbegin(), pool_.rend(), alike);
+    if (at == pool_.rend()) at = std::find_if(pool_.rbegin(), pool_.rend(), clean);
     if (at == pool_.rend() && pool_.size() < stub::kStubsInTurn) return nullptr;
     if (at == pool_.rend()) at = std::find_if(pool_.rbegin(), pool_.rend(), idle);
     if (at == pool_.rend()) at = std::find_if(pool_.rbegin(), pool_.rend(), usable);
@@ -138,11 +143,11 @@ std::unique_ptr<SeccompStub> SeccompPlatform::take_pooled(Park& park) {
   }
 }
 
-Result<std::unique_ptr<GuestSpace>> SeccompPlatform::new_space(Park& park) {
+Result<std::unique_ptr<GuestSpace>> SeccompPlatform::new_space(Park& park, const SpaceLine& line) {
   std::erase_if(pool_, [](const auto& stub) { return !stub->alive(); });
-  std::unique_ptr<SeccompStub> stub = take_pooled(park);
+  std::unique_ptr<SeccompStub> stub = take_pooled(park, line);
   if (stub == nullptr) stub = TRY(new_stub(park));
-  return std::unique_ptr<GuestSpace>(std::make_unique<SeccompSpace>(*this, std::move(stub)));
+  return std::unique_ptr<GuestSpace>(std::make_unique<SeccompSpace>(*this, std::move(stub), line));
 }
 
 void SeccompPlatform::retire(std::unique_ptr<SeccompStub> stub) {
@@ -155,15 +160,24 @@ void SeccompPlatform::retire(std::unique_ptr<SeccompStub> stub) {
   if (!clean_later_.armed()) clean_later_.arm({reactor_.now_ns() + kCleanAfterNs});
 }
 
-// False: all are clean, or being cleaned.
+// False: all are clean, or being cleaned, or left for somebody.
 bool SeccompPlatform::clean_pool() {
   bool any = false;
   for (const auto& stub : pool_) {
-    if (stub->cleaning) continue;
+    if (stub->cleaning || (stub->left && !stub->left->late)) continue;
     stub->begin_cleaning();
     any = true;
   }
   return any;
+}
+
+void SeccompPlatform::clean_late() {
+  (void)clean_pool();
+  bool more = false;
+  for (const auto& stub : pool_) {
+    if (stub->left) more = stub->left->late = true;
+  }
+  if (more) clean_later_.arm({reactor_.now_ns() + kCleanAfterNs});
 }
 
 void SeccompPlatform::enroll(Thread& t) {

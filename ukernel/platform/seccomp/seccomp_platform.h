@@ -9,6 +9,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -68,6 +69,8 @@ struct SeccompStub {
   bool alive() { return mm.finished() ? mm.thread().waits() : !mm.thread().dead(); }
   // Unmaps what its last guest had, while nobody waits for it. Once.
   void begin_cleaning();
+  // Its last guest's mappings are left for one of this line.
+  bool left_for(const SpaceLine& line) const { return left && left->line == line; }
   // Nothing is mapped but the area.
   bool clean() const { return cleaning && mm.finished(); }
   // No thread executes guest code, nor will.
@@ -84,19 +87,28 @@ struct SeccompStub {
   stub::Slot slot;
   int pid;
   SeccompMmThread mm;
-  bool cleaning = true;                              // has begun, or need not
+  bool cleaning = true;  // has begun, or need not
+  // What a guest has left for the next one of its line.
+  struct Left {
+    SpaceLine line;
+    Ref<RefCounted> pins;
+    stub::Mappings mappings;
+    bool late = false;  // nobody has come for some time
+  };
+  std::optional<Left> left;
   std::vector<std::unique_ptr<stub::Stack>> stacks;  // by place in the stub; outlive the threads
   std::vector<std::unique_ptr<GuestThread>> idle;    // threads without a context
 };
 
 class SeccompSpace final : public stub::StubSpace {
  public:
-  SeccompSpace(SeccompPlatform& platform, std::unique_ptr<SeccompStub> stub);
+  SeccompSpace(SeccompPlatform& platform, std::unique_ptr<SeccompStub> stub, const SpaceLine& line);
   ~SeccompSpace() override;
 
   Result<std::unique_ptr<GuestContext>> new_context(Park& park, const arch::UserRegs& regs,
                                                     const arch::FpState& fp) override;
   int host_pid() const override { return stub_->pid; }
+  void leave_mappings(Ref<RefCounted> pins) override { pins_ = std::move(pins); }
   std::vector<stub::Errand> take_errands() {
     return has_errands() ? StubSpace::take_errands() : std::vector<stub::Errand>();
   }
@@ -113,6 +125,8 @@ class SeccompSpace final : public stub::StubSpace {
 
   SeccompPlatform& platform_;
   std::unique_ptr<SeccompStub> stub_;
+  const SpaceLine line_;
+  Ref<RefCounted> pins_;  // what is mapped is to be left
   bool expelled_ = false;
   uint32_t contexts_ = 0;
 };
@@ -125,7 +139,7 @@ class SeccompPlatform final : public Platform, public EventSource {
   std::string_view name() const override { return options_.name; }
   uint64_t user_limit() const override { return zygote_->area; }
   uint64_t gate() const override { return gate_.enter; }
-  Result<std::unique_ptr<GuestSpace>> new_space(Park& park) override;
+  Result<std::unique_ptr<GuestSpace>> new_space(Park& park, const SpaceLine& line) override;
 
   // EventSource: stubs that died or were stopped.
   bool collect() override;
@@ -133,7 +147,8 @@ class SeccompPlatform final : public Platform, public EventSource {
   void wake_signals(sigset_t& set) const override { sigaddset(&set, SIGCHLD); }
 
   // A stub whose space is gone: kept for another, or killed. Those kept are cleaned while we spin
-  // in vain, or a little later; one that is taken before that is cleaned by its first batch.
+  // in vain, or a little later; one that is taken before that is cleaned by its first batch. What
+  // was left for others of a line stays for longer.
   void retire(std::unique_ptr<SeccompStub> stub);
   Reactor& reactor() { return reactor_; }
   Listener& listener() { return *listener_; }
@@ -180,10 +195,11 @@ class SeccompPlatform final : public Platform, public EventSource {
   Result<> start_zygote();
   Result<> await_zygote();
   Result<std::unique_ptr<SeccompStub>> new_stub(Park& park);
-  std::unique_ptr<SeccompStub> take_pooled(Park& park);
+  std::unique_ptr<SeccompStub> take_pooled(Park& park, const SpaceLine& line);
   void on_notification(const seccomp_notif& n);
   void on_death(int pid);
   bool clean_pool();
+  void clean_late();
 
   const Options options_;
   Reactor& reactor_;

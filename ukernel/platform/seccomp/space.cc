@@ -78,6 +78,7 @@ bool SeccompStub::quiet() {
 }
 
 void SeccompStub::begin_cleaning() {
+  left.reset();
   mm.begin({.nr = SYS_munmap, .args = {0, platform.user_limit()}});
   cleaning = true;
 }
@@ -106,17 +107,31 @@ bool SeccompStub::scrub() {
 
 // --- space ---
 
-SeccompSpace::SeccompSpace(SeccompPlatform& platform, std::unique_ptr<SeccompStub> stub)
+SeccompSpace::SeccompSpace(SeccompPlatform& platform, std::unique_ptr<SeccompStub> stub,
+                           const SpaceLine& line)
     : StubSpace(stub->slot.page(), stub->mm, platform.user_limit()),
       platform_(platform),
-      stub_(std::move(stub)) {
-  if (!stub_->clean()) unmap_all();
+      stub_(std::move(stub)),
+      line_(line) {
+  const bool alike = line && stub_->left_for(line);
+  if (!alike && !stub_->clean()) unmap_all();
+  if (alike) {
+    keep_account(std::move(stub_->left->mappings));
+  } else if (line) {
+    keep_account(std::nullopt);
+  }
+  stub_->left.reset();
   stub_->cleaning = false;
 }
 
 SeccompSpace::~SeccompSpace() {
   CHECK(contexts_ == 0);
-  if (!broken() && !expelled_) platform_.retire(std::move(stub_));
+  if (broken() || expelled_) return;
+  if (pins_) {
+    stub::Mappings mappings = take_account();
+    if (!mappings.lost()) stub_->left = {line_, std::move(pins_), std::move(mappings)};
+  }
+  platform_.retire(std::move(stub_));
 }
 
 bool SeccompSpace::has_errands() const { return platform_.options().slots && contexts_ == 1; }

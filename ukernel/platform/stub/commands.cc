@@ -189,6 +189,12 @@ void CommandQueue::clear() {
   errands_ = unconfirmed_ = 0;
 }
 
+void CommandQueue::replace(const std::vector<Command>& commands) {
+  clear();
+  for (const Command& c : commands) queue_.push_back({c});
+  urgent_ = !queue_.empty();
+}
+
 size_t CommandQueue::fill(CommandPage& page) {
   const size_t n = std::min(queue_.size(), kMaxCommands);
   for (size_t i = 0; i < n; ++i) page.commands[i] = queue_[i].c;

@@ -44,6 +44,20 @@ class CommandQueue {
   // `made`: so the guest says; else they are urgent again.
   void errands_over(bool made);
   bool late(uint64_t addr) const { return all_late(addr, addr + 1); }
+  // Calls f(command) for all of it, in order.
+  template <class F>
+  void each(F f) const {
+    for (const Queued& q : queue_) f(q.c);
+  }
+  // Calls f(start, end) for what errands that are under way change.
+  template <class F>
+  void each_errand(F f) const {
+    for (const Queued& q : queue_) {
+      if (q.state == State::kUnderWay) f(q.c.args[0], q.c.args[0] + q.c.args[1]);
+    }
+  }
+  // Has these commands instead, which have the same effect.
+  void replace(const std::vector<Command>& commands);
   // Moves as many as fit into `page`, in order; returns how many.
   size_t fill(CommandPage& page);
 

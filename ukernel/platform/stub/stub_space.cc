@@ -1,6 +1,9 @@
 #include "ukernel/platform/stub/stub_space.h"
 
+#include <sys/syscall.h>
+
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 #include "ukernel/platform/stub/filter.h"
@@ -56,15 +59,53 @@ void StubSpace::unmap_all() {
   queue_.unmap(0, user_limit_);
 }
 
+void StubSpace::keep_account(std::optional<Mappings> found) {
+  account_.emplace();
+  found_ = std::move(found);
+}
+
+Mappings StubSpace::take_account() {
+  Mappings all;
+  if (!account_ || broken_ || found_) {
+    all.lose();
+    return all;
+  }
+  all = *std::exchange(account_, std::nullopt);
+  queue_.each([&](const Command& c) { all.forget(c.args[0], c.args[0] + c.args[1]); });
+  return all;
+}
+
+void StubSpace::errands_over(bool made) {
+  // Whether rights are gone is the guest's word; nobody will see to it.
+  if (account_)
+    queue_.each_errand([&](uint64_t start, uint64_t end) { account_->forget(start, end); });
+  queue_.errands_over(made);
+}
+
+void StubSpace::adopt_found() {
+  Mappings wanted;
+  queue_.each([&](const Command& c) { wanted.apply(c); });
+  if (wanted.lost()) {
+    std::vector<Command> all = {{.nr = SYS_munmap, .args = {0, user_limit_}}};
+    queue_.each([&](const Command& c) { all.push_back(c); });
+    queue_.replace(all);
+  } else {
+    queue_.replace(found_->change_into(wanted));
+  }
+  account_ = *std::exchange(found_, std::nullopt);
+}
+
 Result<> StubSpace::flush(Park& park) {
   // Taken even when nothing is queued: another fiber's batch, holding earlier changes of ours, may
   // be on its way.
   MutexLock hold(park, mm_.lock());
   if (broken_) return Err(Errno::kSRCH);
+  if (found_) adopt_found();
   Result<> result;
   while (!queue_.empty()) {
     CommandPage& p = page_;
     uint32_t todo = static_cast<uint32_t>(queue_.fill(p));
+    for (uint32_t i = 0; account_ && i < todo; ++i) account_->apply(p.commands[i]);
     while (todo != 0) {
       BatchResult r = TRY(mm_.run_batch(park));
       if (r.left == 0) break;

@@ -5,8 +5,11 @@
 // page and the mm thread. flush() and command() suspend; batches are serialised by a mutex.
 #pragma once
 
+#include <optional>
+
 #include "ukernel/platform/platform.h"
 #include "ukernel/platform/stub/commands.h"
+#include "ukernel/platform/stub/mappings.h"
 #include "ukernel/sched/wait_queue.h"
 
 namespace uk::stub {
@@ -45,7 +48,7 @@ class StubSpace : public GuestSpace {
   void protect(uint64_t addr, uint64_t len, Prot prot, By by) override;
   Result<> flush(Park& park) override;
   bool unconfirmed() const override { return queue_.unconfirmed(); }
-  bool dirty() const override { return queue_.urgent() || mm_.busy(); }
+  bool dirty() const override { return queue_.urgent() || found_ || mm_.busy(); }
   void unmap_all() override;
   // The host refused a change: what the guest can reach is not what mm decided, so it must not run
   // any more.
@@ -55,15 +58,23 @@ class StubSpace : public GuestSpace {
   // Of the guest that is about to run: changes that it shall make by itself; none: flush() if
   // dirty(). Then errands_over() when it has trapped.
   std::vector<Errand> take_errands() {
-    return mm_.busy() ? std::vector<Errand>() : queue_.take_errands(UK_MAX_ERRANDS);
+    return mm_.busy() || found_ ? std::vector<Errand>() : queue_.take_errands(UK_MAX_ERRANDS);
   }
-  void errands_over(bool made) { queue_.errands_over(made); }
+  void errands_over(bool made);
   // Whether changes by the guest can be its errands.
   virtual bool has_errands() const { return false; }
   MmThread& mm() { return mm_; }
   CommandPage& page() { return page_; }
 
+  // From here on an account of what the stub holds is kept; `found`: that was there when the space
+  // was made, and goes with the first batch, unless it is what is wanted there.
+  void keep_account(std::optional<Mappings> found);
+  // The account, of a space that ends. Lost, if none was kept.
+  Mappings take_account();
+
  private:
+  // The queue, for a stub that holds what was found.
+  void adopt_found();
   void check_range(uint64_t addr, uint64_t len) const;
   bool may_be_errand(uint64_t addr, uint64_t len, By by) const;
 
@@ -71,6 +82,7 @@ class StubSpace : public GuestSpace {
   MmThread& mm_;
   uint64_t user_limit_;
   CommandQueue queue_;
+  std::optional<Mappings> found_, account_;
   bool broken_ = false;
 };
 
