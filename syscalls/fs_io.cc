@@ -79,6 +79,7 @@ Result<size_t> read_file(Task& task, File& file, IoSink& to, std::optional<uint6
 Result<size_t> write_file(Task& task, File& file, IoSource& from, std::optional<uint64_t> offset) {
   if (!file.can_write()) return Err(Errno::kBADF);
   Park& park = task.park();
+  const size_t wanted = from.remaining();
   Result<size_t> n = 0;
   if (!file.seekable()) {
     if (offset) return Err(Errno::kSPIPE);
@@ -99,7 +100,7 @@ Result<size_t> write_file(Task& task, File& file, IoSource& from, std::optional<
     if (!file.quiet) task.kernel.vfs.notify(file.path(), IN_MODIFY);
   }
   // A pipe whose last reader went in the middle of a write signals too, though bytes were taken.
-  Pipe* pipe = n && from.remaining() > 0 ? pipe_of(file) : nullptr;
+  Pipe* pipe = n && *n < wanted ? pipe_of(file) : nullptr;
   if (pipe != nullptr && pipe->readers == 0) (void)raise_sigpipe<int>(task, Err(Errno::kPIPE));
   if (n || n.error() != Errno::kPIPE) return n;
   // Only a stream is a broken pipe: a datagram that nobody takes is an error like others.
