@@ -12,9 +12,11 @@
 namespace uk {
 
 namespace {
-constexpr uint32_t kCowAround = 8;    // shared pages copied around a write at first
-constexpr uint32_t kCowMost = 256;    // ... and when writes go on in order
-constexpr uint64_t kHostAround = 16;  // file pages copied around a write
+constexpr uint32_t kCowAround = 8;     // shared pages copied around a write at first
+constexpr uint32_t kCowMost = 256;     // ... and when writes go on in order
+constexpr uint64_t kHostAround = 16;   // file pages copied around a write at first
+constexpr uint32_t kHostMost = 256;    // ... and of a program's data, which is written all over
+constexpr uint64_t kDataPages = 1024;  // a mapping as small as that is data
 std::unexpected<FaultError> bus_error() { return std::unexpected(FaultError{SIGBUS, BUS_ADRERR}); }
 }  // namespace
 
@@ -90,9 +92,14 @@ AddressSpace::Impl::Step AddressSpace::Impl::break_host(Park& park, Vma& v, uint
   const uint64_t object_pages = page_ceil(object->size()) / kPageSize;
   if (index >= object_pages) return bus_error();
   uint64_t first = v.start / kPageSize, end = v.end / kPageSize;
-  if (end - first > kHostAround) {
-    first = std::max(first, page / kHostAround * kHostAround);
-    end = std::min(end, page / kHostAround * kHostAround + kHostAround);
+  uint64_t around = kHostAround;
+  if (end - first <= kDataPages) {
+    around = std::clamp<uint64_t>(v.host_window, kHostAround, kHostMost);
+    v.host_window = static_cast<uint32_t>(around) * 2;
+  }
+  if (end - first > around) {
+    first = std::max(first, page / around * around);
+    end = std::min(end, page / around * around + around);
   }
   end = std::min(end, page + (object_pages - index));
   // What the guest cannot write is written by us, for a tracer or a call site: one page.

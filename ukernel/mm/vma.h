@@ -91,6 +91,7 @@ struct Vma final : public MappingObserver {
   }
   uint64_t next_fault = 0;
   uint32_t window = kWindow;
+  uint32_t host_window = 0;  // file pages that the next first write copies at most; doubles
 
  private:
   // The part of this VMA that shows pages [first, first+count); false if none.

@@ -19,6 +19,7 @@ namespace {
 
 constexpr int64_t kBootCheckNs = 20'000'000;
 constexpr uint64_t kCleanAfterNs = 100'000'000;
+constexpr uint64_t kNextStepNs = 2'000'000;
 
 }  // namespace
 
@@ -160,24 +161,25 @@ void SeccompPlatform::retire(std::unique_ptr<SeccompStub> stub) {
   if (!clean_later_.armed()) clean_later_.arm({reactor_.now_ns() + kCleanAfterNs});
 }
 
-// False: all are clean, or being cleaned, or left for somebody.
+// One step. False: all are clean, or being cleaned, or left for somebody.
 bool SeccompPlatform::clean_pool() {
-  bool any = false;
-  for (const auto& stub : pool_) {
-    if (stub->cleaning || (stub->left && !stub->left->late)) continue;
-    stub->begin_cleaning();
-    any = true;
-  }
-  return any;
+  return std::ranges::any_of(pool_, [](const auto& stub) {
+    return (!stub->left || stub->left->late) && stub->clean_on();
+  });
 }
 
 void SeccompPlatform::clean_late() {
-  (void)clean_pool();
-  bool more = false;
-  for (const auto& stub : pool_) {
-    if (stub->left) more = stub->left->late = true;
+  while (clean_pool()) {
   }
-  if (more) clean_later_.arm({reactor_.now_ns() + kCleanAfterNs});
+  bool steps = false, left = false;
+  for (const auto& stub : pool_) {
+    if (!stub->left || stub->left->late) {
+      steps |= !stub->steps.empty();
+    } else {
+      left = stub->left->late = true;
+    }
+  }
+  if (steps || left) clean_later_.arm({reactor_.now_ns() + (steps ? kNextStepNs : kCleanAfterNs)});
 }
 
 void SeccompPlatform::enroll(Thread& t) {

@@ -49,6 +49,8 @@ class SeccompMmThread final : public stub::MmThread {
   bool finished() const { return !begun_ || !thread_.running(); }
   // An error: kSRCH, or the command's.
   Result<> finish(Park& park);
+  // The same of one that is done, without waiting. False: not now.
+  bool take_finished();
   // Awaits the first "batch done" of a new stub.
   Result<> start(Park& park);
   Thread& thread() { return thread_; }
@@ -67,12 +69,13 @@ struct SeccompStub {
   SeccompStub(SeccompPlatform& platform, stub::Slot slot, int pid);
   ~SeccompStub();
   bool alive() { return mm.finished() ? mm.thread().waits() : !mm.thread().dead(); }
-  // Unmaps what its last guest had, while nobody waits for it. Once.
-  void begin_cleaning();
+  // Unmaps what its last guest had, step by step, while nobody waits for it. False: there is
+  // nothing to do, or a step is on its way.
+  bool clean_on();
   // Its last guest's mappings are left for one of this line.
   bool left_for(const SpaceLine& line) const { return left && left->line == line; }
   // Nothing is mapped but the area.
-  bool clean() const { return cleaning && mm.finished(); }
+  bool clean() const { return steps.empty() && mm.finished(); }
   // No thread executes guest code, nor will.
   bool quiet();
   // Waits a moment (blocking the host thread) for threads that are about to park.
@@ -87,7 +90,7 @@ struct SeccompStub {
   stub::Slot slot;
   int pid;
   SeccompMmThread mm;
-  bool cleaning = true;  // has begun, or need not
+  std::vector<stub::Command> steps;  // of the cleaning, the last one first
   // What a guest has left for the next one of its line.
   struct Left {
     SpaceLine line;

@@ -58,6 +58,13 @@ Result<> SeccompMmThread::finish(Park& park) {
   return r.left == 0 ? Result<>() : Err(static_cast<Errno>(-static_cast<int64_t>(r.value)));
 }
 
+bool SeccompMmThread::take_finished() {
+  if (!begun_) return true;
+  if (!thread_.waits() || !batch_done() || thread_.call().args[1] != 0) return false;
+  begun_ = false;
+  return true;
+}
+
 // --- stub ---
 
 SeccompStub::SeccompStub(SeccompPlatform& p, stub::Slot s, int process)
@@ -77,10 +84,12 @@ bool SeccompStub::quiet() {
          std::ranges::all_of(idle, [](const auto& g) { return g->thread().parked(); });
 }
 
-void SeccompStub::begin_cleaning() {
+bool SeccompStub::clean_on() {
+  if (steps.empty() || !mm.take_finished()) return false;
   left.reset();
-  mm.begin({.nr = SYS_munmap, .args = {0, platform.user_limit()}});
-  cleaning = true;
+  mm.begin(steps.back());
+  steps.pop_back();
+  return true;
 }
 
 void SeccompStub::settle() {
@@ -113,23 +122,24 @@ SeccompSpace::SeccompSpace(SeccompPlatform& platform, std::unique_ptr<SeccompStu
       platform_(platform),
       stub_(std::move(stub)),
       line_(line) {
-  const bool alike = line && stub_->left_for(line);
-  if (!alike && !stub_->clean()) unmap_all();
-  if (alike) {
-    keep_account(std::move(stub_->left->mappings));
-  } else if (line) {
-    keep_account(std::nullopt);
+  if (line && stub_->left_for(line)) {
+    start_with(std::move(stub_->left->mappings));
+  } else if (!stub_->clean()) {
+    unmap_all();
   }
   stub_->left.reset();
-  stub_->cleaning = false;
+  stub_->steps.clear();
 }
 
 SeccompSpace::~SeccompSpace() {
   CHECK(contexts_ == 0);
   if (broken() || expelled_) return;
-  if (pins_) {
-    stub::Mappings mappings = take_account();
-    if (!mappings.lost()) stub_->left = {line_, std::move(pins_), std::move(mappings)};
+  stub::Mappings mappings = take_account();
+  if (mappings.lost()) {
+    stub_->steps = {{.nr = SYS_munmap, .args = {0, platform_.user_limit()}}};
+  } else {
+    stub_->steps = mappings.clear_in_steps();
+    if (pins_) stub_->left = {line_, std::move(pins_), std::move(mappings)};
   }
   platform_.retire(std::move(stub_));
 }

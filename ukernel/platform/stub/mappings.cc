@@ -56,7 +56,11 @@ void Mappings::apply(const Command& c) {
                         .fd = c.args[4],
                         .offset = c.args[5]};
       const size_t at = cut(start, end);
-      pieces_.insert(pieces_.begin() + static_cast<std::ptrdiff_t>(at), piece);
+      if (at > 0 && pieces_[at - 1].end == start && pieces_[at - 1].same(piece)) {
+        pieces_[at - 1].end = end;
+      } else {
+        pieces_.insert(pieces_.begin() + static_cast<std::ptrdiff_t>(at), piece);
+      }
       break;
     }
     default:
@@ -108,6 +112,30 @@ std::vector<Command> Mappings::change_into(const Mappings& wanted) const {
       at = std::min(want.end, piece->end);
     }
     map_until(want.end);
+  }
+  return todo;
+}
+
+std::vector<Command> Mappings::clear_in_steps() const {
+  CHECK(!lost_);
+  // What was not populated is there in part.
+  auto share = [](const Piece& p) -> uint64_t { return (p.flags & MAP_POPULATE) != 0 ? 1 : 8; };
+  uint64_t total = 0;
+  for (const Piece& p : pieces_) total += (p.end - p.start) / share(p);
+  const uint64_t step = std::max(kStepBytes, (total / kMostSteps / kPage + 1) * kPage);
+  std::vector<Command> todo;
+  uint64_t left = 0;  // of the last step
+  for (const Piece& p : pieces_) {
+    for (uint64_t at = p.start; at < p.end;) {
+      if (left == 0) {
+        todo.push_back({.nr = SYS_munmap, .args = {at, 0}});
+        left = step;
+      }
+      const uint64_t n = std::min(p.end - at, left * share(p));
+      at += n;
+      left -= n / share(p);
+      todo.back().args[1] = at - todo.back().args[0];
+    }
   }
   return todo;
 }

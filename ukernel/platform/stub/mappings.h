@@ -29,10 +29,16 @@ class Mappings {
 
   // Commands, in order, by which what is here becomes what is in `wanted`. Neither is lost.
   std::vector<Command> change_into(const Mappings& wanted) const;
+  // Commands that unmap all of it, each in a short time: a host call that unmaps much is not
+  // interrupted, whoever waits for the CPU.
+  std::vector<Command> clear_in_steps() const;
 
  private:
   // More pieces than this are better made anew.
-  static constexpr size_t kMost = 192;
+  static constexpr size_t kMost = 512;
+  // So much is unmapped in one step, or more if there would be too many.
+  static constexpr uint64_t kStepBytes = 512 << 10;
+  static constexpr uint64_t kMostSteps = 64;
 
   struct Piece {
     uint64_t start = 0, end = 0;

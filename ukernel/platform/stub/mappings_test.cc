@@ -90,6 +90,30 @@ TEST(Mappings, WhatIsForgottenIsMadeAgain) {
   EXPECT_EQ(a.change_into(Mappings()).size(), 1u);
 }
 
+TEST(Mappings, ClearedInSteps) {
+  Mappings m;
+  Host host;
+  auto add = [&](uint64_t page, uint64_t n, uint64_t flags) {
+    Command c = mmap_of(page, n, kRW, 3, page);
+    c.args[3] |= flags;
+    m.apply(c);
+    host.execute(c);
+  };
+  add(0, 300, MAP_POPULATE);
+  add(400, 2000, 0);
+  add(5000, 1, MAP_POPULATE);
+  const auto steps = m.clear_in_steps();
+  EXPECT_EQ(steps.size(), 5u) << "128 pages that are there in each, or 1,024 that may be";
+  for (const Command& c : steps) {
+    EXPECT_EQ(c.nr, uint64_t{SYS_munmap});
+    host.execute(c);
+  }
+  EXPECT_TRUE(host.pages.empty());
+  add(0, 1 << 20, MAP_POPULATE);
+  EXPECT_LE(m.clear_in_steps().size(), 65u);
+  EXPECT_TRUE(Mappings().clear_in_steps().empty());
+}
+
 TEST(Mappings, ManyPiecesAreLost) {
   Mappings m;
   for (uint64_t i = 0; i < 1000 && !m.lost(); ++i) m.apply(mmap_of(2 * i, 1, kR, 3, 0));

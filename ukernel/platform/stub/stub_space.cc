@@ -59,26 +59,15 @@ void StubSpace::unmap_all() {
   queue_.unmap(0, user_limit_);
 }
 
-void StubSpace::keep_account(std::optional<Mappings> found) {
-  account_.emplace();
-  found_ = std::move(found);
-}
-
 Mappings StubSpace::take_account() {
-  Mappings all;
-  if (!account_ || broken_ || found_) {
-    all.lose();
-    return all;
-  }
-  all = *std::exchange(account_, std::nullopt);
-  queue_.each([&](const Command& c) { all.forget(c.args[0], c.args[0] + c.args[1]); });
-  return all;
+  if (broken_ || found_) account_.lose();
+  queue_.each([&](const Command& c) { account_.forget(c.args[0], c.args[0] + c.args[1]); });
+  return std::exchange(account_, {});
 }
 
 void StubSpace::errands_over(bool made) {
   // Whether rights are gone is the guest's word; nobody will see to it.
-  if (account_)
-    queue_.each_errand([&](uint64_t start, uint64_t end) { account_->forget(start, end); });
+  queue_.each_errand([&](uint64_t start, uint64_t end) { account_.forget(start, end); });
   queue_.errands_over(made);
 }
 
@@ -105,7 +94,7 @@ Result<> StubSpace::flush(Park& park) {
   while (!queue_.empty()) {
     CommandPage& p = page_;
     uint32_t todo = static_cast<uint32_t>(queue_.fill(p));
-    for (uint32_t i = 0; account_ && i < todo; ++i) account_->apply(p.commands[i]);
+    for (uint32_t i = 0; i < todo; ++i) account_.apply(p.commands[i]);
     while (todo != 0) {
       BatchResult r = TRY(mm_.run_batch(park));
       if (r.left == 0) break;

@@ -66,10 +66,10 @@ class StubSpace : public GuestSpace {
   MmThread& mm() { return mm_; }
   CommandPage& page() { return page_; }
 
-  // From here on an account of what the stub holds is kept; `found`: that was there when the space
-  // was made, and goes with the first batch, unless it is what is wanted there.
-  void keep_account(std::optional<Mappings> found);
-  // The account, of a space that ends. Lost, if none was kept.
+  // The stub of a new space, otherwise empty, holds these; they go with the first batch, unless
+  // they are what is wanted there.
+  void start_with(Mappings found) { found_ = std::move(found); }
+  // What the stub holds, of a space that ends.
   Mappings take_account();
 
  private:
@@ -82,7 +82,8 @@ class StubSpace : public GuestSpace {
   MmThread& mm_;
   uint64_t user_limit_;
   CommandQueue queue_;
-  std::optional<Mappings> found_, account_;
+  std::optional<Mappings> found_;
+  Mappings account_;
   bool broken_ = false;
 };
 
