@@ -80,6 +80,8 @@ class GuestContext {
   // Called in run() when the guest has been let go, perhaps more than once: what is done then costs
   // it nothing. Must not suspend.
   std::function<void()> on_resumed;
+  // It will run soon, for the first time: waking what runs it may begin. Does not suspend.
+  virtual void call_up() {}
   // Brings the guest back soon: a run() in progress (or else the next one) returns kKicked, unless
   // another trap is first. Does not suspend; callable any time.
   virtual void kick() = 0;

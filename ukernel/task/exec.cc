@@ -202,8 +202,14 @@ Result<> do_execve(Task& task, const ExecRequest& request) {
     task.usage.max_rss_pages = std::max(task.usage.max_rss_pages, task.mm().stats().peak_rss_pages);
     leave_stub(task);
   }
+  // Its host thread wakes up while the one that calls still occupies its CPU.
+  context->call_up();
   task.context.reset();
-  task.mm_ = std::move(image.mm);
+  // The old memory is given back when the new program runs already, unless somebody may be short of
+  // it, or looks on.
+  task.left_mm = std::exchange(task.mm_, std::move(image.mm));
+  PhysMemory& mem = *task.kernel.mem;
+  if (task.trace || mem.free_pages() < mem.total_pages() / 16) task.left_mm.reset();
   task.context = std::move(context);
   enter_time_for_children(task);
   if (task.trace) task.trace->debug = {};

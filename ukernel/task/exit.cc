@@ -264,6 +264,7 @@ void exit_task(Task& task) {
     task.usage.max_rss_pages = std::max(task.usage.max_rss_pages, task.mm().stats().peak_rss_pages);
     leave_stub(task);
   }
+  task.left_mm.reset();
   // The memory is given back when who waits for this has been told, and goes on already; unless
   // somebody may be short of it.
   Ref<AddressSpace> mm = std::move(task.mm_);  // outlives the context

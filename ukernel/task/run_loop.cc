@@ -258,6 +258,7 @@ void begin_user_time(Task& task) {
   task.usage.stime_ns += spent > idle ? spent - idle : 0;
   task.kernel.vcpus.begins(task.sched, now);
   task.user_enter_ns = now;
+  task.left_mm.reset();
 }
 
 // User mode, from the moment a virtual CPU is there.

@@ -204,6 +204,7 @@ class Task final : public RefCounted, public Interruptor {
   MmLimits mm_limits() const;
 
   Ref<AddressSpace> mm_;
+  Ref<AddressSpace> left_mm;  // of the program before execve(2), until the new one runs
   Ref<FdTable> fds_;
   Ref<FsInfo> fs_;
   Ref<Cred> cred_;

@@ -57,7 +57,7 @@ Trap SeccompContext::run(Park& park) {
   }
   give_errands();  // from here on it will run
   if (space_.dirty()) {
-    if (new_owner_) thread().call_up();
+    call_up();
     (void)space_.flush(park);  // a failure makes it broken
   }
   if (space_.broken()) return gone();
@@ -86,6 +86,10 @@ void SeccompContext::give_errands() {
   const std::vector<stub::Errand> errands = space_.take_errands();
   errands_ = !errands.empty();
   if (errands_) guest_->set_errands(errands);
+}
+
+void SeccompContext::call_up() {
+  if (new_owner_) thread().call_up();
 }
 
 void SeccompContext::kick() {

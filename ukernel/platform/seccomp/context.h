@@ -23,6 +23,7 @@ class SeccompContext final : public GuestContext {
   ~SeccompContext() override;
 
   Trap run(Park& park) override;
+  void call_up() override;
   void kick() override;
   void set_syscall_result(uint64_t rax) override;
   Result<arch::UserRegs> get_regs(Park& park) override;
