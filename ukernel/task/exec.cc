@@ -209,7 +209,8 @@ Result<> do_execve(Task& task, const ExecRequest& request) {
   // it, or looks on.
   task.left_mm = std::exchange(task.mm_, std::move(image.mm));
   PhysMemory& mem = *task.kernel.mem;
-  if (task.trace || mem.free_pages() < mem.total_pages() / 16) task.left_mm.reset();
+  const bool shared = task.left_mm && task.left_mm->ref_count() > 1;
+  if (shared || task.trace || mem.free_pages() < mem.total_pages() / 16) task.left_mm.reset();
   task.context = std::move(context);
   enter_time_for_children(task);
   if (task.trace) task.trace->debug = {};

@@ -134,7 +134,8 @@ std::unique_ptr<SeccompStub> SeccompPlatform::take_pooled(Park& park, const Spac
     auto at = pool_.rend();
     if (line) at = std::find_if(pool_.rbegin(), pool_.rend(), alike);
     if (at == pool_.rend()) at = std::find_if(pool_.rbegin(), pool_.rend(), clean);
-    if (at == pool_.rend() && pool_.size() < stub::kStubsInTurn) return nullptr;
+    const auto others = std::ranges::count_if(pool_, [](const auto& s) { return !s->left; });
+    if (at == pool_.rend() && static_cast<size_t>(others) < stub::kStubsInTurn) return nullptr;
     if (at == pool_.rend()) at = std::find_if(pool_.rbegin(), pool_.rend(), idle);
     if (at == pool_.rend()) at = std::find_if(pool_.rbegin(), pool_.rend(), usable);
     if (at == pool_.rend()) return nullptr;

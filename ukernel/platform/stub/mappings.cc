@@ -70,6 +70,7 @@ void Mappings::apply(const Command& c) {
 }
 
 void Mappings::forget(uint64_t start, uint64_t end) {
+  if (end - start > kMostForgotten) lost_ = true;
   if (lost_) return;
   const size_t at = cut(start, end);
   pieces_.insert(pieces_.begin() + static_cast<std::ptrdiff_t>(at),

@@ -4,7 +4,7 @@
 //
 // A guest can have taken rights away from itself that its errands let it (stub/commands.h), so that
 // less is there than the account says: whoever misses something faults, and mm maps it again. More
-// than the account says is never there.
+// than the account says is never there, but for the right to execute what can be read.
 //
 // Plain data; nothing suspends.
 #pragma once
@@ -34,8 +34,9 @@ class Mappings {
   std::vector<Command> clear_in_steps() const;
 
  private:
-  // More pieces than this are better made anew.
+  // More pieces than this are better made anew; and what is forgotten of so much is no account.
   static constexpr size_t kMost = 512;
+  static constexpr uint64_t kMostForgotten = 1ull << 40;
   // So much is unmapped in one step, or more if there would be too many.
   static constexpr uint64_t kStepBytes = 512 << 10;
   static constexpr uint64_t kMostSteps = 64;

@@ -88,6 +88,8 @@ TEST(Mappings, WhatIsForgottenIsMadeAgain) {
   EXPECT_EQ(again[0].args[0], kAt + 3 * kPage);
   EXPECT_EQ(again[0].args[1], kPage);
   EXPECT_EQ(a.change_into(Mappings()).size(), 1u);
+  a.forget(0, 1ull << 46);
+  EXPECT_TRUE(a.lost());
 }
 
 TEST(Mappings, ClearedInSteps) {
