@@ -233,5 +233,25 @@ TEST(epoll_wait, ManyThreadsEachEventOnce) {
   for (auto& t : threads) t.join();
 }
 
+// The end of the other socket of a pair of datagram sockets makes a full one writable, in its way,
+// and is no event else.
+TEST(epoll_wait, EndOfADatagramPeer) {
+  for (bool full : {false, true}) {
+    SCOPED_TRACE(full);
+    int pair[2];
+    ASSERT_OK(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair));
+    Fd mine(pair[0]), other(pair[1]);
+    while (full && write(mine, "x", 1) == 1) {
+    }
+    Fd ep(epoll_create1(EPOLL_CLOEXEC));
+    epoll_event e = Event(EPOLLIN | EPOLLOUT | EPOLLET, 1), got = {};
+    ASSERT_OK(epoll_ctl(ep, EPOLL_CTL_ADD, mine, &e));
+    EXPECT_EQ(epoll_wait(ep, &got, 1, 0), full ? 0 : 1);
+    other = Fd();
+    EXPECT_EQ(epoll_wait(ep, &got, 1, 0), full ? 1 : 0);
+    EXPECT_ERRNO(ECONNREFUSED, write(mine, "x", 1));
+  }
+}
+
 }  // namespace
 }  // namespace uk::test

@@ -71,6 +71,7 @@ void UnixSocket::connect_pair(UnixSocket& a, UnixSocket& b) {
 
 void UnixSocket::close() {
   Ref<UnixSocket> self(this);
+  const bool was_full = queue_full();
   closed_ = true;
   file = nullptr;
   state_ = State::kOpen;
@@ -95,8 +96,8 @@ void UnixSocket::close() {
     const size_t passed = !unread.empty() && unread.front().rest().empty() ? 1 : 0;
     if (unread.size() > passed) peer->error_ = Errno::kCONNRESET;
     peer->queue_.wake_all();
-  } else if (peer && peer->peer_ == self) {
-    peer->queue_.wake_all();
+  } else if (was_full && peer && peer->peer_ == self) {
+    peer->queue_.wake_all(POLLOUT | POLLWRNORM);  // it is an error now, but no wait
   }
   std::deque<Ref<UnixSocket>> refused = std::exchange(pending_, {});
   for (const Ref<UnixSocket>& s : refused) {
