@@ -79,6 +79,7 @@ Kernel::Kernel(Reactor& reactor, Clock& clock, Log& log, std::unique_ptr<PhysMem
 }
 
 Kernel::~Kernel() {
+  platform->let_go();
   nsfs->close();
   mem->set_owners(nullptr);
   mem->oom_kill = nullptr;

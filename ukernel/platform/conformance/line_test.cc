@@ -175,6 +175,22 @@ TEST_P(Lines, PinsAreHeldAndGoAway) {
   });
 }
 
+// Whom the pins belong to may go before the platform does.
+TEST_P(Lines, NothingIsHeldAtTheEnd) {
+  world_.run([&](Park& park) {
+    auto pins = make_ref<Token>();
+    auto left = space(park, line(0)), late = space(park, line(1));
+    for (auto* s : {&left, &late}) {
+      ASSERT_TRUE((*s)->flush(park));
+      (*s)->leave_mappings(pins);
+    }
+    left.reset();
+    world_.platform().let_go();
+    late.reset();
+    EXPECT_EQ(pins->ref_count(), 1u);
+  });
+}
+
 // A guest that took away what its successor thinks is there.
 TEST_P(Lines, ARobbedStubFaults) {
   if (std::string_view(GetParam()) != "direct") GTEST_SKIP() << "guests make no errands";

@@ -183,6 +183,11 @@ void SeccompPlatform::clean_late() {
   if (steps || left) clean_later_.arm({reactor_.now_ns() + (steps ? kNextStepNs : kCleanAfterNs)});
 }
 
+void SeccompPlatform::let_go() {
+  ending_ = true;
+  for (const auto& stub : pool_) stub->left.reset();
+}
+
 void SeccompPlatform::enroll(Thread& t) {
   auto [it, added] = threads_.emplace(t.tid(), &t);
   CHECK(added);

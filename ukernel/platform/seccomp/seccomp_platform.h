@@ -149,6 +149,9 @@ class SeccompPlatform final : public Platform, public EventSource {
   bool pending() const override { return true; }
   void wake_signals(sigset_t& set) const override { sigaddset(&set, SIGCHLD); }
 
+  void let_go() override;
+  bool ending() const { return ending_; }
+
   // A stub whose space is gone: kept for another, or killed. Those kept are cleaned while we spin
   // in vain, or a little later; one that is taken before that is cleaned by its first batch. What
   // was left for others of a line stays for longer.
@@ -229,6 +232,7 @@ class SeccompPlatform final : public Platform, public EventSource {
   bool zygote_ready_ = false;
   std::vector<std::unique_ptr<SeccompStub>> pool_;
   Timer clean_later_;
+  bool ending_ = false;
 };
 
 }  // namespace uk::seccomp

@@ -139,7 +139,7 @@ SeccompSpace::~SeccompSpace() {
     stub_->steps = {{.nr = SYS_munmap, .args = {0, platform_.user_limit()}}};
   } else {
     stub_->steps = mappings.clear_in_steps();
-    if (pins_) stub_->left = {line_, std::move(pins_), std::move(mappings)};
+    if (pins_ && !platform_.ending()) stub_->left = {line_, std::move(pins_), std::move(mappings)};
   }
   platform_.retire(std::move(stub_));
 }

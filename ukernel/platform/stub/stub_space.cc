@@ -98,7 +98,10 @@ Result<> StubSpace::flush(Park& park) {
     while (todo != 0) {
       BatchResult r = TRY(mm_.run_batch(park));
       if (r.left == 0) break;
-      if (r.left > todo) return Err(Errno::kSRCH);  // no mm thread of ours
+      if (r.left > todo) {  // no mm thread of ours
+        account_.lose();
+        return Err(Errno::kSRCH);
+      }
       // One was refused. The rest must still take effect: unmapped pages are about to get new
       // owners.
       broken_ = true;
