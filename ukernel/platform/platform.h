@@ -188,7 +188,8 @@ class Platform {
   // Guest addresses are below this; page-aligned. What lies above belongs to the stub and the host.
   virtual uint64_t user_limit() const = 0;
   virtual Result<std::unique_ptr<GuestSpace>> new_space(Park& park, const SpaceLine& line) = 0;
-  // The kernel ends: from now on nothing that leave_mappings() gave is held, as its owners go first.
+  // The kernel ends: from now on nothing that leave_mappings() gave is held, as its owners go
+  // first.
   virtual void let_go() {}
   // Code in every space by which a patched call site makes its system call cheaply: jumped to with
   // the number in rax and the address behind the site's call instruction in rcx, it returns there,
