@@ -110,13 +110,16 @@ Result<> apply_pax(const PaxRecords& records, Attributes& a, std::string& why) {
       std::string bytes;
       good = absl::Base64Unescape(value, &bytes);
       if (good) second[url_decoded(std::string_view(key).substr(kLibarchive.size()))] = bytes;
+    } else if (key.starts_with("SCHILY.acl.")) {
+      // Text, with names instead of numbers: kept as what ext4 does not have, so that it is noted.
+      second["system.posix_acl_" + key.substr(11)] = "text";
     }
     if (!good) {
       why = cat("a pax record cannot be understood: ", shown(key), "=", shown(value));
       return Err(Errno::kINVAL);
     }
   }
-  a.xattrs.merge(second);  // libarchive writes both
+  a.xattrs.merge(second);  // where a program writes two forms, the other is better
   return {};
 }
 

@@ -101,6 +101,19 @@ Result<std::string> TarReader::read_extension(uint64_t size, std::string& why) {
   return text;
 }
 
+// What is everybody's is copied for each member: a small archive must not become a large tree.
+Result<> TarReader::add_global(const PaxRecords& records, size_t bytes, std::string& why) {
+  constexpr size_t kMost = 64 << 10;
+  if (bytes > kMost - global_bytes_) return fail(why, "global pax records of more than 64 KiB");
+  global_bytes_ += bytes;
+  for (const auto& record : records) {
+    if (record.first.find(".xattr.") != std::string::npos)
+      return fail(why, "extended attributes in a global pax header");
+    global_.push_back(record);
+  }
+  return {};
+}
+
 Result<std::optional<TarMember>> TarReader::next(std::string& why) {
   TarMember extended;  // GNU's long names
   PaxRecords records = global_;
@@ -125,9 +138,8 @@ Result<std::optional<TarMember>> TarReader::next(std::string& why) {
     } else if (type != 'V') {
       PaxRecords fresh;
       if (!parse_pax(text, fresh)) return fail(why, "a pax header cannot be understood");
-      if (type == 'g') global_.insert(global_.end(), fresh.begin(), fresh.end());
+      if (type == 'g') TRY(add_global(fresh, text.size(), why));
       records.insert(records.end(), fresh.begin(), fresh.end());
-      if (global_.size() > kMaxExtension / 64) return fail(why, "too many global pax records");
     }
   }
 }

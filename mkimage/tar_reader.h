@@ -43,6 +43,7 @@ class TarReader {
   Result<Header> read_header(std::string& why);
   // The contents of a header that only extends the next one.
   Result<std::string> read_extension(uint64_t size, std::string& why);
+  Result<> add_global(const PaxRecords& records, size_t bytes, std::string& why);
   Result<TarMember> member(const Header& header, const PaxRecords& records, TarMember extended,
                            std::string& why);
   Result<> read_sparse_blocks(const Header& header, Sparse& sparse, std::string& why);
@@ -54,6 +55,7 @@ class TarReader {
   const uint64_t bytes_;
   uint64_t at_ = 0;
   PaxRecords global_;
+  size_t global_bytes_ = 0;
 };
 
 // The numbers of a header: octal digits, or GNU's base 256. kINVAL: neither; kOVERFLOW: too large.

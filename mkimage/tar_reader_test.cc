@@ -301,6 +301,16 @@ TEST(TarReader, PaxRecords) {
   EXPECT_EQ(s.members[2].attributes.uid, 5u);
 }
 
+// A few bytes that each member would keep a copy of.
+TEST(TarReader, GlobalRecordsAreFew) {
+  EXPECT_NE(complaint(Archive().pax({{"SCHILY.xattr.user.a", "b"}}, 'g').add('0', "a").end()), "");
+  const std::string long_value(40000, 'c');
+  EXPECT_EQ(complaint(Archive().pax({{"comment", long_value}}, 'g').add('0', "a").end()), "");
+  Archive twice;
+  twice.pax({{"comment", long_value}}, 'g').pax({{"comment", long_value}}, 'g').add('0', "a").end();
+  EXPECT_NE(complaint(twice), "");
+}
+
 TEST(TarReader, SparseMapsThatDoNotFit) {
   for (const char* map : {"0,5", "10,1,0,1", "0,2,1,1", "99,2", "18446744073709551615,2", "1",
                           "x,1", ",", "1,18446744073709551615"}) {

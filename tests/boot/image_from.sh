@@ -120,7 +120,10 @@ check "create from a directory: $(create "$img" --from="$tree")" test -f "$img"
 zeroes='s/^(.\.\/zeroes.*) (.sparse.|..)$/\1/'
 compare "of a directory" "$zeroes"
 check "holes take no room on the host" test "$(du -k "$img" | cut -f 1)" -lt 60000
-features() { dumpe2fs -h "$1" 2>/dev/null | grep -E '^(Filesystem features|Default mount|Block size|Inode size|Inode count|Journal features)'; }
+features() {
+  dumpe2fs -h "$1" 2>/dev/null |
+    grep -E '^(Filesystem features|Default mount|Block size|Inode size|Inode count|Journal features)'
+}
 truncate -s "$(stat -c %s "$img")" "$dir/empty.ext4"
 mke2fs -q -t ext4 -b 4096 "$dir/empty.ext4"
 same "features as of mke2fs" "$(features "$dir/empty.ext4")" "$(features "$img")"
@@ -153,11 +156,13 @@ for program in gzip xz zstd bzip2; do
   $program -c <"$dir/ustar.tar" >"$dir/packed"
   check "packed by $program" grep -q ' 6 files' <(create "$img" --from="$dir/packed" --force)
   head -c -20 "$dir/packed" >"$dir/cut"
-  same "cut, $program" "ukernel: $dir/cut: $program cannot unpack it; it is damaged or cut short: get or make it anew" \
+  same "cut, $program" \
+    "ukernel: $dir/cut: $program cannot unpack it; it is damaged or cut short: get or make it anew" \
     "$(create "$dir/new" --from="$dir/cut")"
 done
 gzip -c <"$dir/ustar.tar" >"$dir/packed"
-same "no gzip" "ukernel: $dir/packed: to unpack it takes gzip, which cannot be run: No such file or directory; install gzip, or give the archive unpacked" \
+same "no gzip" "ukernel: $dir/packed: to unpack it takes gzip, which cannot be run: No such file or directory; install \
+gzip, or give the archive unpacked" \
   "$(PATH=/nowhere create "$dir/new" --from="$dir/packed")"
 
 # Errors are one sentence, and leave nothing behind.
@@ -183,7 +188,8 @@ same "no archive" "ukernel: $dir/cut: it is no tar archive (at byte 0); get or m
   "$(create "$img" --from="$dir/cut")"
 check "nothing there" grep -q 'No such file or directory; give --from=' <(create "$img" --from="$dir/nothing")
 check "debootstrap" grep -q 'run for example mmdebstrap' <(create "$img" --from=debootstrap:bookworm)
-same "a file that ends the name" "ukernel: $tree: is no regular file, and --force replaces only those; give another name" \
+same "a directory there" \
+  "ukernel: $tree: is no regular file, and --force replaces only those; give another name" \
   "$(create "$tree" --from="$dir/root" --force)"
 check "owner" grep -q 'owner=root: not two numbers' <(create "$img" --from="$tree" --owner=root)
 check "a place that is not there" grep -q 'give a place you can write to' <(create "$dir/no/img" --from="$tree")
