@@ -3,11 +3,13 @@
 #include <cstdio>
 #include <optional>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "boot/options.h"
 #include "boot/progress.h"
 #include "hostio/sys/file.h"
+#include "mkimage/make_image.h"
 #include "ukernel/dev/cow/image_ops.h"
 
 namespace uk::boot {
@@ -18,6 +20,8 @@ constexpr int kProblems = 1;
 
 constexpr const char* kHelp =
     "usage: ukernel image create FILE --size=SIZE\n"
+    "       ukernel image create FILE --from=DIRECTORY|ARCHIVE [--size=SIZE] [--owner=UID:GID] "
+    "[--force]\n"
     "       ukernel image create FILE --backing=IMAGE [--size=SIZE] [--format=ukcow|uml]\n"
     "       ukernel image info FILE\n"
     "       ukernel image check FILE\n"
@@ -36,6 +40,17 @@ constexpr const char* kHelp =
     "  ukernel image commit try.cow                       keep: base.img gets what was written\n"
     "  rm try.cow                                         or throw it away\n"
     "\n"
+    "An image with a file system, ext4, can be made of a directory or a tar archive; that takes "
+    "no\n"
+    "root and boots no guest. It can be the root of guests, or a disk for them to mount:\n"
+    "\n"
+    "  mmdebstrap bookworm debian.tar                     for example; or docker export, or any "
+    "tar\n"
+    "  ukernel image create debian.ext4 --from=debian.tar --size=4G\n"
+    "  ukernel run --root=image:debian.ext4\n"
+    "  ukernel image create data.ext4 --from=./files --owner=0:0\n"
+    "  ukernel run --disk=vdb=data.ext4\n"
+    "\n"
     "A backing file must not change while copy-on-write files refer to it; its size and time of\n"
     "modification are checked. Commands that were interrupted can be given again.\n"
     "\n"
@@ -44,6 +59,14 @@ constexpr const char* kHelp =
     "           --backing, a copy-on-write file, of ukernel's format (docs/COW.md) or User Mode\n"
     "           Linux's; SIZE is then that of the disk. Defaults: the image's size; "
     "--format=ukcow.\n"
+    "           With --from, an ext4 image with the files of DIRECTORY, or of an ARCHIVE of tar, "
+    "plain\n"
+    "           or packed by gzip, xz, zstd or bzip2 (which must be there then); - is one on "
+    "standard\n"
+    "           input. Owners, modes, times, links, devices and extended attributes are as there;\n"
+    "           --owner makes all files somebody's. SIZE is that of the image; default: what the\n"
+    "           files need, a quarter more, and 128 MiB. Holes take no room. --force: replaces "
+    "FILE.\n"
     "  info     says format, sizes and backing file.\n"
     "  check    reads all of it. Exit status 1 if something is wrong.\n"
     "  commit   writes what was changed into the backing file and empties FILE. --force: even if "
@@ -63,7 +86,7 @@ int fail(const std::string& sentence) {
 // The words of a command, taken apart.
 struct Words {
   std::string file;
-  std::optional<std::string> backing, size, format;
+  std::optional<std::string> backing, size, format, from, owner;
   bool force = false, as_is = false;
 };
 
@@ -94,11 +117,47 @@ std::string parse(const std::string& command, const std::vector<std::string>& ar
       words.backing = arg.substr(eq + 1);
     } else if (name == "size") {
       words.size = arg.substr(eq + 1);
+    } else if (name == "from") {
+      words.from = arg.substr(eq + 1);
+    } else if (name == "owner") {
+      words.owner = arg.substr(eq + 1);
     } else {
       words.format = arg.substr(eq + 1);
     }
   }
   return words.file.empty() ? absl::StrCat("image ", command, ": no file is named", see) : "";
+}
+
+// "1000:1000".
+std::optional<std::pair<uint32_t, uint32_t>> parse_owner(const std::string& text) {
+  uint32_t uid = 0, gid = 0;
+  const size_t colon = text.find(':');
+  if (colon == std::string::npos || !absl::SimpleAtoi(text.substr(0, colon), &uid) ||
+      !absl::SimpleAtoi(text.substr(colon + 1), &gid) || uid == UINT32_MAX || gid == UINT32_MAX)
+    return std::nullopt;
+  return std::pair(uid, gid);
+}
+
+int create_from(const Words& w, uint64_t bytes) {
+  if (w.backing || w.format)
+    return fail("image create: --from makes a raw image; leave out --backing and --format");
+  mkimage::ImageOrder order = {w.file, *w.from, bytes, std::nullopt, w.force};
+  if (w.owner && !(order.owner = parse_owner(*w.owner)))
+    return fail("image create: --owner=" + *w.owner +
+                ": not two numbers; write for example --owner=0:0");
+  std::string why;
+  Result<mkimage::ImageMade> made;
+  {
+    Progress unpack("unpack " + *w.from), write("create " + w.file);
+    made = mkimage::make_image(
+        order, [&](uint64_t done, uint64_t total) { unpack.update(done, total); },
+        [&](uint64_t done, uint64_t total) { write.update(done, total); }, why);
+  }
+  if (!made) return fail(why);
+  for (const std::string& note : made->notes) std::printf("note: %s\n", note.c_str());
+  std::printf("%s: ext4, %s, %u files, %s free\n", w.file.c_str(), size_text(made->bytes).c_str(),
+              static_cast<unsigned>(made->files), size_text(made->free).c_str());
+  return 0;
 }
 
 int create(const Words& w) {
@@ -107,12 +166,15 @@ int create(const Words& w) {
   if (!bytes || (w.size && (*bytes == 0 || *bytes % 512 != 0)))
     return fail("image create: --size=" + *w.size +
                 ": not a size in whole sectors of 512 bytes; write for example --size=2G");
+  if (w.from) return create_from(w, *bytes);
+  if (w.owner || w.force)
+    return fail("image create: --owner and --force are for images made of files; give --from");
   std::string why;
   if (!w.backing) {
     if (!w.size)
       return fail(
-          "image create: neither a size nor a backing file; give --size=SIZE or "
-          "--backing=IMAGE");
+          "image create: no size, no backing file and no files; give --size=SIZE, "
+          "--backing=IMAGE or --from=DIRECTORY");
     if (w.format) return fail("image create: --format is for copy-on-write files; give --backing");
     return cow::create_raw(w.file, *bytes, why) ? 0 : fail(why);
   }
@@ -203,11 +265,12 @@ struct Command {
 }  // namespace
 
 int image_command(const std::vector<std::string>& args) {
-  const Command commands[] = {{"create", {"size", "backing", "format"}, create},
-                              {"info", {}, info},
-                              {"check", {}, check},
-                              {"commit", {"force"}, commit},
-                              {"rebase", {"backing", "as-is"}, rebase}};
+  const Command commands[] = {
+      {"create", {"size", "backing", "format", "from", "owner", "force"}, create},
+      {"info", {}, info},
+      {"check", {}, check},
+      {"commit", {"force"}, commit},
+      {"rebase", {"backing", "as-is"}, rebase}};
   if (args.empty()) {
     std::fputs(kHelp, stderr);
     return kOwnError;
