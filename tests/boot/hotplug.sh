@@ -38,8 +38,19 @@ same "one name, one instance" \
   "ukernel: name $name: an instance that runs has it; give another --name, or see ukernel ps" \
   "$(timeout 20 "$uk" run --name="$name" -- /bin/true 2>&1)"
 
-# A disk comes: a relative path is the caller's.
+# A disk comes: a relative path is the caller's. Whoever listens is told.
+cat >"$dir/listen.py" <<'.'
+import socket
+s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15)
+s.bind((0, 1))
+open('/tmp/listening', 'w')
+print(' '.join(s.recv(4096).decode().split('\0')[:9]), flush=True)
+.
+say "python3 $dir/listen.py >/tmp/event & while [ ! -e /tmp/listening ]; do sleep 0.1; done" >/dev/null
 same "plugged" "" "$(cd "$dir" && ctl config vdc=a.img)"
+at=/devices/virtual/block/vdc
+same "uevent" "add@$at ACTION=add DEVPATH=$at SUBSYSTEM=block MAJOR=254 MINOR=16 DEVNAME=vdc DEVTYPE=disk SEQNUM=1" \
+  "$(say 'wait; cat /tmp/event')"
 same "it is there" \
   "$(printf '65536 vdc\n254 16\n67108864')" \
   "$(say "awk '\$4 == \"vdc\" { print \$3, \$4 }' /proc/partitions"
