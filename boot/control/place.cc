@@ -24,6 +24,7 @@ namespace {
 constexpr std::string_view kSuffix = ".sock";
 constexpr int kBacklog = 16;
 constexpr int kTries = 200;
+constexpr size_t kMostSwept = 8;
 constexpr timespec kPause = {0, 10'000'000};
 
 std::vector<std::string> candidates() {
@@ -96,8 +97,8 @@ bool Place::lock() {
 
 void Place::unlock() { (void)sys::flock(dir_.get(), LOCK_UN); }
 
-Result<sys::Fd> Place::try_connect(const std::string& name) {
-  sys::Fd fd = TRY(sys::socket(AF_UNIX, SOCK_SEQPACKET));
+Result<sys::Fd> Place::try_connect(const std::string& name, int flags) {
+  sys::Fd fd = TRY(sys::socket(AF_UNIX, SOCK_SEQPACKET | flags));
   constexpr struct timeval kLong = {5, 0};
   TRY(sys::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &kLong, sizeof(kLong)));
   const struct sockaddr_un at = address_of(dir_.get(), name);
@@ -105,11 +106,21 @@ Result<sys::Fd> Place::try_connect(const std::string& name) {
   return fd;
 }
 
-// With the lock held, so that it is not another instance's that has just come.
+// With the lock held, so that it is not another instance's that has just come. Waits for nobody.
 void Place::remove_if_stale(const std::string& name) {
-  auto fd = try_connect(name);
+  auto fd = try_connect(name, SOCK_NONBLOCK);
   if (!fd && fd.error() == Errno::kCONNREFUSED)
     (void)sys::unlinkat(dir_.get(), file_of(name).c_str(), 0);
+}
+
+// Others that were killed, a few at a time: whoever lives is woken by it.
+void Place::sweep(const std::string& own) {
+  size_t looked_at = 0;
+  for (const std::string& name : names()) {
+    if (name == own) continue;
+    if (looked_at++ == kMostSwept) break;
+    remove_if_stale(name);
+  }
 }
 
 Result<sys::Fd> Place::listen(std::string& name, std::string& why) {
@@ -133,6 +144,7 @@ Result<sys::Fd> Place::listen(std::string& name, std::string& why) {
       bound = bind();
     }
     if (bound) bound = sys::listen(fd.get(), kBacklog);
+    if (bound) sweep(name);
     unlock();
     if (bound) return fd;
     if (bound.error() != Errno::kADDRINUSE) {
@@ -158,6 +170,7 @@ Result<sys::Fd> Place::connect(const std::string& name, std::string& why) {
   }
   if (fd.error() == Errno::kCONNREFUSED && lock()) {
     remove_if_stale(name);
+    (void)sys::unlinkat(AT_FDCWD, path_.c_str(), AT_REMOVEDIR);  // if it is empty
     unlock();
   }
   const bool none = fd.error() == Errno::kCONNREFUSED || fd.error() == Errno::kNOENT;

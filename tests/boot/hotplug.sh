@@ -171,7 +171,8 @@ exec 3>&- 4<&-
 check "a stale socket" test -S "$XDG_RUNTIME_DIR/ukernel/killed.sock"
 same "nobody is listed" "" "$(timeout 30 "$uk" ps | tail -n +2)"
 check "it is removed" test ! -e "$XDG_RUNTIME_DIR/ukernel/killed.sock"
-chmod 755 "$XDG_RUNTIME_DIR/ukernel"
+check "and the directory" test ! -e "$XDG_RUNTIME_DIR/ukernel"
+mkdir -m 755 "$XDG_RUNTIME_DIR/ukernel"
 check "a directory that others can enter" grep -q "others own it or can enter it" <<<"$("$uk" ctl "$name" config 2>&1)"
 
 finish
