@@ -5,6 +5,7 @@
 #include "ukernel/dev/block/registry.h"
 #include "ukernel/dev/cow/cow_disk.h"
 #include "ukernel/dev/loop/loop.h"
+#include "ukernel/sched/reactor.h"
 
 namespace uk::boot {
 namespace {
@@ -29,22 +30,37 @@ Result<std::unique_ptr<BlockBackend>> open_disk(Park& park, Kernel& kernel, cons
     return make_ram_disk(park, *kernel.disks, d.ram_bytes);
   }
   const HostDiskOptions how = {d.read_only, d.sync, d.direct};
-  return d.cow.empty() ? open_host_disk(kernel.reactor, d.file, how)
-                       : open_cow_disk(kernel.reactor, d.file, d.cow, how, why);
+  Result<std::unique_ptr<BlockBackend>> opened = Err(Errno::kIO);
+  // The calls may wait, for a slow host and for locks.
+  kernel.reactor.offload(park, [&] {
+    opened = d.cow.empty() ? open_host_disk(kernel.reactor, d.file, how)
+                           : open_cow_disk(kernel.reactor, d.file, d.cow, how, why);
+  });
+  return opened;
 }
 
 }  // namespace
 
+std::string add_disk(Park& park, Kernel& kernel, const DiskSpec& d) {
+  if (!BlockDevices::valid_name(d.name))
+    return "not a device name; use up to 24 letters and digits, a letter first";
+  const char* const taken = "there is a disk of that name already; give another NAME";
+  for (const Ref<Disk>& disk : kernel.disks->disks()) {
+    if (disk->options.name == d.name) return taken;  // before its file is made
+  }
+  std::string why;
+  auto backend = open_disk(park, kernel, d, why);
+  if (!backend) return why.empty() ? why_not(d, backend.error()) : why;
+  auto disk = kernel.disks->add(park, d.name, std::move(*backend), d.read_only);
+  if (disk) return "";
+  if (disk.error() == Errno::kEXIST) return taken;
+  return std::string(errno_text(disk.error())) + "; give fewer disks";
+}
+
 std::string add_disks(Park& park, Kernel& kernel, const RunOptions& options) {
   for (const DiskSpec& d : options.disks) {
-    const std::string what = "disk " + d.name + "=" + d.file + ": ";
-    if (!BlockDevices::valid_name(d.name))
-      return what + "not a device name; use up to 24 letters and digits, a letter first";
-    std::string why;
-    auto backend = open_disk(park, kernel, d, why);
-    if (!backend) return what + (why.empty() ? why_not(d, backend.error()) : why);
-    if (auto disk = kernel.disks->add(park, d.name, std::move(*backend), d.read_only); !disk)
-      return what + std::string(errno_text(disk.error())) + "; give fewer disks";
+    if (std::string why = add_disk(park, kernel, d); !why.empty())
+      return "disk " + d.name + "=" + d.file + ": " + why;
   }
   return "";
 }

@@ -1,4 +1,4 @@
-// The disks of `--disk`: opens their files and adds them to the instance.
+// The disks of `--disk`, and those plugged later: opens their files and adds them to the instance.
 #pragma once
 
 #include <string>
@@ -8,6 +8,8 @@
 
 namespace uk::boot {
 
+// Adds one, without stopping a guest that runs. Returns "" or "WHY; WHAT TO DO".
+std::string add_disk(Park& park, Kernel& kernel, const DiskSpec& disk);
 // Adds them all. Returns "" or "WHAT: WHY; WHAT TO DO". Before /dev is there.
 std::string add_disks(Park& park, Kernel& kernel, const RunOptions& options);
 

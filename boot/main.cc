@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "boot/control/client.h"
 #include "boot/image.h"
 #include "boot/options.h"
 #include "boot/run.h"
@@ -40,6 +41,8 @@ int main_command(const std::vector<std::string>& args) {
   const std::vector<std::string> rest(args.begin() + 1, args.end());
   if (what == "run") return run_command(rest);
   if (what == "image") return image_command(rest);
+  if (what == "ctl") return ctl_command(rest);
+  if (what == "ps") return ps_command(rest);
   if (what == "syscalls") {
     if (rest.empty()) return print(compat_text());
     if (rest == std::vector<std::string>{"--markdown"}) return print(compat_markdown());
@@ -48,7 +51,7 @@ int main_command(const std::vector<std::string>& args) {
   if (what == "version" || what == "--version")
     return print(std::string("ukernel ") + kVersion + "\n");
   if (what == "--help" || what == "-h" || what == "help") return print(main_help());
-  for (const char* later : {"ps", "exec", "ctl", "top", "logs", "kill"}) {
+  for (const char* later : {"exec", "top", "logs", "kill"}) {
     if (what == later) return fail(what + ": not built yet; see ukernel --help for what is");
   }
   return fail(what + ": unknown command; see ukernel --help");

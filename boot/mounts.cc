@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_format.h"
 #include "boot/builtin_root.h"
+#include "boot/device_events.h"
 #include "boot/disks.h"
 #include "hostio/sys/file.h"
 #include "syscalls/userfaultfd.h"
@@ -230,15 +231,17 @@ void make_loop_devices(Kernel& kernel) {
   });
 }
 
-// Devices that come and go later do so in /dev of the first mount namespace too.
+// Devices that come and go later do so in /dev of the first mount namespace too, and are told of.
 void follow_devices(Kernel& kernel) {
-  kernel.disks->on_change = [&kernel](Park& park, BlockDevice& device, bool there) {
+  auto events = std::make_shared<DeviceEvents>(kernel);
+  kernel.disks->on_change = [&kernel, events](Park& park, BlockDevice& device, bool there) {
     auto cred = make_ref<Cred>();
     FsContext ctx = kernel_root_context(kernel, cred);
     const std::string path = "/dev/" + device.name();
     Result<> r = there ? kernel.vfs.mknod(park, ctx, {}, path, S_IFBLK | kDiskMode, device.rdev())
                        : kernel.vfs.unlink(park, ctx, {}, path);
     if (!r) kernel.log.warn(absl::StrFormat("%s: %s", path, errno_text(r.error())));
+    events->tell(device, there);
   };
 }
 

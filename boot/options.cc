@@ -6,6 +6,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "boot/control/protocol.h"
 
 namespace uk::boot {
 namespace {
@@ -152,43 +153,20 @@ std::string apply_mount(RunOptions& o, const std::string& v) {
 }
 
 std::string apply_disk(RunOptions& o, const std::string& v) {
-  const char* const form =
-      "not NAME=FILE[,cow=FILE][,ro][,sync][,direct]; write for example --disk=vdb=data.img,ro";
-  const size_t eq = v.find('=');
-  if (eq == std::string::npos || eq == 0) return form;
   DiskSpec d;
-  d.name = v.substr(0, eq);
-  std::string rest = v.substr(eq + 1);
-  // Words at the end, so that a file's name may have commas.
-  for (size_t comma; (comma = rest.rfind(',')) != std::string::npos; rest.resize(comma)) {
-    const std::string word = rest.substr(comma + 1);
-    if (word == "ro") {
-      d.read_only = true;
-    } else if (word == "sync") {
-      d.sync = true;
-    } else if (word == "direct") {
-      d.direct = true;
-    } else if (word.starts_with("cow=")) {
-      if (!d.cow.empty() || word.size() == 4) return form;
-      d.cow = word.substr(4);
-    } else {
-      break;
-    }
-  }
-  if (rest.empty()) return form;
-  d.file = rest;
-  if (rest.starts_with("ram:")) {
-    const std::optional<uint64_t> bytes = parse_size(rest.substr(4));
-    if (!bytes || *bytes == 0 || *bytes % 512 != 0)
-      return "not a size in whole sectors; write for example --disk=vdb=ram:64M";
-    if (d.sync || d.direct || !d.cow.empty())
-      return "a disk in memory has no sync, direct or cow; leave them out";
-    d.ram_bytes = *bytes;
-  }
+  if (std::string why = parse_disk_spec(v, d); !why.empty()) return why;
   for (const DiskSpec& other : o.disks) {
     if (other.name == d.name) return "there is a disk of that name already; give another NAME";
   }
   o.disks.push_back(std::move(d));
+  return "";
+}
+
+std::string apply_name(RunOptions& o, const std::string& v) {
+  if (!valid_instance_name(v))
+    return "a name has 1 to 64 letters, digits, '.', '_' and '-', a letter or digit first; write "
+           "for example --name=lab";
+  o.name = v;
   return "";
 }
 
@@ -252,7 +230,9 @@ constexpr Option kOptions[] = {
      "done,\ndirect: past "
      "the host's cache; repeatable. Default none. Example: --disk=vdb=data.img,cow=try.cow",
      apply_disk},
-    {"name", "NAME", false, "named instances", nullptr},
+    {"name", "NAME", false,
+     "what ukernel ctl and ps call the instance. Default: one is made up. Example: --name=lab",
+     apply_name},
     {"strace", "FILE", true,
      "prints every system call of the guest to stderr or FILE. Default off.\nExample: "
      "--strace=/tmp/calls",
@@ -307,6 +287,44 @@ std::optional<uint64_t> parse_size(const std::string& text) {
     return std::nullopt;
   if (n > (1ull << 50) / unit) return std::nullopt;
   return n * unit;
+}
+
+std::string parse_disk_spec(const std::string& v, DiskSpec& disk) {
+  const char* const form =
+      "not NAME=FILE[,cow=FILE][,ro][,sync][,direct]; write for example --disk=vdb=data.img,ro";
+  const size_t eq = v.find('=');
+  if (eq == std::string::npos || eq == 0) return form;
+  DiskSpec d;
+  d.name = v.substr(0, eq);
+  std::string rest = v.substr(eq + 1);
+  // Words at the end, so that a file's name may have commas.
+  for (size_t comma; (comma = rest.rfind(',')) != std::string::npos; rest.resize(comma)) {
+    const std::string word = rest.substr(comma + 1);
+    if (word == "ro") {
+      d.read_only = true;
+    } else if (word == "sync") {
+      d.sync = true;
+    } else if (word == "direct") {
+      d.direct = true;
+    } else if (word.starts_with("cow=")) {
+      if (!d.cow.empty() || word.size() == 4) return form;
+      d.cow = word.substr(4);
+    } else {
+      break;
+    }
+  }
+  if (rest.empty()) return form;
+  d.file = rest;
+  if (rest.starts_with("ram:")) {
+    const std::optional<uint64_t> bytes = parse_size(rest.substr(4));
+    if (!bytes || *bytes == 0 || *bytes % 512 != 0)
+      return "not a size in whole sectors; write for example --disk=vdb=ram:64M";
+    if (d.sync || d.direct || !d.cow.empty())
+      return "a disk in memory has no sync, direct or cow; leave them out";
+    d.ram_bytes = *bytes;
+  }
+  disk = std::move(d);
+  return "";
 }
 
 ParseResult parse_run_options(const std::vector<std::string>& args) {
@@ -379,6 +397,9 @@ std::string main_help() {
          "  ukernel image COMMAND ...                   makes and changes disk images (ukernel "
          "image "
          "--help)\n"
+         "  ukernel ctl NAME COMMAND ...                changes a running instance: plugs disks "
+         "(ukernel ctl --help)\n"
+         "  ukernel ps                                  lists running instances\n"
          "  ukernel syscalls [--markdown]               which system calls it implements, from its "
          "own table\n"
          "  ukernel version\n\n"

@@ -36,6 +36,7 @@ struct RunOptions {
   uint64_t mem_bytes = 0;  // 0: the default, half of the host's memory, at most 4 GiB
   int cpus = 0;            // 0: the host's
   std::string hostname = "ukernel";
+  std::string name;  // of the instance, for ukernel ctl; empty: one is made up
   std::optional<uint32_t> uid, gid;
   std::string cwd;  // empty: "/" for a builtin root, else the caller's directory when it exists in
                     // the guest
@@ -48,6 +49,9 @@ struct RunOptions {
   bool dmesg = false;
   std::vector<std::string> command;
 };
+
+// NAME=FILE[,cow=FILE][,ro][,sync][,direct] into `disk`; returns "" or "WHY; WHAT TO DO".
+std::string parse_disk_spec(const std::string& text, DiskSpec& disk);
 
 // Parsing ends at "--" or the first word that is no option. On failure `error` holds "WHAT: WHY;
 // WHAT TO DO". `help` is set when --help was given.

@@ -10,8 +10,12 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "boot/control/server.h"
+#include "boot/disk_commands.h"
 #include "boot/mounts.h"
 #include "boot/platforms.h"
 #include "boot/stdio.h"
@@ -156,6 +160,28 @@ class Instance {
     log_.info(absl::StrFormat("ukernel: platform %s, ring %s, %d cpus, %u MiB",
                               std::string(kernel_->platform->name()), ring_->name(), ko.cpus,
                               ko.mem_bytes >> 20));
+    return open_control();
+  }
+
+  // Without a place for its socket an instance that nobody has named goes on alone.
+  std::optional<Failure> open_control() {
+    std::string why;
+    control_ = ControlServer::open(*reactor_, options_.name, why);
+    if (control_ == nullptr) {
+      if (!options_.name.empty()) return Failure{kOwnError, why};
+      log_.warn("no control socket: " + why);
+      return std::nullopt;
+    }
+    log_.info("control: instance " + control_->name());
+    disk_commands_.register_with(*control_);
+    control_->add("ps", [this](Park& park, const Words&, ControlReply& reply) {
+      const std::string command =
+          options_.command.empty() ? "(shell)" : absl::StrJoin(options_.command, " ");
+      reply.out(park,
+                absl::StrFormat("%8d %8d %s\n", sys::getpid(), kernel_->uptime_ns() / kNsPerSec,
+                                absl::CHexEscape(command).substr(0, 1000)));
+      return "";
+    });
     return std::nullopt;
   }
 
@@ -165,6 +191,7 @@ class Instance {
     kernel_->disks->payment.off = true;
     end_io_limits(*kernel_->cgroups);
     reactor_->spawn("power off", [this](Park& park) {
+      disk_commands_.end(park);
       if (Result<> r = kernel_->disks->sync(park); !r)
         std::fprintf(stderr, "ukernel: disks: %s; what was written last is lost\n",
                      std::string(errno_text(r.error())).c_str());
@@ -203,6 +230,7 @@ class Instance {
   std::optional<Failure> boot(Park& park) {
     if (std::string why = mount_root(park, *kernel_, options_); !why.empty())
       return Failure{kOwnError, why};
+    if (control_ != nullptr) control_->start();
     Kernel::InitRequest init;
     init.envp = environment(options_);
     init.cred = credentials(options_);
@@ -295,6 +323,8 @@ class Instance {
   std::unique_ptr<hostio::Ring> ring_;
   std::unique_ptr<Reactor> reactor_;
   std::unique_ptr<Kernel> kernel_;
+  DiskCommands disk_commands_{kernel_};
+  std::unique_ptr<ControlServer> control_;
   Stdio stdio_;
   int wait_status_ = 0;
 };

@@ -44,6 +44,12 @@ Result<size_t> recvmsg(int fd, struct msghdr& msg, int flags) {
 Result<> setsockopt(int fd, int level, int name, const void* value, socklen_t len) {
   return ret_void(::setsockopt(fd, level, name, value, len));
 }
+Result<struct ucred> peer_credentials(int fd) {
+  struct ucred who = {};
+  socklen_t len = sizeof(who);
+  TRY(ret_void(::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len)));
+  return who;
+}
 Result<> shutdown(int fd, int how) { return ret_void(::shutdown(fd, how)); }
 
 Result<size_t> send_fd(int sock, std::span<const std::byte> data, int fd) {

@@ -27,6 +27,8 @@ Result<size_t> sendmsg(int fd, const struct msghdr& msg, int flags = 0);
 Result<size_t> recvmsg(int fd, struct msghdr& msg, int flags = 0);
 Result<> setsockopt(int fd, int level, int name, const void* value, socklen_t len);
 Result<> shutdown(int fd, int how);
+// Who connected to, or listens at, the other end of an AF_UNIX socket (SO_PEERCRED).
+Result<struct ucred> peer_credentials(int fd);
 
 // Sends data (at least one byte) with one descriptor attached (unix(7), SCM_RIGHTS).
 Result<size_t> send_fd(int sock, std::span<const std::byte> data, int fd);

@@ -14,16 +14,18 @@ class FiberCompletion final : public hostio::Completion {
  public:
   FiberCompletion(Park& park, const char* why) : park_(park), why_(why) {}
 
-  // Waits for the end of the operation. Interrupted: cancels it, and still waits for its end.
-  int32_t wait(WaitMode mode = WaitMode::kUninterruptible) {
+  // Waits for the end of the operation. Interrupted, or at the deadline: cancels it, and still
+  // waits for its end.
+  int32_t wait(WaitMode mode = WaitMode::kUninterruptible, Deadline deadline = kNever) {
     bool cancelled = false;
     park_.fiber().set_wait_reason(why_);
     while (!idle()) {
-      if (!cancelled && park_.interrupted(mode)) {
+      const bool late = !deadline.never() && park_.reactor().now_ns() >= deadline.at_ns;
+      if (!cancelled && (late || park_.interrupted(mode))) {
         park_.reactor().ring().cancel(*this);
         cancelled = true;
       }
-      park_.suspend();
+      park_.suspend(cancelled ? kNever : deadline);
     }
     park_.fiber().set_wait_reason(nullptr);
     return res_;
@@ -83,11 +85,12 @@ Result<> host_fsync(Park& park, int fd, bool data_only) {
   return {};
 }
 
-Result<uint32_t> host_poll(Park& park, int fd, uint32_t events) {
+Result<uint32_t> host_poll(Park& park, int fd, uint32_t events, Deadline deadline) {
   FiberCompletion c(park, "host_poll");
   park.reactor().ring().poll(c, fd, events);
-  int32_t res = c.wait(WaitMode::kInterruptible);
-  if (res == -static_cast<int32_t>(Errno::kCANCELED)) return Err(Errno::kRestartSys);
+  int32_t res = c.wait(WaitMode::kInterruptible, deadline);
+  if (res == -static_cast<int32_t>(Errno::kCANCELED))
+    return Err(park.interrupted(WaitMode::kInterruptible) ? Errno::kRestartSys : Errno::kTIMEDOUT);
   return static_cast<uint32_t>(TRY(to_result(res)));
 }
 

@@ -18,7 +18,8 @@ namespace uk {
 Result<size_t> host_read(Park& park, int fd, std::span<std::byte> buf, int64_t offset);
 Result<size_t> host_write(Park& park, int fd, std::span<const std::byte> buf, int64_t offset);
 Result<> host_fsync(Park& park, int fd, bool data_only);
-// Waits for poll(2) `events`; interruptible: kRestartSys. Returns the events that are true.
-Result<uint32_t> host_poll(Park& park, int fd, uint32_t events);
+// Waits for poll(2) `events`; interruptible: kRestartSys; kTIMEDOUT. Returns the events that are
+// true.
+Result<uint32_t> host_poll(Park& park, int fd, uint32_t events, Deadline deadline = kNever);
 
 }  // namespace uk

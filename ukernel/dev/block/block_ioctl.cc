@@ -24,8 +24,10 @@ struct hd_geometry geometry(const BlockDevice& device) {
   struct hd_geometry g = {};
   g.heads = kHeads;
   g.sectors = kSectors;
-  g.cylinders = static_cast<unsigned short>(
-      std::min<uint64_t>(device.disk().whole().size() / kSectorSize / (kHeads * kSectors), 65535));
+  const Ref<BlockDevice> whole = device.disk().device(0);  // null: removed
+  const uint64_t sectors = whole == nullptr ? 0 : whole->size() / kSectorSize;
+  g.cylinders =
+      static_cast<unsigned short>(std::min<uint64_t>(sectors / (kHeads * kSectors), 65535));
   g.start = device.start / kSectorSize;
   return g;
 }

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_format.h"
 #include "ukernel/dev/block/disk_cache.h"
+#include "ukernel/dev/block/mirror.h"
 #include "ukernel/dev/block/partition_table.h"
 #include "ukernel/dev/block/registry.h"
 
@@ -47,7 +48,8 @@ Result<> BlockDevice::submit(Park& park, std::span<Bio> bios, RefCounted* payer)
   }
   for (Bio& bio : bios) bio.offset += start;
   if (changes) ++disk_->generation;
-  BlockStats* const both[] = {&disk_->whole().stats, &stats};
+  Ref<BlockDevice> whole(&disk_->whole());  // may be removed meanwhile
+  BlockStats* const both[] = {&whole->stats, &stats};
   Result<> r = disk_->queue().run(park, bios, std::span(both).first(number == 0 ? 1 : 2), payer);
   if (changes) ++disk_->generation;
   for (Bio& bio : bios) {
@@ -110,7 +112,7 @@ void Disk::report(const Bio& bio) {
 
 void Disk::revalidate(Park& park) {
   Result<uint64_t> bytes = backend_->size();
-  if (!bytes) return;  // what is known stays; requests will tell
+  if (!bytes || removed()) return;  // what is known stays; requests will tell
   const uint64_t now = *bytes / kLogicalBlock * kLogicalBlock;
   if (now == whole_->bytes_) return;
   whole_->bytes_ = now;
@@ -120,17 +122,19 @@ void Disk::revalidate(Park& park) {
 
 Result<> Disk::rescan(Park& park) {
   if (!options.partitions) return Err(Errno::kINVAL);
+  if (removed()) return Err(Errno::kNXIO);
   for (const auto& [number, part] : partitions_) {
     if (part->opens != 0) return Err(Errno::kBUSY);
   }
   Ref<Disk> self(this);
-  revalidate(park);
   Ref<BlockDevice> whole = whole_;
+  revalidate(park);
   const uint64_t bytes = whole->size();
   std::vector<Partition> found =
       read_partitions(bytes, [&](uint64_t offset, std::span<std::byte> to) {
         return whole->submit(park, read_bio(offset, to));
       });
+  if (removed()) return Err(Errno::kNXIO);  // while we read
   for (const auto& [number, part] : partitions_) {
     if (part->opens != 0) return Err(Errno::kBUSY);  // opened while we read
   }
@@ -149,7 +153,8 @@ Result<> Disk::rescan(Park& park) {
     if (owner_.on_change && !fresh.contains(number)) owner_.on_change(park, *part, false);
   }
   for (auto& [number, part] : fresh) {
-    if (owner_.on_change && !old.contains(number)) owner_.on_change(park, *part, true);
+    if (owner_.on_change && !old.contains(number) && !part->gone_)
+      owner_.on_change(park, *part, true);
   }
   return {};
 }
@@ -160,6 +165,29 @@ void Disk::remove() {
   if (whole_ != nullptr) whole_->gone_ = true;
   whole_ = nullptr;
   backend_->abandon();
+}
+
+std::unique_ptr<BlockBackend> Disk::exchange_backend(std::unique_ptr<BlockBackend> fresh) {
+  queue_.set_backend(*fresh);
+  return std::exchange(backend_, std::move(fresh));
+}
+
+namespace {
+class NoStorage final : public BlockBackend {
+  void start(Park&, BlockRequest& request) override { request.end(Errno::kIO); }
+  Result<uint64_t> size() override { return 0; }
+};
+}  // namespace
+
+void Disk::let_go(Park& park) {
+  CHECK(removed());
+  Ref<Disk> self(this);
+  if (mirror != nullptr) mirror->cancel();
+  (void)mirror_ended.wait(
+      park, [&] { return mirror == nullptr; }, WaitMode::kUninterruptible, kNever, "mirror");
+  queue_.freeze(park);
+  auto old = exchange_backend(std::make_unique<NoStorage>());
+  queue_.thaw();
 }
 
 }  // namespace uk

@@ -22,6 +22,7 @@ namespace uk {
 class BlockDevices;
 class Disk;
 class DiskCache;
+class Mirror;
 class SuperBlock;
 
 class BlockDevice final : public RefCounted {
@@ -87,6 +88,7 @@ class Disk final : public RefCounted {
 
   const Options options;
   BlockDevices& owner() const { return owner_; }
+  // Not of a disk that is removed: see device().
   BlockDevice& whole() const { return *whole_; }
   RequestQueue& queue() { return queue_; }
   BlockBackend& backend() const { return *backend_; }
@@ -102,8 +104,18 @@ class Disk final : public RefCounted {
   // Reads the partition table again (BLKRRPART). kBUSY while a partition is open. An unreadable or
   // broken table means none.
   Result<> rescan(Park& park);
-  // Lets go of the devices: the disk is removed.
+  // Lets go of the devices: the disk is removed. Requests are kIO from here on.
   void remove();
+  // Of a disk that is removed: ends its mirror, waits for what is at the storage, and gives that up
+  // (a host file and its lock), although files of the disk may still be open.
+  void let_go(Park& park);
+  // Puts other storage in the place of the disk's, which must be frozen (queue()). Returns what was
+  // there.
+  std::unique_ptr<BlockBackend> exchange_backend(std::unique_ptr<BlockBackend> fresh);
+  bool removed() const { return whole_ == nullptr; }
+  // What moves the disk to other storage (mirror.h), while it runs; not owned.
+  Mirror* mirror = nullptr;
+  WaitQueue mirror_ended;
   // Another number whenever contents may have changed.
   uint64_t generation = 0;
 

@@ -62,8 +62,24 @@ void BlockRequest::end(Errno error) {
 void BlockRequest::complete(int32_t res, bool) { backend_->host_done(*this, res); }
 
 void RequestQueue::ended() {
-  --in_flight_;
+  if (--in_flight_ == 0) drained_.wake_all();
   slots_.wake_one();
+}
+
+void RequestQueue::freeze(Park& park) {
+  ++frozen_;
+  (void)drained_.wait(
+      park, [&] { return in_flight_ == 0; }, WaitMode::kUninterruptible, kNever, "blk_freeze");
+}
+
+void RequestQueue::thaw() {
+  CHECK(frozen_ > 0);
+  if (--frozen_ == 0) slots_.wake_all();
+}
+
+void RequestQueue::set_backend(BlockBackend& backend) {
+  CHECK(frozen_ > 0 && in_flight_ == 0);
+  backend_ = &backend;
 }
 
 namespace {
@@ -104,7 +120,6 @@ Result<> RequestQueue::run(Park& park, std::span<Bio> bios, std::span<BlockStats
   size_t left = 1;  // ours, until all are started
   const uint64_t started = clock_.monotonic_ns();
   for (BlockRequest& request : requests) {
-    request.backend_ = &backend_;
     request.queue_ = this;
     request.waiter_ = &park.fiber();
     request.left_ = &left;
@@ -112,13 +127,15 @@ Result<> RequestQueue::run(Park& park, std::span<Bio> bios, std::span<BlockStats
     if (payment_.charge && !payment_.off)
       allowed = payment_.charge(park, dev_, request.op, request.length, payer);
     (void)slots_.wait(
-        park, [&] { return in_flight_ < kDepth; }, WaitMode::kUninterruptible, kNever, "blk_queue",
+        park, [&] { return frozen_ == 0 && in_flight_ < kDepth; }, WaitMode::kUninterruptible,
+        kNever, "blk_queue",
         /*exclusive=*/true);
+    request.backend_ = backend_;
     ++in_flight_;
     ++left;
     for (BlockStats* s : stats) s->begin(request, clock_.monotonic_ns());
     if (allowed) {
-      backend_.start(park, request);
+      backend_->start(park, request);
     } else {
       request.end(allowed.error());
     }

@@ -36,25 +36,30 @@ class RequestQueue {
   static constexpr size_t kMaxSegments = 256;
 
   RequestQueue(BlockBackend& backend, Clock& clock, uint64_t dev, const BlockPayment& payment)
-      : backend_(backend), clock_(clock), dev_(dev), payment_(payment) {}
+      : backend_(&backend), clock_(clock), dev_(dev), payment_(payment) {}
 
   // Does them all; each bio has its error afterwards, the first of which is returned. `stats` are
   // those to count in (a disk's, and a partition's).
   Result<> run(Park& park, std::span<Bio> bios, std::span<BlockStats* const> stats,
                RefCounted* payer = nullptr);
 
-  BlockBackend& backend() { return backend_; }
+  // Holds back what has not reached the storage, and waits until nothing is there; until as many
+  // thaw()s. In between, and only then, the storage may become another one.
+  void freeze(Park& park);
+  void thaw();
+  void set_backend(BlockBackend& backend);
 
  private:
   friend class BlockRequest;
   void ended();
 
-  BlockBackend& backend_;
+  BlockBackend* backend_;  // the disk's
   Clock& clock_;
   const uint64_t dev_;
   const BlockPayment& payment_;  // the registry's
   uint32_t in_flight_ = 0;
-  WaitQueue slots_;
+  uint32_t frozen_ = 0;
+  WaitQueue slots_, drained_;
 };
 
 }  // namespace uk

@@ -63,11 +63,13 @@ void BlockDevices::remove(Park& park, Disk& disk) {
   Ref<Disk> self(&disk);
   std::erase_if(disks_, [&](const Ref<Disk>& d) { return d.get() == &disk; });
   ++version;
-  for (const auto& [number, part] : disk.partitions()) {
-    if (on_change) on_change(park, *part, false);
-  }
-  if (on_change) on_change(park, disk.whole(), false);
+  std::vector<Ref<BlockDevice>> devices;
+  for (const auto& [number, part] : disk.partitions()) devices.push_back(part);
+  devices.emplace_back(&disk.whole());
   disk.remove();
+  for (const Ref<BlockDevice>& device : devices) {
+    if (on_change) on_change(park, *device, false);
+  }
 }
 
 void BlockDevices::each(const std::function<void(BlockDevice&)>& f) const {

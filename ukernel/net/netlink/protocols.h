@@ -1,6 +1,6 @@
 // What the kernel says in AF_NETLINK:
 //   NETLINK_ROUTE           there are no network interfaces: dumps are empty, all else is refused;
-//   NETLINK_KOBJECT_UEVENT  no device ever comes or goes: the kernel never tells of one;
+//   NETLINK_KOBJECT_UEVENT  block devices that come and go; boot tells (boot/device_events.h);
 //   NETLINK_CONNECTOR       events of processes (process_connector.h);
 //   NETLINK_GENERIC         the controller and task statistics (generic.h, task_statistics.h).
 //
