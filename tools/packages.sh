@@ -14,6 +14,8 @@ CORPUS_PACKAGES=(attr autoconf automake bison cargo ccache clang cmake cpio curl
   maven meson mksh nano nginx-light ninja-build nodejs openssh-client openssl
   p7zip-full parallel perl php-cli postgresql psmisc redis-server redis-tools ruby rustc systemd tree valgrind vim xxd
   zsh)
+# What `tools/dev fuzz` needs besides.
+FUZZ_PACKAGES=(clang-19 libclang-rt-19-dev e2fsprogs)
 
 # missing_packages PACKAGE...: prints those that are not installed.
 missing_packages() {
