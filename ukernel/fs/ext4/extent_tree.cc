@@ -183,6 +183,10 @@ Result<Extent> ExtentTree::find(Park& park, uint32_t at, uint32_t most) {
                                 [](uint32_t a, const Extent& e) { return a < e.first; });
   Extent out;
   out.first = at;
+  if (at > kMaxBlock) {  // a page may end there; a hole
+    out.count = most;
+    return out;
+  }
   if (after != all.begin() && at < std::prev(after)->end()) {
     const Extent& e = *std::prev(after);
     out.count = std::min(e.end() - at, most);

@@ -76,6 +76,34 @@ TEST_F(Ext4Hostile, DeviceErrors) {
   EXPECT_TRUE(broken_any);
 }
 
+// Sizes up to what block numbers of 32 bits reach are read, larger ones refused; neither for ever.
+TEST_F(Ext4Hostile, SizesWithoutEnd) {
+  constexpr uint64_t kMost = 0xffffffffull * 1024;
+  for (uint64_t size : {kMost, kMost + 1, uint64_t{1} << 61}) {
+    SCOPED_TRACE(size);
+    std::string image = make_image("2M", "-b 1024 -O ^metadata_csum,^has_journal");
+    with_mounted(image, [&](Park&) { EXPECT_OK(write_file("/mnt/f", "text")); });
+    const std::string file = temp("sizes.img");
+    std::ofstream(file, std::ios::binary) << image;
+    int status = 0;
+    shell("debugfs -w -R 'set_inode_field /f size " + std::to_string(size) + "' " + file, &status);
+    std::stringstream changed;
+    changed << std::ifstream(file, std::ios::binary).rdbuf();
+    image = changed.str();
+    with_mounted(image, [&](Park& p) {
+      const auto f = open("/mnt/f", O_RDONLY);
+      EXPECT_EQ(f.has_value(), size == kMost);
+      if (!f) return;
+      EXPECT_EQ((*f)->getattr(p)->size, size);
+      std::string end(6000, 'x');
+      BufferSink to(std::as_writable_bytes(std::span(end)));
+      const auto n = (*f)->read(p, to, size - 5000);
+      ASSERT_TRUE(n.has_value());
+      EXPECT_EQ(end.substr(0, *n), std::string(5000, '\0'));
+    });
+  }
+}
+
 // A tree of hashes whose entries all have the hash that is looked for, and name the same leaf.
 TEST_F(Ext4Hostile, LeavesWithoutEnd) {
   std::string image = make_image("4M", "-b 1024 -N 1024 -O ^metadata_csum,^has_journal");

@@ -101,8 +101,10 @@ static Result<> check_inode(const Volume& volume, uint32_t ino, const ext2_inode
           bytes / volume.block_size() > std::min<uint64_t>(0x0fffffff, volume.cache().blocks))
         return Err(Errno::kUCLEAN);
       return {};
-    case S_IFREG:
-      return bytes > PageCacheObject::kMaxSize ? Err(Errno::kUCLEAN) : Result<>();
+    case S_IFREG:  // no place behind kMaxBlock can be asked for
+      return bytes > (uint64_t{ExtentTree::kMaxBlock} + 1) * volume.block_size()
+                 ? Err(Errno::kUCLEAN)
+                 : Result<>();
     case S_IFLNK:
       return bytes == 0 || bytes >= kPathMax || bytes > volume.block_size() ? Err(Errno::kUCLEAN)
                                                                             : Result<>();
