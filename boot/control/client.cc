@@ -38,7 +38,7 @@ constexpr const char* kHelp =
     "  ukernel ctl lab config vdc=data.img   /dev/vdc is there, in the guest\n"
     "  ukernel ctl lab mirror vdc=/mnt/fast/data.img\n"
     "  ukernel ctl lab remove vdc            once it is unmounted\n\n"
-    "Instances are found in $XDG_RUNTIME_DIR/ukernel, or else in /tmp/ukernel-UID.\n";
+    "Instances of this user and network namespace are found.\n";
 
 int fail(const std::string& sentence) {
   std::fprintf(stderr, "ukernel: %s\n", sentence.c_str());
@@ -69,10 +69,7 @@ std::string request(const std::string& name, const Words& words, bool patient,
   bool answered = false;
   // Who was killed may seem to listen until the host has undone its ring, a little later.
   for (int tries = 0; tries < 40; ++tries) {
-    auto place = Place::open(/*make=*/false, why);
-    if (!place)
-      return !why.empty() ? why : name + ": no instance of that name runs; see ukernel ps";
-    auto fd = place->connect(name, why);
+    auto fd = connect_to(name, why);
     if (!fd) return why.empty() ? name + ": " + std::string(errno_text(fd.error())) : why;
     constexpr struct timeval kPatience = {5, 0};  // with one that was stopped
     if (!patient)
@@ -139,12 +136,8 @@ int ps_command(const std::vector<std::string>& args) {
     return std::fflush(stdout) == 0 ? 0 : kOwnError;
   }
   if (!args.empty()) return fail("ps " + args[0] + ": takes no arguments; see ukernel ps --help");
-  std::string why;
-  auto place = Place::open(/*make=*/false, why);
-  if (!place && !why.empty()) return fail(why);
   std::printf("%-16s %8s %8s %s\n", "NAME", "PID", "SECONDS", "COMMAND");
-  if (!place) return 0;
-  for (const std::string& name : place->names()) {
+  for (const std::string& name : instance_names()) {
     (void)request(name, {"ps"}, /*patient=*/false, [&](const Words& w) {
       if (w[0] == "out" && w.size() == 2) std::printf("%-16s %s", name.c_str(), w[1].c_str());
     });

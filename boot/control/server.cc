@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "boot/control/place.h"
 #include "hostio/sys/process.h"
 #include "hostio/sys/socket.h"
 #include "ukernel/sched/host_io.h"
@@ -69,23 +70,17 @@ class ControlServer::Client final : public ControlReply {
 
 std::unique_ptr<ControlServer> ControlServer::open(Reactor& reactor, std::string name,
                                                    std::string& why) {
-  auto place = Place::open(/*make=*/true, why);
-  if (!place) return nullptr;
-  auto fd = place->listen(name, why);
-  if (!fd) {
-    if (why.empty())
-      why = "control socket: " + std::string(errno_text(fd.error())) +
-            "; set XDG_RUNTIME_DIR to a directory of yours";
-    return nullptr;
-  }
-  return std::unique_ptr<ControlServer>(
-      new ControlServer(reactor, std::move(*place), std::move(*fd), std::move(name)));
+  auto fd = listen_as(name, why);
+  if (fd)
+    return std::unique_ptr<ControlServer>(
+        new ControlServer(reactor, std::move(*fd), std::move(name)));
+  if (why.empty())
+    why = "control socket: " + std::string(errno_text(fd.error())) + "; end some of what runs here";
+  return nullptr;
 }
 
-ControlServer::ControlServer(Reactor& reactor, Place place, sys::Fd fd, std::string name)
-    : reactor_(reactor), place_(std::move(place)), fd_(std::move(fd)), name_(std::move(name)) {}
-
-ControlServer::~ControlServer() { place_.leave(name_); }
+ControlServer::ControlServer(Reactor& reactor, sys::Fd fd, std::string name)
+    : reactor_(reactor), fd_(std::move(fd)), name_(std::move(name)) {}
 
 void ControlServer::start() {
   reactor_.spawn("control", [this](Park& park) { accept_clients(park); });

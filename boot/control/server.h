@@ -3,7 +3,7 @@
 // must come within seconds, and an answer that is not taken within seconds ends the client. Only
 // the instance's own user and root are heard (SO_PEERCRED).
 //
-// Ownership: the instance owns the server, which owns its socket and takes it away in the end.
+// Ownership: the instance owns the server, which owns its socket.
 // Reactor-owned; handlers run on a client's fiber, may suspend, and get untrusted words.
 #pragma once
 
@@ -12,8 +12,8 @@
 #include <memory>
 #include <string>
 
-#include "boot/control/place.h"
 #include "boot/control/protocol.h"
+#include "hostio/sys/fd.h"
 #include "ukernel/sched/reactor.h"
 #include "ukernel/sched/wait_queue.h"
 
@@ -36,7 +36,6 @@ class ControlServer {
 
   // Takes the name, and is silent until start(). Empty: one is made up. Null: see `why`. Blocks.
   static std::unique_ptr<ControlServer> open(Reactor& reactor, std::string name, std::string& why);
-  ~ControlServer();
 
   const std::string& name() const { return name_; }
   void add(const std::string& verb, Handler handler) { handlers_[verb] = std::move(handler); }
@@ -44,13 +43,12 @@ class ControlServer {
 
  private:
   class Client;
-  ControlServer(Reactor& reactor, Place place, sys::Fd fd, std::string name);
+  ControlServer(Reactor& reactor, sys::Fd fd, std::string name);
   void accept_clients(Park& park);
   void serve(Park& park, Client& client);
   std::string answer(Park& park, Client& client);
 
   Reactor& reactor_;
-  Place place_;
   const sys::Fd fd_;
   const std::string name_;
   std::map<std::string, Handler> handlers_;

@@ -3,10 +3,7 @@
 # usage: hotplug.sh UKERNEL PLATFORM
 . "$(dirname "$0")/testing.sh"
 uk=$(realpath "$uk") dir=$TEST_TMPDIR
-XDG_RUNTIME_DIR=$dir/run
-export XDG_RUNTIME_DIR
-mkdir -p "$XDG_RUNTIME_DIR"
-name=lab.$$
+name=lab.$$ address=ukernel/$(id -u)/lab.$$
 pids=()
 trap 'kill -9 "${pids[@]}" 2>/dev/null' EXIT
 
@@ -140,39 +137,47 @@ check "errors" grep -q 'rror\|ead-only' <<<"$(say 'echo x >&9; sync -f /tmp/m/op
 same "it goes on" "$(printf 'gone\nfine')" "$(say 'exec 9>&-; umount /tmp/m && echo gone; echo fine')"
 
 # Clients that hang or send nonsense harm nobody.
-# (Python's addresses must be short, unlike ours.)
-cd "$XDG_RUNTIME_DIR/ukernel" || exit 1
 for _ in 1 2 3; do
   python3 -c "import socket,sys,time
 s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-s.connect(sys.argv[1])
-time.sleep(30)" "$name.sock" 3>&- 4<&- &
+s.connect(b'\\0' + sys.argv[1].encode())
+time.sleep(30)" "$address" 3>&- 4<&- &
   pids+=($!)
 done
 nonsense=$(python3 -c "import os,socket,sys
 for text in (b'\\0', b'%', os.urandom(5000), b'a' * 20000, b'config ' * 100, b'remove', b'what ' + b'x' * 900):
     s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    s.connect(sys.argv[1])
+    s.connect(b'\\0' + sys.argv[1].encode())
     s.send(text)
-    print(s.recv(3000).split()[0].decode())" "$name.sock" | sort | uniq -c | tr -s ' ')
-cd "$dir" || exit 1
+    print(s.recv(3000).split()[0].decode())" "$address" | sort | uniq -c | tr -s ' ')
 same "nonsense is refused" " 7 error" "$nonsense"
 same "others are served" "$(printf 'vdb=%s  32.0 MiB\nvdd=%s,ro  64.0 MiB' "$dir/b.img" "$dir/new.img")" "$(ctl config)"
 
-# What ends leaves nothing behind; what was killed, until the next command.
+# What ends or is killed leaves nothing behind, and its name is free.
 exec 3>&- 4<&-
 wait "${pids[0]}"
-check "no litter" test ! -e "$XDG_RUNTIME_DIR/ukernel"
 boot killed
 say 'echo up' >/dev/null
+check "listed" grep -q '^killed ' <<<"$(timeout 30 "$uk" ps)"
+same "a name is one instance's" "name killed: an instance that runs has it; give another --name, or see ukernel ps" \
+  "$("$uk" run --name=killed -- true 2>&1 | sed 's/^ukernel: //')"
 pkill -9 -P "${pids[-1]}"
 wait "${pids[-1]}" 2>/dev/null
 exec 3>&- 4<&-
-check "a stale socket" test -S "$XDG_RUNTIME_DIR/ukernel/killed.sock"
-same "nobody is listed" "" "$(timeout 30 "$uk" ps | tail -n +2)"
-check "it is removed" test ! -e "$XDG_RUNTIME_DIR/ukernel/killed.sock"
-check "and the directory" test ! -e "$XDG_RUNTIME_DIR/ukernel"
-mkdir -m 755 "$XDG_RUNTIME_DIR/ukernel"
-check "a directory that others can enter" grep -q "others own it or can enter it" <<<"$("$uk" ctl "$name" config 2>&1)"
+same "its name is free" 0 "$("$uk" run --name=killed -- true >/dev/null 2>&1; echo $?)"
+same "nobody is listed" "" "$(timeout 30 "$uk" ps | grep -e '^killed ' -e "^$name ")"
+
+# Whoever has the name of an instance of ours is not believed to be one.
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
+  setpriv --reuid=65534 --clear-groups python3 -c "import socket,sys,time
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.bind(b'\\0ukernel/0/imposter')
+s.listen()
+print('bound', flush=True)
+time.sleep(60)" 3>&- 4<&- >"$dir/bound" &
+  pids+=($!)
+  for _ in $(seq 100); do [ -s "$dir/bound" ] || sleep 0.1; done
+  check "an imposter" grep -q "imposter: another user's" <<<"$("$uk" ctl imposter config 2>&1)"
+fi
 
 finish
