@@ -30,8 +30,7 @@ Result<std::unique_ptr<BlockBackend>> open_host_disk(Reactor& reactor, const std
 
 // Locks an image for as long as `fd` is open: against all others, or, shared, against those that
 // write. kAGAIN: it is in use, for half a second in which the thread waits; kINVAL: neither file
-// nor block device. Not on the reactor's thread
-// while a guest runs.
+// nor block device. Not on the reactor's thread while a guest runs.
 Result<> lock_host_image(int fd, bool exclusive);
 
 }  // namespace uk
